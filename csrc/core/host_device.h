@@ -1,0 +1,44 @@
+// What lets one header serve g++, nvcc's host pass and nvcc's device pass.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define ISAMPLE_HD __host__ __device__ __forceinline__
+#define ISAMPLE_UNROLL _Pragma("unroll")
+#else
+#define ISAMPLE_HD inline __attribute__((always_inline))
+#define ISAMPLE_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace isample {
+
+// Upper 64 bits of a 64 x 64 bit product: maps a random word x onto [0, n) without a division.
+ISAMPLE_HD uint64_t mulhi(uint64_t a, uint64_t b) {
+#if defined(__CUDA_ARCH__)
+  return __umul64hi(a, b);
+#else
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(a) * b) >> 64);
+#endif
+}
+
+// Smallest e with 2^e >= n, for n >= 1.
+ISAMPLE_HD int ceil_log2(int64_t n) {
+  int e = 0;
+  while ((int64_t{1} << e) < n) ++e;
+  return e;
+}
+
+// First position in ascending values[0, n) whose value is > key; n if there is none.
+ISAMPLE_HD int64_t first_above(const int64_t* values, int64_t n, int64_t key) {
+  int64_t low = 0, high = n;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (values[middle] > key) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+}  // namespace isample

@@ -1,0 +1,117 @@
+// The importance score of a row of logits: the norm of the softmax cross-entropy gradient with respect to the
+// logits (Katharopoulos & Fleuret 2018, eq. 19), and the loss itself, from one read of the row.
+//
+// Written naively, ||softmax(z) - onehot(y)|| loses every digit once p_y is near 1, which is just where the ranking
+// of the easy samples is decided. Here the target stays out of the sums. Over the other classes j != y we hold
+//
+//     max = max z_j      sum = S e^(z_j - max)      sum_sq = S e^(2 (z_j - max))
+//
+// and with  delta = max + ln(sum) - z_y  the two results are
+//
+//     score = sigmoid(delta) * sqrt(1 + sum_sq / sum^2)        loss = softplus(delta)
+//
+// sum and sum_sq are >= 1 (or the row has no other class), so nothing underflows. Two partial triples merge by
+// rescaling to the larger max, so a row may be split over vector lanes, warps or blocks.
+//
+// `Math` names the arithmetic: a value type V (a float, a double, or a vector of them) with exp(V) and max(V, V).
+// exp(-inf) must be 0 and exp(NaN) NaN: then a row that holds NaN or +inf ends as NaN.
+#pragma once
+
+#include "host_device.h"
+
+namespace isample {
+
+// Finite, so that "max - max" is 0 and not NaN before the first class was seen.
+template <class T> struct Lowest;
+template <> struct Lowest<float> { static constexpr float value = -3.402823466e+38f; };
+template <> struct Lowest<double> { static constexpr double value = -1.7976931348623157e+308; };
+
+template <class V> struct SoftmaxTriple {
+  V max, sum, sum_sq;
+};
+
+template <class Math>
+ISAMPLE_HD void rescale(SoftmaxTriple<typename Math::V>& triple, typename Math::V max) {
+  const typename Math::V ratio = Math::exp(triple.max - max);
+  triple.sum = triple.sum * ratio;
+  triple.sum_sq = triple.sum_sq * (ratio * ratio);
+  triple.max = max;
+}
+
+// Adds n logits: one max tree, one rescale, and one exp an element (its square is a product).
+template <class Math, int n>
+ISAMPLE_HD void add_chunk(SoftmaxTriple<typename Math::V>& triple, const typename Math::V (&logits)[n]) {
+  using V = typename Math::V;
+  V max = triple.max;
+ISAMPLE_UNROLL
+  for (int i = 0; i < n; ++i) max = Math::max(max, logits[i]);
+  rescale<Math>(triple, max);
+ISAMPLE_UNROLL
+  for (int i = 0; i < n; ++i) {
+    const V e = Math::exp(logits[i] - max);
+    triple.sum = triple.sum + e;
+    triple.sum_sq = triple.sum_sq + e * e;
+  }
+}
+
+template <class Math>
+ISAMPLE_HD SoftmaxTriple<typename Math::V> merge(SoftmaxTriple<typename Math::V> a,
+                                                 SoftmaxTriple<typename Math::V> b) {
+  const typename Math::V max = Math::max(a.max, b.max);
+  rescale<Math>(a, max);
+  rescale<Math>(b, max);
+  return {max, a.sum + b.sum, a.sum_sq + b.sum_sq};
+}
+
+struct ScoreLoss {
+  float score, loss;
+};
+
+// Ends a row whose target is one class. `weight` is the class weight of the target.
+// Once a row, so in double: a float delta of 85 would already cost 4e-6 of e^-delta.
+template <class T>
+ISAMPLE_HD ScoreLoss finish_hard_target(const SoftmaxTriple<T>& others, T target_logit, double weight) {
+  const double max = others.max, sum = others.sum, sum_sq = others.sum_sq, target = target_logit;
+  if (!(target < INFINITY)) return {NAN, NAN};
+  if (sum == 0) return target == -INFINITY ? ScoreLoss{NAN, NAN} : ScoreLoss{0.f, 0.f};
+  const double delta = (max - target) + std::log(sum);
+  const double small = std::exp(-std::fabs(delta));  // in (0, 1]
+  const double sigmoid = (delta < 0 ? small : 1.0) / (1.0 + small);
+  const double softplus = (delta > 0 ? delta : 0.0) + std::log1p(small);
+  const double spread = std::sqrt(1.0 + sum_sq / (sum * sum));
+  // fabs and max would swallow a NaN; adding delta * 0 keeps it (delta = +inf is a target of probability 0).
+  const double poison = delta == INFINITY ? 0.0 : delta * 0.0;
+  return {static_cast<float>(weight * (sigmoid * spread + poison)), static_cast<float>(weight * (softplus + poison))};
+}
+
+// Soft targets q, label smoothing eps and class weights w in one form: the loss is -S_k a_k ln p_k with
+//     a_k = w_k * ((1 - eps) q_k + eps / C)
+// as torch.nn.functional.cross_entropy defines it, and its gradient is  A p_k - a_k  with A = S a_k.
+template <class V>
+ISAMPLE_HD V target_mass(V class_weight, V q, V one_minus_smoothing, V smoothing_per_class) {
+  return class_weight * (one_minus_smoothing * q + smoothing_per_class);
+}
+
+// Sums over all classes of a row whose (max, sum) is known. p_k = e^(z_k - max) / sum.
+template <class V> struct DenseSums {
+  V gradient_sq;  // S (A p_k - a_k)^2
+  V loss;         // S a_k (max - z_k); the caller adds A ln(sum)
+};
+
+template <class Math>
+ISAMPLE_HD void add_dense(DenseSums<typename Math::V>& sums, typename Math::V logit, typename Math::V mass,
+                          typename Math::V max, typename Math::V total_mass_over_sum) {
+  using V = typename Math::V;
+  const V gradient = Math::exp(logit - max) * total_mass_over_sum - mass;
+  sums.gradient_sq = sums.gradient_sq + gradient * gradient;
+  // A class of no mass must not meet a logit of -inf: 0 * inf is NaN.
+  sums.loss = sums.loss + Math::where_positive(mass, mass * (max - logit));
+}
+
+template <class T>
+ISAMPLE_HD ScoreLoss finish_dense_target(const DenseSums<T>& sums, T sum, T total_mass) {
+  const double loss = static_cast<double>(sums.loss) + static_cast<double>(total_mass) * std::log(static_cast<double>(sum));
+  return {static_cast<float>(std::sqrt(static_cast<double>(sums.gradient_sq))), static_cast<float>(loss)};
+}
+
+}  // namespace isample
