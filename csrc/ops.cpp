@@ -1,0 +1,44 @@
+// Every op's schema in one place, in pipeline order: logits -> score -> distribution, tau -> table -> draws -> weights.
+// The CPU and CUDA adaptors register the implementations; isample/ops.py holds the documented, typed wrappers.
+//
+// A score that is NaN, infinite or negative never stops an op, because a CUDA op must not wait for the host. It shows
+// instead: tau and all weights are NaN, indices are 0, total is 0 and tau_ema keeps its value.
+#include <torch/extension.h>
+
+#include <map>
+#include <string>
+
+#include "build_info.h"
+
+TORCH_LIBRARY(isample, m) {
+  m.def("softmax_score(Tensor logits, Tensor targets, *, Tensor? weight=None, int ignore_index=-100, "
+        "float label_smoothing=0.0) -> (Tensor score, Tensor loss)");
+
+  m.def("distribution(Tensor score, *, float floor=0.0, Tensor(a!)? tau_ema=None, float momentum=0.9) "
+        "-> (Tensor probabilities, Tensor tau)");
+
+  m.def("alias_table(Tensor score, *, float floor=0.0) "
+        "-> (Tensor threshold, Tensor alias, Tensor mass, Tensor total)");
+
+  // `seed` and `offset` given: a pure function of them. Otherwise the words come from `generator`, or from the
+  // device's default generator, which torch.manual_seed seeds.
+  m.def("draw(Tensor score, int count, *, str method=\"alias\", float floor=0.0, int? seed=None, int offset=0, "
+        "Generator? generator=None) -> (Tensor indices, Tensor weights)",
+        {at::Tag::nondeterministic_seeded});
+
+  m.def("draw.table(Tensor threshold, Tensor alias, Tensor mass, Tensor total, int count, *, int? seed=None, "
+        "int offset=0, Generator? generator=None) -> (Tensor indices, Tensor weights)",
+        {at::Tag::nondeterministic_seeded});
+
+  m.def("importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
+        "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int ignore_index=-100, "
+        "float label_smoothing=0.0, int? seed=None, int offset=0, Generator? generator=None) "
+        "-> (Tensor indices, Tensor weights, Tensor score, Tensor loss, Tensor tau)",
+        {at::Tag::nondeterministic_seeded});
+}
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.doc() = "Compiled ops of isample; importing it registers torch.ops.isample.";
+  m.def("build_info", &isample::build_info,
+        "What was built: compiler, torch version, the CPU instruction set in use, CUDA architectures or why none.");
+}
