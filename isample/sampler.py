@@ -12,13 +12,13 @@ from typing import Any, Callable, Union
 import torch
 from torch import nn
 
-from . import ops
-from .draws import make_draw
-from .errors import NonFiniteScoreError
-from .gate import Gate, make_gate
-from .losses import Loss, make_loss
-from .nested import batch_length, logits_of
-from .scores import cross_entropy_options, leaving_no_trace, make_score
+from isample import ops
+from isample.draws import make_draw
+from isample.errors import NonFiniteScoreError
+from isample.gate import Gate, make_gate
+from isample.losses import Loss, make_loss
+from isample.nested import batch_length, logits_of
+from isample.scores import cross_entropy_options, leaving_no_trace, make_score
 
 
 @dataclass(frozen=True)

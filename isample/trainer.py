@@ -9,13 +9,13 @@ from typing import Any, Callable, Iterable, Iterator, Union
 import torch
 from torch import nn
 
-from .gate import Gate, effective_batch
-from .history import Evaluation, History, StepReport
-from .losses import Loss, per_sample_loss
-from .loop import Loop, evaluate
-from .nested import batch_length, logits_of, map_tensors
-from .random_state import random_state, restore_random_state
-from .sampler import ImportanceSampler, Selection, raise_if_not_finite
+from isample.gate import Gate, effective_batch
+from isample.history import Evaluation, History, StepReport
+from isample.losses import Loss, per_sample_loss
+from isample.loop import Loop, evaluate
+from isample.nested import batch_length, logits_of, map_tensors
+from isample.random_state import random_state, restore_random_state
+from isample.sampler import ImportanceSampler, Selection, raise_if_not_finite
 
 Callback = Callable[["Trainer", StepReport], None]
 
