@@ -34,7 +34,7 @@ inline void check_device(const char* argument, const at::Tensor& tensor, const c
 }
 
 // As Python spells it.
-inline std::string dtype_name(at::ScalarType dtype) { return "torch." + c10::getDtypeNames(dtype).first; }
+inline std::string dtype_name(at::ScalarType dtype) { return std::string("torch.").append(c10::getDtypeNames(dtype).first); }
 
 inline void check_dtype(const char* argument, const at::Tensor& tensor, at::ScalarType dtype) {
   TORCH_CHECK_TYPE(tensor.scalar_type() == dtype, argument, " must be ", dtype_name(dtype), ", got ",
