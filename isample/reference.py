@@ -1,6 +1,6 @@
-"""Each op again in a few lines of plain torch: the truth that the tests hold the compiled ops to, and what the benchmarks
-compare them with. The integer stages are exact, draw for draw and bit for bit; nothing here is meant to be fast, but for
-``plain_importance_sample``, which is what a careful user of torch would write without this package.
+"""Each op again in a few lines of plain torch: the truth that the tests hold the compiled ops to, and the baseline of the
+benchmarks. The integer stages are exact, draw for draw and bit for bit. Nothing here is meant to be fast but the last
+part, ``plain_*``, which is what a careful user of torch would write without this package.
 """
 
 from __future__ import annotations
@@ -179,7 +179,8 @@ def _draw_pps(mass, count, seed, offset):
     ends = torch.tensor([lengths[i] for i in order]).cumsum(0)
     start = scaled(philox(seed, offset, 0)[0], step)
     sure = [i for i in range(n) if mass[i] > 0] * rounds
-    indices = sure + [order[place] for place in _first_above(ends, [start + j * step for j in range(count - len(sure))])]
+    points = [start + j * step for j in range(count - len(sure))]
+    indices = sure + [order[place] for place in _first_above(ends, points)]
     weights = [float(count) * float(step) / (float(n) * float(rounds * step + lengths[i])) for i in indices]
     return torch.tensor(indices), torch.tensor(weights, dtype=torch.float64).float()
 
