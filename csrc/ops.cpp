@@ -44,6 +44,12 @@ TORCH_LIBRARY(isample, m) {
         {at::Tag::nondeterministic_seeded});
 }
 
+// No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
+TORCH_LIBRARY_IMPL(isample, Autograd, m) {
+  for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "importance_sample"})
+    m.impl(op, torch::CppFunction::makeFallthrough());
+}
+
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled ops of isample; importing it registers torch.ops.isample.";
   m.def("build_info", &isample::build_info,

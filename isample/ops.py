@@ -11,6 +11,7 @@ presample, C the number of classes, b the number of draws.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -32,11 +33,11 @@ def softmax_score(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Norm of the softmax cross-entropy gradient with respect to each row of logits (19), and the loss of each row.
+    """Norm of the softmax cross-entropy gradient for each row of logits (19), and the loss of each row.
 
-    Exactly ``||dL_i/dz_i||_2`` and ``L_i`` of ``torch.nn.functional.cross_entropy(..., reduction="none")`` with the same
-    arguments. For labels without smoothing the norm is ``w_y * ||softmax(z) - onehot(y)||``, from one read of the logits
-    and without cancellation: good to 5e-6 relative down to e^-85. Not differentiable.
+    Exactly ``||dL_i/dz_i||_2`` and ``L_i`` of ``torch.nn.functional.cross_entropy(..., reduction="none")`` with the
+    same arguments. For labels without smoothing the norm is ``w_y * ||softmax(z) - onehot(y)||``, from one read of the
+    logits and without cancellation: good to 5e-6 relative down to e^-85. Not differentiable: no gradient flows back.
 
     Args:
         logits: [B, C], float32, bfloat16, float16 or float64. Arithmetic is in float32, for float64 in double. The
@@ -207,8 +208,8 @@ def draw(
         count: number of draws b >= 1; for pps at most N, otherwise at most 2^24.
         method: one that ``source`` allows; by default the first of those.
         floor: as in :func:`distribution`.
-        seed, offset: with a seed the draws are a pure function of (scores, count, seed, offset), bit for bit the same on
-            CPU and CUDA. The offset selects one of 2^63 streams.
+        seed, offset: with a seed the draws are a pure function of (scores, count, seed, offset), bit for bit the same
+            on CPU and CUDA. The offset selects one of 2^63 streams.
         generator: source of the seed where none is given; by default the device's, which torch.manual_seed seeds.
 
     Returns:
@@ -338,11 +339,10 @@ def _(
 
 
 def _can_look(tensor: Tensor) -> bool:
-    """Whether a value may be read at once: on CUDA that would wait for the device, under torch.compile break the graph."""
+    """Whether a value may be read at once: CUDA would make us wait for it, torch.compile would break its graph."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _raise_if_nan(status: Tensor, score: Tensor) -> None:
-    if _can_look(score) and status.view(-1)[0].isnan():
+    if _can_look(score) and math.isnan(status.item() if status.dim() == 0 else status[0].item()):
         raise NonFiniteScoreError.from_scores(score)
-

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <tuple>
 
 #include "../checks.h"
@@ -157,7 +158,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table(const at:
   return {std::move(threshold), std::move(alias), std::move(mass), std::move(total)};
 }
 
-std::tuple<at::Tensor, at::Tensor> draw(const at::Tensor& score, int64_t count, c10::string_view method, double floor,
+std::tuple<at::Tensor, at::Tensor> draw(const at::Tensor& score, int64_t count, std::string_view method, double floor,
                                         std::optional<int64_t> seed, int64_t offset,
                                         const std::optional<at::Generator>& generator) {
   check_score(score);
@@ -223,7 +224,7 @@ std::tuple<at::Tensor, at::Tensor> draw_prefix_sum(const at::Tensor& sums, int64
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importance_sample(
     const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size, const at::Tensor& tau_ema, double momentum,
-    c10::string_view draws, double floor, const std::optional<at::Tensor>& weight, int64_t ignore_index,
+    std::string_view draws, double floor, const std::optional<at::Tensor>& weight, int64_t ignore_index,
     double label_smoothing, std::optional<int64_t> seed, int64_t offset,
     const std::optional<at::Generator>& generator) {
   check_logits(logits);
