@@ -1,0 +1,172 @@
+"""What the run shows: a live table while it trains, a closing table, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from .race import Contestant, Race, Trace
+
+LABELS = {"uniform": "uniform", "importance": "importance sampling"}
+REFRESH_SECONDS = 0.25
+
+
+class Display:
+    """Live table on a terminal, one line an evaluation elsewhere."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self.race: Race | None = None
+        self.drawn = 0.0
+        self.announced = False
+
+    def __enter__(self) -> Display:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.live:
+            self.live.stop()
+
+    def after_step(self, contestant: Contestant) -> None:
+        """Called after every step: says once when the gate first opens, and redraws a few times a second."""
+        if contestant.steps[-1].active and not self.announced:
+            self.announced = True
+            step = contestant.steps[-1]
+            self.console.print(f"{step.seconds:6.1f} s  importance sampling switches on at update "
+                               f"{len(contestant.steps)}: τ̄ {step.tau_ema:.2f} > {self.race.tau_threshold:.2f}")
+        if self.live and time.monotonic() - self.drawn > REFRESH_SECONDS:
+            self.drawn = time.monotonic()
+            self.live.update(progress_table(self.race), refresh=True)
+
+    def after_evaluation(self, race: Race) -> None:
+        if self.live:
+            self.live.update(progress_table(race), refresh=True)
+            return
+        parts = [f"{race.contestants[0].points[-1].seconds:6.1f} s"]
+        for contestant in race.contestants:
+            point = contestant.points[-1]
+            parts.append(f"{LABELS[contestant.name]}: loss {point.training_loss:.2e}, error {point.test_error:.2%}")
+        self.console.print("  ".join([*parts, f"({gate_state(race.importance)})"]), soft_wrap=True)
+
+
+def gate_state(contestant: Contestant) -> str:
+    if not contestant.steps:
+        return "gate off"
+    return f"gate {'on' if contestant.steps[-1].active else 'off'}, τ̄ {contestant.steps[-1].tau_ema:.2f}"
+
+
+def progress_table(race: Race) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "progress", "seconds", "updates", "training loss", "test error", "now"):
+        table.add_column(heading, justify="right" if heading in ("seconds", "updates", "training loss", "test error")
+                         else "left")
+    for contestant in race.contestants:
+        point = contestant.points[-1] if contestant.points else None
+        table.add_row(
+            LABELS[contestant.name],
+            ProgressBar(total=race.settings.seconds, completed=contestant.seconds, width=24),
+            f"{contestant.seconds:.1f}",
+            f"{len(contestant.steps):,}",
+            f"{point.training_loss:.2e}" if point else "",
+            f"{point.test_error:.2%}" if point else "",
+            gate_state(contestant) if contestant is race.importance else "",
+        )
+    return table
+
+
+def closing_table(race: Race) -> Table:
+    settings = race.settings
+    table = Table(title=f"{settings.data}, {settings.seconds:g} s of training each, seed {settings.seed}")
+    table.add_column("sampling")
+    for heading in ("training loss", "test error", "updates", "active steps", "τ"):
+        table.add_column(heading, justify="right")
+    for contestant in race.contestants:
+        row = summary(contestant)
+        table.add_row(LABELS[contestant.name], f"{row['training_loss']:.2e}", f"{row['test_error']:.2%}",
+                      f"{row['updates']:,}", f"{row['active_share']:.0%}", f"{row['tau']:.2f}")
+    return table
+
+
+def verdict(race: Race) -> str:
+    """The comparison in a sentence, whoever is ahead."""
+    uniform, importance = (summary(contestant) for contestant in race.contestants)
+    if not (uniform["training_loss"] > 0 and importance["training_loss"] > 0):
+        loss = f"training loss {importance['training_loss']:.2e} against {uniform['training_loss']:.2e}"
+    else:
+        ratio = uniform["training_loss"] / importance["training_loss"]
+        loss = f"{ratio:.2f} times lower training loss" if ratio >= 1 else f"{1 / ratio:.2f} times higher training loss"
+    points = 100 * (importance["test_error"] - uniform["test_error"])
+    error = "the same test error" if abs(points) < 0.005 else (
+        f"test error {abs(points):.2f} points {'lower' if points < 0 else 'higher'}")
+    if importance["switched_on_seconds"] is None:
+        return f"τ never reached the threshold {race.tau_threshold:.2f}: both trained uniformly ({loss}; {error})."
+    return f"At equal time, importance sampling against uniform: {loss}; {error}."
+
+
+def summary(contestant: Contestant) -> dict:
+    """A row of the table. `tau` is the moving average at the end; `active_share` is over all steps."""
+    end = contestant.points[-1]
+    return {
+        "method": contestant.name,
+        "training_loss": end.training_loss,
+        "test_loss": end.test_loss,
+        "test_error": end.test_error,
+        "updates": end.updates,
+        "seconds": end.seconds,
+        "active_share": contestant.active_share,
+        "switched_on_seconds": contestant.switched_on,
+        "tau": contestant.steps[-1].tau_ema,
+    }
+
+
+def thinned(steps: list[Trace], budget: float, bins: int = 200) -> dict[str, list[float]]:
+    """Means of the steps over `bins` equal spans of time: thousands of steps make neither a file nor a picture."""
+    groups: dict[int, list[Trace]] = {}
+    for step in steps:
+        groups.setdefault(min(bins - 1, int(step.seconds / budget * bins)), []).append(step)
+    means = [[sum(column) / len(group) for column in zip(*group)] for group in groups.values()]
+    return {name: [row[i] for row in means] for i, name in enumerate(Trace._fields)}
+
+
+def as_dict(race: Race, command: str) -> dict:
+    """Table, curves, and all that is needed to repeat the run."""
+    settings = race.settings
+    return {
+        "command": command,
+        "settings": {"data": settings.data, "seconds": settings.seconds, "seed": settings.seed,
+                     "batch_size": settings.batch_size, "presample": settings.presample,
+                     "tau_threshold": race.tau_threshold, "parameters": race.parameters},
+        "machine": {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads(),
+                    "processor": processor_name()},
+        "table": [summary(contestant) for contestant in race.contestants],
+        "verdict": verdict(race),
+        "curves": {
+            contestant.name: {
+                "evaluations": {name: [p[i] for p in contestant.points] for i, name in enumerate(type(contestant.points[0])._fields)},
+                "steps": thinned(contestant.steps, settings.seconds),
+            } for contestant in race.contestants
+        },
+    }
+
+
+def processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write_json(race: Race, command: str, path: Path) -> None:
+    path.write_text(json.dumps(as_dict(race, command), indent=1) + "\n")
