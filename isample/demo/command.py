@@ -62,10 +62,10 @@ def main(argv: Sequence[str]) -> int:
         from rich.console import Console
 
         from . import picture, report
+
+        images = load(settings.data, settings.root)
     except ModuleNotFoundError as error:
         command_line.error(f'the demo needs {error.name}: pip install "isample[demo]"')
-    try:
-        images = load(settings.data, settings.root)
     except DataError as error:
         command_line.error(str(error))
     if len(images.x_train) < settings.presample:
@@ -92,6 +92,6 @@ def opening(race: Race, images) -> str:
     return (f"{settings.data}: {len(images.x_train):,} training and {len(images.x_test):,} test images of "
             f"{' x '.join(map(str, images.x_train.shape[1:]))}; a network of {race.parameters:,} parameters; "
             f"{settings.seconds:g} s each, in turns. Importance sampling draws {settings.batch_size} of "
-            f"{settings.presample} and switches on when τ̄ exceeds {race.tau_threshold:.2f}.")
+            f"{settings.presample} and switches on when τ̄ exceeds {settings.tau_threshold:.2f}.")
 
 

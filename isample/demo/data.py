@@ -11,6 +11,7 @@ import io
 import pickle
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,12 +105,14 @@ def read_npz(path: Path) -> Images:
     """A NumPy archive with the arrays x_train, y_train, x_test, y_test."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            missing = [field for field in Images._fields if field not in archive.files]
-            if missing:
-                raise DataError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(archive.files) or 'nothing'}")
-            return Images(*(archive[field] for field in Images._fields))
-    except (OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            found = {name: archive[name] for name in archive.files if name in Images._fields}
+            names = ", ".join(archive.files) or "nothing"
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable .npz archive: {error}") from error
+    missing = [field for field in Images._fields if field not in found]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}; it holds {names}")
+    return Images(**found)
 
 
 # --- IDX, the format of MNIST -----------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 import torch
 from torch import nn
@@ -78,16 +76,3 @@ def batches(dataset: ImageDataset, batch_size: int, shuffle_seed: int | None = N
     generator = torch.Generator().manual_seed(shuffle_seed) if shuffle else None
     return DataLoader(dataset, batch_size, shuffle=shuffle, drop_last=shuffle, generator=generator,
                       collate_fn=as_fetched)
-
-
-class Endless:
-    """Goes through a loader again and again, and on from where it was left: for training that comes in pieces."""
-
-    def __init__(self, loader: Iterable):
-        self.loader = loader
-        self.position: Iterator = iter(())
-
-    def __iter__(self) -> Iterator:
-        while True:
-            yield from self.position
-            self.position = iter(self.loader)

@@ -50,8 +50,8 @@ def draw_tau(axes, race: Race) -> None:
     steps = thinned(race.importance.steps, race.settings.seconds)
     axes.plot(steps["seconds"], steps["tau"], color=COLOURS["importance"], alpha=0.35, linewidth=1, label="τ")
     axes.plot(steps["seconds"], steps["tau_ema"], color=COLOURS["importance"], linewidth=2, label="τ̄, its moving average")
-    axes.axhline(race.tau_threshold, color="black", linestyle=":", label=f"switches on above {race.tau_threshold:.2f}")
-    top = max(*steps["tau"], race.tau_threshold) * 1.1
+    axes.axhline(race.settings.tau_threshold, color="black", linestyle=":", label=f"switches on above {race.settings.tau_threshold:.2f}")
+    top = max(*steps["tau"], race.settings.tau_threshold) * 1.1
     axes.fill_between(steps["seconds"], 0, [top * share for share in steps["active"]], step="mid", color="grey",
                       alpha=0.15, linewidth=0, label="share of steps with it on")
     axes.set(title="Importance sampling: τ and when it is on", ylabel="τ (1 = uniform scores)", ylim=(0, top))

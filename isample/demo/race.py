@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from ..gate import break_even_tau
+from ..history import StepReport
 from ..trainer import Trainer
 from .data import Images
-from .network import Endless, ImageDataset, batches, pixel_moments, small_cnn
+from .network import ImageDataset, batches, pixel_moments, small_cnn
 
 LEARNING_RATE = 0.05
 MOMENTUM = 0.9
@@ -39,6 +40,10 @@ class Settings:
     batch_size: int = 64
     presample: int = 320
 
+    @property
+    def tau_threshold(self) -> float:
+        return break_even_tau(self.batch_size, self.presample)
+
 
 class Point(NamedTuple):
     """One evaluation: seconds of training and updates so far; mean losses, and the share of test images missed."""
@@ -50,59 +55,48 @@ class Point(NamedTuple):
     test_error: float
 
 
-class Trace(NamedTuple):
-    """One step: the clock after it, its tau, the moving average of tau, and whether importance sampling was on."""
-
-    seconds: float
-    tau: float
-    tau_ema: float
-    active: bool
-
-
 @dataclass
 class Contestant:
-    """One method with its own network, its own order of the data, and its own clock."""
+    """One method: its own network, its own pass over the data, its own clock."""
 
     name: str
     trainer: Trainer
-    loader: Endless
-    budget: float
+    reports: Iterator[StepReport]
     watch: Callable[[Contestant], None]
-    seconds: float = 0.0
+    steps: list[StepReport] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    steps: list[Trace] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return self.steps[-1].elapsed if self.steps else 0.0
 
     def train_until(self, seconds: float) -> None:
-        """Trains until the clock stands at `seconds`, or one step later."""
-        before, start = self.seconds, time.perf_counter()
-
-        def after_step(trainer: Trainer, report) -> None:
-            self.seconds = before + time.perf_counter() - start
-            self.steps.append(Trace(self.seconds, float(report.tau), float(report.tau_ema), bool(report.active)))
-            for group in trainer.optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * max(0.0, 1.0 - self.seconds / self.budget)
+        """Trains until the clock stands at `seconds` or just beyond; it stands still between two calls."""
+        while self.seconds < seconds and (report := next(self.reports, None)) is not None:
+            self.steps.append(report)
+            for group in self.trainer.optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * (1.0 - self.trainer.progress)
             self.watch(self)
 
-        if seconds > before:
-            self.trainer.fit(self.loader, seconds=seconds - before, callbacks=[after_step], progress=False)
-            self.seconds = before + time.perf_counter() - start
-
-    def evaluate(self, training, test) -> None:
+    def evaluate(self, training: Iterable, test: Iterable) -> None:
         seen, unseen = self.trainer.evaluate(training), self.trainer.evaluate(test)
         self.points.append(Point(self.seconds, len(self.steps), seen.loss, unseen.loss, unseen.error))
 
     @property
     def active_share(self) -> float:
-        return sum(step.active for step in self.steps) / max(1, len(self.steps))
+        return sum(step.active for step in self.steps) / len(self.steps)
 
     @property
-    def switched_on(self) -> float | None:
-        """Seconds until importance sampling was first on; None if it never was."""
-        return next((step.seconds for step in self.steps if step.active), None)
+    def switched_on(self) -> StepReport | None:
+        """The first step with importance sampling on."""
+        return next((step for step in self.steps if step.active), None)
 
 
 class Race:
-    """Sets both methods up with the same parameters and seeds; `run` lets them train in turns."""
+    """Sets both methods up with the same parameters and seeds; `run` lets them train in turns.
+
+    `watch` is called with the contestant after each of its steps, while its clock stands.
+    """
 
     def __init__(self, images: Images, settings: Settings, watch: Callable[[Contestant], None] = lambda _: None):
         self.settings = settings
@@ -121,29 +115,23 @@ class Race:
             dataset = ImageDataset(images.x_train, images.y_train, moments, shift, settings.seed)
             model = copy.deepcopy(network)
             optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM)
-            trainer = Trainer(model, optimizer, loss="cross_entropy", batch_size=settings.batch_size,
-                              presample=settings.presample, gate=gate)
-            loader = Endless(batches(dataset, settings.batch_size, shuffle_seed=settings.seed))
-            return Contestant(name, trainer, loader, settings.seconds, watch)
+            trainer = Trainer(model, optimizer, "cross_entropy", settings.batch_size, settings.presample,
+                              gate=gate, seed=settings.seed)
+            loader = batches(dataset, settings.batch_size, shuffle_seed=settings.seed)
+            return Contestant(name, trainer, trainer.iterate(loader, seconds=settings.seconds), watch)
 
         self.uniform = contestant("uniform", "never")
         self.importance = contestant("importance", "threshold")
-        self.contestants = [self.uniform, self.importance]
-        self.tau_threshold = (settings.presample + 3 * settings.batch_size) / (3 * settings.batch_size)
+        self.contestants = (self.uniform, self.importance)
 
     def run(self, after_evaluation: Callable[[Race], None] = lambda _: None) -> None:
         """Trains and evaluates both; `after_evaluation` is called each time both have been evaluated."""
-        turns = math.ceil(self.settings.seconds / EVALUATIONS / TURN_SECONDS)
-        order = list(self.contestants)
-        self.evaluate(after_evaluation)
-        for turn in range(1, EVALUATIONS * turns + 1):
-            for contestant in order:
-                contestant.train_until(self.settings.seconds * turn / (EVALUATIONS * turns))
-            order.reverse()
-            if turn % turns == 0:
-                self.evaluate(after_evaluation)
-
-    def evaluate(self, after_evaluation: Callable[[Race], None]) -> None:
-        for contestant in self.contestants:
-            contestant.evaluate(self.training, self.test)
-        after_evaluation(self)
+        turns_each = math.ceil(self.settings.seconds / EVALUATIONS / TURN_SECONDS)
+        turns = EVALUATIONS * turns_each
+        for turn in range(turns + 1):
+            for contestant in self.contestants[:: 1 if turn % 2 else -1]:
+                contestant.train_until(self.settings.seconds * turn / turns)
+            if turn % turns_each == 0:
+                for contestant in self.contestants:
+                    contestant.evaluate(self.training, self.test)
+                after_evaluation(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from pathlib import Path
@@ -13,7 +14,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from .race import Contestant, Race, Trace
+from ..history import StepReport
+from .race import Contestant, Point, Race
 
 LABELS = {"uniform": "uniform", "importance": "importance sampling"}
 REFRESH_SECONDS = 0.25
@@ -43,8 +45,8 @@ class Display:
         if contestant.steps[-1].active and not self.announced:
             self.announced = True
             step = contestant.steps[-1]
-            self.console.print(f"{step.seconds:6.1f} s  importance sampling switches on at update "
-                               f"{len(contestant.steps)}: τ̄ {step.tau_ema:.2f} > {self.race.tau_threshold:.2f}")
+            self.console.print(f"{step.elapsed:6.1f} s  importance sampling switches on at update "
+                               f"{len(contestant.steps)}: τ̄ {step.tau_ema:.2f} > {self.race.settings.tau_threshold:.2f}")
         if self.live and time.monotonic() - self.drawn > REFRESH_SECONDS:
             self.drawn = time.monotonic()
             self.live.update(progress_table(self.race), refresh=True)
@@ -94,7 +96,7 @@ def closing_table(race: Race) -> Table:
     for contestant in race.contestants:
         row = summary(contestant)
         table.add_row(LABELS[contestant.name], f"{row['training_loss']:.2e}", f"{row['test_error']:.2%}",
-                      f"{row['updates']:,}", f"{row['active_share']:.0%}", f"{row['tau']:.2f}")
+                      f"{row['updates']:,}", f"{row['active_share']:.0%}", f"{row['tau']:.2f}" if row["tau"] else "–")
     return table
 
 
@@ -110,13 +112,14 @@ def verdict(race: Race) -> str:
     error = "the same test error" if abs(points) < 0.005 else (
         f"test error {abs(points):.2f} points {'lower' if points < 0 else 'higher'}")
     if importance["switched_on_seconds"] is None:
-        return f"τ never reached the threshold {race.tau_threshold:.2f}: both trained uniformly ({loss}; {error})."
+        return f"τ never reached the threshold {race.settings.tau_threshold:.2f}: both trained uniformly ({loss}; {error})."
     return f"At equal time, importance sampling against uniform: {loss}; {error}."
 
 
 def summary(contestant: Contestant) -> dict:
-    """A row of the table. `tau` is the moving average at the end; `active_share` is over all steps."""
-    end = contestant.points[-1]
+    """A row of the table. `active_share` is over all steps; `tau` is the moving average at the end, None where no step
+    is scored."""
+    end, tau, on = contestant.points[-1], contestant.steps[-1].tau_ema, contestant.switched_on
     return {
         "method": contestant.name,
         "training_loss": end.training_loss,
@@ -125,18 +128,19 @@ def summary(contestant: Contestant) -> dict:
         "updates": end.updates,
         "seconds": end.seconds,
         "active_share": contestant.active_share,
-        "switched_on_seconds": contestant.switched_on,
-        "tau": contestant.steps[-1].tau_ema,
+        "switched_on_seconds": on and on.elapsed,
+        "tau": None if math.isnan(tau) else tau,
     }
 
 
-def thinned(steps: list[Trace], budget: float, bins: int = 200) -> dict[str, list[float]]:
+def thinned(steps: list[StepReport], budget: float, bins: int = 200) -> dict[str, list[float]]:
     """Means of the steps over `bins` equal spans of time: thousands of steps make neither a file nor a picture."""
-    groups: dict[int, list[Trace]] = {}
+    groups: dict[int, list[StepReport]] = {}
     for step in steps:
-        groups.setdefault(min(bins - 1, int(step.seconds / budget * bins)), []).append(step)
-    means = [[sum(column) / len(group) for column in zip(*group)] for group in groups.values()]
-    return {name: [row[i] for row in means] for i, name in enumerate(Trace._fields)}
+        groups.setdefault(min(bins - 1, int(step.elapsed / budget * bins)), []).append(step)
+    names = {"seconds": "elapsed", "tau": "tau", "tau_ema": "tau_ema", "active": "active"}
+    return {name: [sum(getattr(step, attribute) for step in group) / len(group) for group in groups.values()]
+            for name, attribute in names.items()}
 
 
 def as_dict(race: Race, command: str) -> dict:
@@ -146,18 +150,18 @@ def as_dict(race: Race, command: str) -> dict:
         "command": command,
         "settings": {"data": settings.data, "seconds": settings.seconds, "seed": settings.seed,
                      "batch_size": settings.batch_size, "presample": settings.presample,
-                     "tau_threshold": race.tau_threshold, "parameters": race.parameters},
+                     "tau_threshold": race.settings.tau_threshold, "parameters": race.parameters},
         "machine": {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads(),
                     "processor": processor_name()},
         "table": [summary(contestant) for contestant in race.contestants],
         "verdict": verdict(race),
-        "curves": {
-            contestant.name: {
-                "evaluations": {name: [p[i] for p in contestant.points] for i, name in enumerate(type(contestant.points[0])._fields)},
-                "steps": thinned(contestant.steps, settings.seconds),
-            } for contestant in race.contestants
-        },
+        "curves": {contestant.name: evaluations(contestant) for contestant in race.contestants},
+        "importance_steps": thinned(race.importance.steps, settings.seconds),
     }
+
+
+def evaluations(contestant: Contestant) -> dict[str, list[float]]:
+    return {name: list(column) for name, column in zip(Point._fields, zip(*contestant.points))}
 
 
 def processor_name() -> str:
