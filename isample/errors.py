@@ -1,0 +1,25 @@
+"""The exceptions of isample. Bad arguments are the built-in ValueError and TypeError."""
+
+
+class IsampleError(Exception):
+    """Base of every exception that is isample's own."""
+
+
+class NonFiniteScoreError(IsampleError, ValueError):
+    """Scores that are NaN, infinite or negative: no distribution follows from them, and nothing was changed.
+
+    Attributes:
+        count: how many scores are not valid.
+        rows: their indices, ascending; at most the first ten.
+    """
+
+    def __init__(self, count: int, rows: list[int]):
+        self.count = count
+        self.rows = rows
+        more = ", ..." if count > len(rows) else ""
+        super().__init__(
+            f"scores must be finite and not negative, got {count} that are not, in rows {', '.join(map(str, rows))}{more}"
+        )
+
+    def __reduce__(self):
+        return type(self), (self.count, self.rows)
