@@ -1,0 +1,282 @@
+"""Algorithm 1 of Katharopoulos and Fleuret (2018): train uniformly while that is best, and by importance when it pays."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from typing import Any, Callable, Iterable, Iterator, Union
+
+import torch
+from torch import nn
+
+from .gate import Gate, effective_batch
+from .history import Evaluation, History, StepReport
+from .losses import Loss, per_sample_loss
+from .loop import Loop, evaluate
+from .nested import batch_length, logits_of, map_tensors
+from .random_state import random_state, restore_random_state
+from .sampler import ImportanceSampler, Selection, raise_if_not_finite
+
+Callback = Callable[["Trainer", StepReport], None]
+
+
+class Trainer:
+    """Trains ``model`` with importance sampling that switches itself on.
+
+    Parameters
+    ----------
+    model: any module that maps inputs to logits, one row a sample. Inputs may be a tensor, or a tuple or dict of
+        tensors, which are spread over the model's arguments.
+    optimizer: any ``torch.optim.Optimizer`` over its parameters.
+    loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with ``reduction="none"``,
+        or a callable ``(logits, targets) -> [B]``.
+    batch_size: b, the samples that a step learns from.
+    presample: B >= b, the samples that an active step scores; 5b by default.
+    score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable ``(logits, targets) -> [B]``.
+    draws: ``"alias"`` (with replacement, the paper's), ``"systematic"`` or ``"pps"`` (without replacement).
+    gate: ``"threshold"`` (the paper's rule), ``"always"``, ``"never"``, or an object as in ``isample.gate``.
+    tau_threshold: of the threshold gate; (B + 3b) / 3b by default.
+    tau_momentum: a_tau of the moving average of tau.
+    clip_grad_norm: the largest norm of all gradients together, or None.
+    autocast: a dtype for ``torch.autocast`` around the forward passes, or None.
+    scaler: a ``torch.amp.GradScaler``, or None.
+    accumulate: steps whose gradients are averaged before the optimizer moves.
+    seed: of the draws; by default taken from torch's generator.
+
+    Errors in the arguments are ValueError or TypeError and name argument, rule and value. A step whose scores are not
+    finite raises ``NonFiniteScoreError`` and leaves parameters and tau's average as they were.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss = "cross_entropy",
+        batch_size: int = 128,
+        presample: int | None = None,
+        *,
+        score: Union[str, Callable] = "upper_bound",
+        draws: str = "alias",
+        gate: Union[str, Gate] = "threshold",
+        tau_threshold: float | None = None,
+        tau_momentum: float = 0.9,
+        clip_grad_norm: float | None = None,
+        autocast: torch.dtype | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        accumulate: int = 1,
+        seed: int | None = None,
+    ):
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}")
+        if clip_grad_norm is not None and not clip_grad_norm > 0:
+            raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
+        if not isinstance(accumulate, int) or accumulate < 1:
+            raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
+        self.model, self.optimizer = model, optimizer
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.sampler = ImportanceSampler(
+            loss, batch_size, presample, score, draws, gate, tau_threshold, tau_momentum, seed, self.device
+        )
+        self.clip_grad_norm, self.autocast, self.scaler, self.accumulate = clip_grad_norm, autocast, scaler, accumulate
+        self.step_count = 0
+        self.selection: Selection | None = None
+        self.history = History()
+        self._loop = Loop(self)
+
+    @property
+    def batch_size(self) -> int:
+        return self.sampler.batch_size
+
+    @property
+    def presample(self) -> int:
+        return self.sampler.presample
+
+    @property
+    def next_size(self) -> int:
+        """How many samples the next ``step`` has use for: B when importance sampling is on, b when it is not."""
+        return self.sampler.next_size
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget of the present ``fit`` that is spent, in [0, 1]; for schedules by time or epoch."""
+        return self._loop.progress
+
+    def step(self, inputs: Any, targets: Any) -> StepReport:
+        """One step of Algorithm 1 on ``inputs`` and ``targets``, which hold n samples in random order.
+
+        Importance sampling on and n > b: all n are scored and b of them drawn. Otherwise a uniform step on the first b
+        (on all, where there are fewer). :attr:`next_size` says how many are of use.
+        """
+        begin = time.perf_counter()
+        self._check(inputs, targets)
+        active = self.sampler.active and batch_length(inputs, "inputs") > self.batch_size
+        with self._autocast():
+            if active:
+                selection = self.sampler.select(self.model, inputs, targets)  # lines 6-8
+                inputs, targets = _take(inputs, targets, selection.indices)
+                loss = (selection.weights * self._losses(self._logits(inputs), targets)).mean()  # line 9
+            else:
+                inputs, targets = _take(inputs, targets, slice(self.batch_size))  # line 12
+                logits = self._logits(inputs)
+                scored = self.sampler.gate.needs_tau
+                selection = self.sampler.observe(self.model, inputs, targets, logits) if scored else None  # line 15
+                loss = self._losses(logits, targets).mean()  # line 13
+        read = self._read_late(loss, selection)
+        self._move(loss, selection, read)  # lines 10, 14, 17
+        self.selection = selection
+        self.step_count += 1
+        return self._report(active, selection, read(), time.perf_counter() - begin)
+
+    def fit(
+        self,
+        loader: Iterable,
+        epochs: int | None = None,
+        seconds: float | None = None,
+        *,
+        evaluate: Iterable | None = None,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        callbacks: Iterable[Callback] = (),
+        progress: bool = False,
+    ) -> History:
+        """Trains for a number of ``epochs``, or for ``seconds`` of training time, whichever is given.
+
+        ``loader`` is any iterable of (inputs, targets) batches of ``batch_size`` samples, such as a DataLoader, and
+        stays as it is: an active step joins k = B/b of its batches, any other step takes one, so an epoch is always one
+        pass over it. ``evaluate`` is a loader that is evaluated after every epoch and at the end, ``scheduler`` is
+        stepped once an epoch, each of ``callbacks`` is called as ``callback(trainer, report)`` after every step.
+        ``progress`` shows a bar (needs tqdm: ``pip install isample[progress]``).
+
+        A trainer that was restored by :meth:`load_state_dict` goes on where the saved run was, in the middle of an
+        epoch if need be, and ``epochs`` and ``seconds`` count from that run's beginning.
+        """
+        return self._loop.fit(loader, epochs, seconds, evaluate, scheduler, tuple(callbacks), progress)
+
+    def iterate(
+        self, loader: Iterable, epochs: int | None = None, seconds: float | None = None
+    ) -> Iterator[StepReport]:
+        """``fit`` as a generator: yields each step's report, and the clock stands while the caller holds it. So two
+        trainers can take turns, and whatever is done between steps costs no training time."""
+        return self._loop.iterate(loader, epochs, seconds)
+
+    def evaluate(self, loader: Iterable) -> Evaluation:
+        """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no trace in the model."""
+        with self._autocast():
+            loss, error = evaluate(self.model, self.sampler.loss, loader, self.device)
+        return Evaluation(self.step_count, self._loop.elapsed, loss, error)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything of the trainer's own: tau's average, the gate, counters, the place in the epoch, the random states
+        of the draws and of torch. With the model's and the optimizer's own ``state_dict`` a run resumes bit for bit.
+
+        Raises RuntimeError between two accumulated steps, whose gradients no state holds.
+        """
+        if self.step_count % self.accumulate:
+            raise RuntimeError(
+                f"state_dict must be taken after an optimizer step; {self.step_count % self.accumulate} of "
+                f"accumulate={self.accumulate} gradients are pending"
+            )
+        return {
+            "step_count": self.step_count,
+            "sampler": self.sampler.state_dict(),
+            "loop": self._loop.state_dict(),
+            "random": random_state(self.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` gave, torch's global random state included."""
+        self.step_count = state["step_count"]
+        self.sampler.load_state_dict(state["sampler"])
+        self._loop.load_state_dict(state["loop"])
+        restore_random_state(state["random"], self.device)
+
+    def _check(self, inputs: Any, targets: Any) -> None:
+        size = batch_length(inputs, "inputs")
+        if size == 0:
+            raise ValueError("inputs must hold at least one sample; got 0")
+        if batch_length(targets, "targets") != size:
+            raise ValueError(f"targets must hold as many samples as inputs ({size}); got {batch_length(targets, 'targets')}")
+
+        def same_device(tensor: torch.Tensor) -> None:
+            if tensor.device != self.device:
+                raise ValueError(f"inputs and targets must be on the model's device ({self.device}); got {tensor.device}")
+
+        map_tensors(same_device, (inputs, targets))
+
+    def _autocast(self):
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
+
+    def _logits(self, inputs: Any) -> torch.Tensor:
+        return logits_of(self.model, inputs, batch_length(inputs, "inputs"))
+
+    def _losses(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+        return per_sample_loss(self.sampler.loss, logits, targets)
+
+    def _move(self, loss: torch.Tensor, selection: Selection | None, read: Callable[[], list[float]]) -> None:
+        """The backward pass and, every ``accumulate`` steps, the optimizer's. By the time that the numbers are read the
+        backward pass is queued, so a GPU does not run dry; and no parameter has moved yet."""
+        if self.step_count % self.accumulate == 0:
+            self.optimizer.zero_grad(set_to_none=True)
+        loss = loss / self.accumulate
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        if selection is not None:
+            _, tau, tau_ema, _, _ = read()
+            if tau != tau:
+                self.optimizer.zero_grad(set_to_none=True)
+                raise_if_not_finite(selection, tau)
+            self.sampler.decide(tau_ema)
+        if (self.step_count + 1) % self.accumulate:
+            return
+        if self.clip_grad_norm is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def _read_late(self, loss: torch.Tensor, selection: Selection | None) -> Callable[[], list[float]]:
+        """A reader of (loss, tau, tau_ema, least and largest weight). On a GPU the copy is queued now and waited for
+        when read."""
+        if selection is None:
+            unknown, one = loss.new_tensor([float("nan"), 1.0], dtype=torch.float32)
+            values = [unknown, unknown, one, one]
+        else:
+            values = [selection.tau, self.sampler.tau_ema, *selection.weights.aminmax()]
+        stacked = torch.stack([loss.detach().float(), *values])
+        if self.device.type != "cuda":
+            return stacked.tolist
+        pinned = torch.empty(5, pin_memory=True)
+        pinned.copy_(stacked, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def read() -> list[float]:
+            done.synchronize()
+            return pinned.tolist()
+
+        return read
+
+    def _report(self, active: bool, selection: Selection | None, values: list[float], seconds: float) -> StepReport:
+        loss, tau, tau_ema, weight_min, weight_max = values
+        size = self.batch_size if selection is None else selection.presample
+        return StepReport(
+            step=self.step_count,
+            loss=loss,
+            tau=tau,
+            tau_ema=tau_ema,
+            active=active,
+            presample=size,
+            effective_batch=effective_batch(self.batch_size, size, tau) if active else float(size),
+            weight_min=weight_min,
+            weight_max=weight_max,
+            scoring_seconds=0.0 if selection is None else selection.timer(),
+            seconds=seconds,
+        )
+
+
+def _take(inputs: Any, targets: Any, which: torch.Tensor | slice) -> tuple[Any, Any]:
+    return map_tensors(lambda tensor: tensor[which], (inputs, targets))
