@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from . import _C, __version__
+from . import _C
 
 USAGE = "usage: python -m isample [demo [options]]      (python -m isample demo --help lists the options)"
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def print_build() -> None:
-    facts = {"isample": __version__, **_C.build_info()}
+    facts = {"isample": version("isample"), **_C.build_info()}
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name.replace('_', ' '):<{width}}  {value}")
