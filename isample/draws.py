@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .registry import look_up
+from isample.registry import look_up
 
 
 @dataclass(frozen=True)

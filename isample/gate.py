@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, Union
 
-from .registry import look_up
+from isample.registry import look_up
 
 
 class Gate(Protocol):

@@ -8,9 +8,9 @@ from typing import Any, Iterable, Iterator
 import torch
 from torch import nn
 
-from .nested import map_tensors
-from .presample import Presample, next_presample
-from .sampler import ImportanceSampler, raise_if_not_finite, uniform_draw
+from isample.nested import map_tensors
+from isample.presample import Presample, next_presample
+from isample.sampler import ImportanceSampler, raise_if_not_finite, uniform_draw
 
 
 @dataclass(frozen=True)

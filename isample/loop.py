@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator
 import torch
 from torch import nn
 
-from .history import History, StepReport
-from .losses import per_sample_loss
-from .nested import batch_length, logits_of, map_tensors
-from .presample import next_presample
-from .random_state import random_state, restore_random_state
-from .sampler import leaving_no_trace
+from isample.history import History, StepReport
+from isample.losses import per_sample_loss
+from isample.nested import batch_length, logits_of, map_tensors
+from isample.presample import next_presample
+from isample.random_state import random_state, restore_random_state
+from isample.sampler import leaving_no_trace
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from isample.trainer import Trainer
 
 
 @dataclass

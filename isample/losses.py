@@ -12,7 +12,7 @@ from typing import Any, Callable, Union
 import torch
 from torch import nn
 
-from .registry import look_up
+from isample.registry import look_up
 
 Loss = Union[str, nn.Module, Callable[[torch.Tensor, Any], torch.Tensor]]
 

@@ -10,6 +10,8 @@ from torch.utils import _pytree as pytree
 
 def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], batch: Any) -> Any:
     """``batch`` with ``function`` applied to every tensor in it."""
+    if isinstance(batch, torch.Tensor):  # the common case, without the walk
+        return function(batch)
     return pytree.tree_map_only(torch.Tensor, function, batch)
 
 
@@ -18,7 +20,8 @@ def batch_length(batch: Any, name: str) -> int:
 
     Raises ValueError naming ``name`` if there is no tensor, a tensor has no dimension, or lengths differ.
     """
-    tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
+    leaves = [batch] if isinstance(batch, torch.Tensor) else pytree.tree_leaves(batch)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if not tensors:
         raise ValueError(f"{name} must be a tensor, or a tuple, list or dict of tensors; got {type(batch).__name__}")
     if any(tensor.dim() == 0 for tensor in tensors):

@@ -133,7 +133,7 @@ def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
     """
     table = AliasTable(*torch.ops.isample.alias_table(score, floor=floor))
     if _can_look(score) and table.total == 0:
-        raise _non_finite(score)
+        raise NonFiniteScoreError.from_scores(score)
     return table
 
 
@@ -312,9 +312,5 @@ def _can_look(tensor: Tensor) -> bool:
 
 def _raise_if_nan(status: Tensor, score: Tensor) -> None:
     if _can_look(score) and status.view(-1)[0].isnan():
-        raise _non_finite(score)
+        raise NonFiniteScoreError.from_scores(score)
 
-
-def _non_finite(score: Tensor) -> NonFiniteScoreError:
-    rows = torch.nonzero(~(torch.isfinite(score) & (score >= 0))).flatten()
-    return NonFiniteScoreError(len(rows), rows[:10].tolist())

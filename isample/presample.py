@@ -7,7 +7,7 @@ from typing import Any, Iterator
 
 import torch
 
-from .nested import batch_length, join, map_tensors
+from isample.nested import batch_length, join, map_tensors
 
 
 @dataclass(frozen=True)

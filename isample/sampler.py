@@ -12,13 +12,13 @@ from typing import Any, Callable, Union
 import torch
 from torch import nn
 
-from . import ops
-from .draws import make_draw
-from .errors import NonFiniteScoreError
-from .gate import Gate, make_gate
-from .losses import Loss, make_loss
-from .nested import batch_length, logits_of
-from .scores import cross_entropy_options, leaving_no_trace, make_score
+from isample import ops
+from isample.draws import make_draw
+from isample.errors import NonFiniteScoreError
+from isample.gate import Gate, make_gate
+from isample.losses import Loss, make_loss
+from isample.nested import batch_length, logits_of
+from isample.scores import cross_entropy_options, leaving_no_trace, make_score
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class Selection:
     weights: torch.Tensor
     score: torch.Tensor
     tau: torch.Tensor
-    presample: int
     timer: Callable[[], float]
 
 
@@ -99,7 +98,7 @@ class ImportanceSampler:
                 score = self._score(model, inputs, targets, logits)
                 _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
                 indices, weights = ops.draw(score, self.batch_size, method=self.draw.name, generator=self.generator)
-            return Selection(indices, weights, score, tau, size, timer())
+            return Selection(indices, weights, score, tau, timer())
 
     def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
         """Lines 15 and 17: the scores of a uniform batch, free where ``logits`` of the training pass suffice.
@@ -111,7 +110,7 @@ class ImportanceSampler:
             timer = start_timer(self.tau_ema.device)
             score = self._score(model, inputs, targets, logits.detach())
             _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
-            return Selection(*uniform_draw(size, logits.device), score, tau, size, timer())
+            return Selection(*uniform_draw(size, logits.device), score, tau, timer())
 
     def decide(self, tau_ema: float) -> None:
         """Opens or closes the gate for the next step."""

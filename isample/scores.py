@@ -17,10 +17,10 @@ from typing import Any, Callable, Iterator, Union
 import torch
 from torch import nn
 
-from . import ops
-from .losses import counted, per_sample_loss
-from .nested import logits_of, map_tensors
-from .registry import look_up
+from isample import ops
+from isample.losses import counted, per_sample_loss
+from isample.nested import logits_of, map_tensors
+from isample.registry import look_up
 
 
 def upper_bound(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:

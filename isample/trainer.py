@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import nullcontext
 from typing import Any, Callable, Iterable, Iterator, Union
@@ -9,13 +10,13 @@ from typing import Any, Callable, Iterable, Iterator, Union
 import torch
 from torch import nn
 
-from .gate import Gate, effective_batch
-from .history import Evaluation, History, StepReport
-from .losses import Loss, per_sample_loss
-from .loop import Loop, evaluate
-from .nested import batch_length, logits_of, map_tensors
-from .random_state import random_state, restore_random_state
-from .sampler import ImportanceSampler, Selection, raise_if_not_finite
+from isample.gate import Gate, effective_batch
+from isample.history import Evaluation, History, StepReport
+from isample.losses import Loss, per_sample_loss
+from isample.loop import Loop, evaluate
+from isample.nested import batch_length, logits_of, map_tensors
+from isample.random_state import random_state, restore_random_state
+from isample.sampler import ImportanceSampler, Selection, raise_if_not_finite
 
 Callback = Callable[["Trainer", StepReport], None]
 
@@ -110,15 +111,16 @@ class Trainer:
         (on all, where there are fewer). :attr:`next_size` says how many are of use.
         """
         begin = time.perf_counter()
-        self._check(inputs, targets)
-        active = self.sampler.active and batch_length(inputs, "inputs") > self.batch_size
+        size = self._check(inputs, targets)
+        active = self.sampler.active and size > self.batch_size
         with self._autocast():
             if active:
                 selection = self.sampler.select(self.model, inputs, targets)  # lines 6-8
                 inputs, targets = _take(inputs, targets, selection.indices)
                 loss = (selection.weights * self._losses(self._logits(inputs), targets)).mean()  # line 9
             else:
-                inputs, targets = _take(inputs, targets, slice(self.batch_size))  # line 12
+                if size > self.batch_size:
+                    inputs, targets = _take(inputs, targets, slice(self.batch_size))  # line 12
                 logits = self._logits(inputs)
                 scored = self.sampler.gate.needs_tau
                 selection = self.sampler.observe(self.model, inputs, targets, logits) if scored else None  # line 15
@@ -127,7 +129,8 @@ class Trainer:
         self._move(loss, selection, read)  # lines 10, 14, 17
         self.selection = selection
         self.step_count += 1
-        return self._report(active, selection, read(), time.perf_counter() - begin)
+        size = size if active else min(size, self.batch_size)
+        return self._report(active, size, selection, read(), time.perf_counter() - begin)
 
     def fit(
         self,
@@ -191,18 +194,22 @@ class Trainer:
         self._loop.load_state_dict(state["loop"])
         restore_random_state(state["random"], self.device)
 
-    def _check(self, inputs: Any, targets: Any) -> None:
+    def _check(self, inputs: Any, targets: Any) -> int:
+        """The number of samples, once all is found in order."""
         size = batch_length(inputs, "inputs")
         if size == 0:
             raise ValueError("inputs must hold at least one sample; got 0")
         if batch_length(targets, "targets") != size:
             raise ValueError(f"targets must hold as many samples as inputs ({size}); got {batch_length(targets, 'targets')}")
 
-        def same_device(tensor: torch.Tensor) -> None:
+        def same_device(tensor: torch.Tensor) -> torch.Tensor:
             if tensor.device != self.device:
                 raise ValueError(f"inputs and targets must be on the model's device ({self.device}); got {tensor.device}")
+            return tensor
 
-        map_tensors(same_device, (inputs, targets))
+        map_tensors(same_device, inputs)
+        map_tensors(same_device, targets)
+        return size
 
     def _autocast(self):
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
@@ -218,7 +225,8 @@ class Trainer:
         backward pass is queued, so a GPU does not run dry; and no parameter has moved yet."""
         if self.step_count % self.accumulate == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        loss = loss / self.accumulate
+        if self.accumulate > 1:
+            loss = loss / self.accumulate
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if selection is not None:
             _, tau, tau_ema, _, _ = read()
@@ -239,17 +247,15 @@ class Trainer:
             self.scaler.update()
 
     def _read_late(self, loss: torch.Tensor, selection: Selection | None) -> Callable[[], list[float]]:
-        """A reader of (loss, tau, tau_ema, least and largest weight). On a GPU the copy is queued now and waited for
-        when read."""
-        if selection is None:
-            unknown, one = loss.new_tensor([float("nan"), 1.0], dtype=torch.float32)
-            values = [unknown, unknown, one, one]
-        else:
-            values = [selection.tau, self.sampler.tau_ema, *selection.weights.aminmax()]
-        stacked = torch.stack([loss.detach().float(), *values])
+        """A reader of the loss and, where there is a selection, tau, tau_ema, the least and the largest weight. On a GPU
+        the copy is queued now and waited for when read."""
+        values = [loss.detach()]
+        if selection is not None:
+            values += [selection.tau, self.sampler.tau_ema, *selection.weights.aminmax()]
         if self.device.type != "cuda":
-            return stacked.tolist
-        pinned = torch.empty(5, pin_memory=True)
+            return lambda: [value.item() for value in values]
+        stacked = torch.stack([value.float() for value in values])
+        pinned = torch.empty(stacked.shape, pin_memory=True)
         pinned.copy_(stacked, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
@@ -260,9 +266,10 @@ class Trainer:
 
         return read
 
-    def _report(self, active: bool, selection: Selection | None, values: list[float], seconds: float) -> StepReport:
-        loss, tau, tau_ema, weight_min, weight_max = values
-        size = self.batch_size if selection is None else selection.presample
+    def _report(
+        self, active: bool, size: int, selection: Selection | None, values: list[float], seconds: float
+    ) -> StepReport:
+        loss, tau, tau_ema, weight_min, weight_max = values if selection else (*values, math.nan, math.nan, 1.0, 1.0)
         return StepReport(
             step=self.step_count,
             loss=loss,
@@ -279,4 +286,4 @@ class Trainer:
 
 
 def _take(inputs: Any, targets: Any, which: torch.Tensor | slice) -> tuple[Any, Any]:
-    return map_tensors(lambda tensor: tensor[which], (inputs, targets))
+    return tuple(map_tensors(lambda tensor: tensor[which], batch) for batch in (inputs, targets))

@@ -10,9 +10,17 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample import reference
 
 B, b, CLASSES = 60, 12, 5
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These networks are too small to share out, and bit-equality asks for one order of summation."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make_data(n=360, seed=1):
@@ -66,8 +74,8 @@ def test_step_replays_algorithm_1_line_by_line():
             with torch.no_grad():
                 logits = twin(x)
             twin.train()
-            seed = reference.next_seed(words)
-            picks, weights = reference.draw(trainer.selection.score, b, method="alias", seed=seed)  # line 8
+            seed = torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=words).item()
+            picks, weights = isample.draw(trainer.selection.score, b, method="alias", seed=seed)  # line 8
             assert torch.equal(trainer.selection.indices, picks)
             assert torch.equal(trainer.selection.weights, weights)
         else:
@@ -146,15 +154,15 @@ def test_resumed_run_is_bit_identical():
                     )
                 )
 
-        trainer.fit(DataLoader(data, batch_size=b, shuffle=True), epochs=4, callbacks=[save])
+        trainer.fit(DataLoader(data, batch_size=b, shuffle=True), epochs=5, callbacks=[save])
         return trainer, parameters_of(model), saved
 
-    whole, expected, saved = run(save_at=50)
+    whole, expected, saved = run(save_at=40)
     assert saved["active"], "the save must fall into the active phase"
     assert 0 < saved["trainer"]["loop"]["batches"] < 30, "and into the middle of an epoch"
     resumed, parameters, _ = run(resume=saved)
     assert resumed.step_count == whole.step_count
-    assert [r.tau_ema for r in resumed.history.steps] == [r.tau_ema for r in whole.history.steps[50:]]
+    assert [r.tau_ema for r in resumed.history.steps] == [r.tau_ema for r in whole.history.steps[40:]]
     for mine, theirs in zip(parameters, expected):
         assert torch.equal(mine, theirs)
 
