@@ -101,18 +101,16 @@ def closing_table(race: Race) -> Table:
 
 def verdict(race: Race) -> str:
     """The comparison in a sentence, whoever is ahead."""
-    uniform, importance = (summary(contestant) for contestant in race.contestants)
-    if not (uniform["training_loss"] > 0 and importance["training_loss"] > 0):
-        loss = f"training loss {importance['training_loss']:.2e} against {uniform['training_loss']:.2e}"
-    else:
-        ratio = uniform["training_loss"] / importance["training_loss"]
-        loss = f"{ratio:.2f} times lower training loss" if ratio >= 1 else f"{1 / ratio:.2f} times higher training loss"
-    points = 100 * (importance["test_error"] - uniform["test_error"])
+    uniform, importance = (contestant.points[-1] for contestant in race.contestants)
+    points = 100 * (importance.test_error - uniform.test_error)
     error = "the same test error" if abs(points) < 0.005 else (
-        f"test error {abs(points):.2f} points {'lower' if points < 0 else 'higher'}")
-    if importance["switched_on_seconds"] is None:
-        return f"τ never reached the threshold {race.settings.tau_threshold:.2f}: both trained uniformly ({loss}; {error})."
-    return f"At equal time, importance sampling against uniform: {loss}; {error}."
+        f"a test error {abs(points):.2f} points {'lower' if points < 0 else 'higher'}")
+    ratio = importance.training_loss / uniform.training_loss if uniform.training_loss > 0 else math.nan
+    sentence = (f"At equal time importance sampling ended with {ratio:.2f} times the training loss of uniform sampling "
+                f"and {error}.")
+    if race.importance.switched_on is None:
+        return f"{sentence} τ̄ stayed below {race.settings.tau_threshold:.2f}, so both trained uniformly."
+    return sentence
 
 
 def summary(contestant: Contestant) -> dict:
