@@ -18,7 +18,11 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] == "demo":
         from .demo.command import main as demo
 
-        return demo(argv[1:])
+        try:
+            return demo(argv[1:])
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
     if argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0
@@ -27,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def print_build() -> None:
-    facts = {"isample": version("isample"), **_C.build_info()}
+    facts = {name: value for name, value in {"isample": version("isample"), **_C.build_info()}.items() if value}
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name.replace('_', ' '):<{width}}  {value}")

@@ -66,7 +66,7 @@ def test_two_seconds_of_digits(tmp_path, capsys, one_thread, demo_packages):
 
     steps = result["importance_steps"]
     assert steps["active"][0] == 0 and 0 <= importance["active_share"] < 1
-    assert (max(steps["active"]) > 0) == ("switches on at update" in printed) == (importance["active_share"] > 0)
+    assert (max(steps["active"]) > 0) == ("switches on after update" in printed) == (importance["active_share"] > 0)
     assert 1 <= min(steps["tau"]) and max(steps["tau"]) <= math.sqrt(320)
 
 

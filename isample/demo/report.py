@@ -43,9 +43,9 @@ class Display:
         """Called after every step: says once when the gate first opens, and redraws a few times a second."""
         if contestant.steps[-1].active and not self.announced:
             self.announced = True
-            step = contestant.steps[-1]
-            self.console.print(f"{step.elapsed:6.1f} s  importance sampling switches on at update "
-                               f"{len(contestant.steps)}: τ̄ {step.tau_ema:.2f} > {self.race.settings.tau_threshold:.2f}")
+            before = contestant.steps[-2]  # the step whose tau opened the gate for this one
+            self.console.print(f"{before.elapsed:6.1f} s  importance sampling switches on after update {before.step}: "
+                               f"τ̄ {before.tau_ema:.2f} > {self.race.settings.tau_threshold:.2f}")
         if self.live and time.monotonic() - self.drawn > REFRESH_SECONDS:
             self.drawn = time.monotonic()
             self.live.update(progress_table(self.race), refresh=True)
