@@ -6,9 +6,12 @@
 
 #if defined(__CUDACC__)
 #define ISAMPLE_HD __host__ __device__ __forceinline__
-#define ISAMPLE_UNROLL _Pragma("unroll")
 #else
 #define ISAMPLE_HD inline __attribute__((always_inline))
+#endif
+#if defined(__CUDA_ARCH__)
+#define ISAMPLE_UNROLL _Pragma("unroll")
+#else
 #define ISAMPLE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
