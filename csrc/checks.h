@@ -11,10 +11,9 @@
 #include <string_view>
 
 #include "core/distribution.h"
+#include "core/draws.h"
 
 namespace isample {
-
-enum class DrawMethod { alias, systematic, pps };
 
 inline DrawMethod parse_method(const char* argument, std::string_view name) {
   if (name == "alias") return DrawMethod::alias;

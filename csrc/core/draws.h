@@ -13,6 +13,8 @@
 
 namespace isample {
 
+enum class DrawMethod { alias, systematic, pps };
+
 // Point number `draw` of `count` on [0, total): floor((start + draw * total) / count), without leaving 64 bits.
 // `start` is uniform on [0, total), so item i holds (count * k_i / total) points in expectation, exactly.
 ISAMPLE_HD int64_t systematic_point(int64_t draw, int64_t count, int64_t start, int64_t total) {
