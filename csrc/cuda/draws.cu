@@ -11,7 +11,7 @@
 
 namespace isample::cuda {
 
-__global__ void draw_table_kernel(AliasTable table, DrawTask task) {
+__global__ void draw_table_kernel(ConstAliasTable table, DrawTask task) {
   const Items items = {table.mass, table.n, *table.total};
   if (items.total == 0) draw_nothing(task, first_thread(), all_threads());
   else draw_alias(items, StoredTable{table.threshold, table.alias}, task, first_thread(), all_threads());
@@ -72,7 +72,7 @@ cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void
   return launch(draw_kernel, draw_shape(draw.count, launcher), launcher.stream, w, draw);
 }
 
-cudaError_t launch_draw_table(const AliasTable& table, const DrawTask& draw, const Launcher& launcher) {
+cudaError_t launch_draw_table(const ConstAliasTable& table, const DrawTask& draw, const Launcher& launcher) {
   return launch(draw_table_kernel, draw_shape(draw.count, launcher), launcher.stream, table, draw);
 }
 
