@@ -38,11 +38,6 @@ __global__ void __launch_bounds__(kStageThreads) draw_kernel(Workspace w, DrawTa
   else draw_pps(items, state.plan, w.line, w.items, task, first, stride);
 }
 
-static Shape draw_shape(int64_t count, const Launcher& launcher) {
-  const int64_t most = 8 * int64_t{launcher.multiprocessors};
-  return {dim3(static_cast<unsigned>(std::min(most, ceil_div(count, 128)))), 128, 0};
-}
-
 static bool one_block_draws(int64_t n, int64_t count, const Launcher& launcher) {
   constexpr int64_t kMostDraws = 16384;  // of one block
   return count <= kMostDraws && fits_one_block(n, launcher);

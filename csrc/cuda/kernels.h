@@ -92,6 +92,11 @@ cudaError_t launch_distribution(const DistributionTask& task, void* workspace, c
 cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& table, void* workspace,
                                const Launcher& launcher);
 cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace, const Launcher& launcher);
+// `sums` [n]: the inclusive prefix sums of the masses; all 0 where a score is not valid.
+cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace, const Launcher& launcher);
+// `draw.method` is not looked at: the points are stratified, or systematic.
+cudaError_t launch_draw_prefix_sum(const int64_t* sums, int64_t n, bool stratified, const DrawTask& draw,
+                                   const Launcher& launcher);
 cudaError_t launch_draw_table(const ConstAliasTable& table, const DrawTask& draw, const Launcher& launcher);
 
 // Scores, tau and draws. One launch for up to 4096 rows of hard targets and 20 MB of logits.

@@ -201,6 +201,37 @@ std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold, 
   return {std::move(d.indices), std::move(d.weights)};
 }
 
+std::tuple<at::Tensor, at::Tensor> prefix_sum_cuda(const at::Tensor& score, double floor) {
+  check_score(score);
+  check_share("floor", floor);
+  const c10::cuda::OptionalCUDAGuard guard(score.device());
+  const Launcher on = launcher();
+  const at::Tensor scores = score.contiguous();
+  const int64_t n = scores.size(0);
+  at::Tensor sums = empty({n}, scores, at::kLong), tau = empty({}, scores, at::kFloat);
+  const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
+  const DistributionTask task = {scores.const_data_ptr<float>(), n, floor, nullptr, tau.mutable_data_ptr<float>(),
+                                 nullptr, 0.0};
+  C10_CUDA_CHECK(launch_prefix_sum(task, sums.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(), on));
+  return {std::move(sums), std::move(tau)};
+}
+
+std::tuple<at::Tensor, at::Tensor> draw_prefix_sum_cuda(const at::Tensor& sums, int64_t count, std::string_view method,
+                                                        std::optional<int64_t> seed, int64_t offset,
+                                                        const std::optional<at::Generator>& generator) {
+  check_prefix_sums(sums);
+  const int64_t n = sums.size(0);
+  const bool stratified = parse_spread(method);
+  check_count("count", count, DrawMethod::systematic, n);
+  const c10::cuda::OptionalCUDAGuard guard(sums.device());
+  const Launcher on = launcher();
+  const RandomSource random = random_source(seed, offset, generator, sums.device());
+  const at::Tensor ends = sums.contiguous();
+  Drawn d = drawing(DrawMethod::systematic, count, random, sums);
+  C10_CUDA_CHECK(launch_draw_prefix_sum(ends.const_data_ptr<int64_t>(), n, stratified, d.task, on));
+  return {std::move(d.indices), std::move(d.weights)};
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importance_sample_cuda(
     const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size, const at::Tensor& tau_ema, double momentum,
     std::string_view draws, double floor, const std::optional<at::Tensor>& weight, int64_t ignore_index,
@@ -235,6 +266,8 @@ TORCH_LIBRARY_IMPL(isample, CUDA, m) {
   m.impl("alias_table", &alias_table_cuda);
   m.impl("draw", &draw_cuda);
   m.impl("draw.table", &draw_table_cuda);
+  m.impl("prefix_sum", &prefix_sum_cuda);
+  m.impl("draw.prefix_sum", &draw_prefix_sum_cuda);
   m.impl("importance_sample", &importance_sample_cuda);
 }
 

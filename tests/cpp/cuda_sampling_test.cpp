@@ -100,6 +100,33 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
   drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
 }
 
+void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher, const SerialDistribution& serial) {
+  const int64_t n = serial.n();
+  Fenced<int64_t> sums(score.size(), -77);
+  Fenced<float> tau(1, kUnwritten);
+  Stages stages(n, 1, launcher);
+  const DistributionTask task = {score.data(), n, floor, nullptr, tau.data(), nullptr, 0};
+  expect(launch_prefix_sum(task, sums.data(), stages.data(), launcher) == cudaSuccess, "the launch");
+  int64_t sum = 0;
+  for (size_t i = 0; i < score.size(); ++i) {
+    sum += serial.sums.total == 0 ? 0 : serial.mass[i];
+    if (sums[i] != sum) {
+      expect(false, "sum %zu is %ld, expected %ld", i, static_cast<long>(sums[i]), static_cast<long>(sum));
+      break;
+    }
+  }
+  sums.expect_fences("sums");
+  expect_tau(tau[0], serial);
+  stages.expect_fences();
+  for (const bool stratified : {false, true}) {
+    const int64_t count = std::min<int64_t>(300, 2 * n);
+    DrawnInto drawn(count);
+    const DrawTask draw = {DrawMethod::systematic, count, {5, 9, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
+    expect(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher) == cudaSuccess, "the launch");
+    drawn.expect_equal(SerialDraws(serial, stratified, count, {5, 9}));
+  }
+}
+
 void check_draws(const Fenced<float>& score, double floor, DrawMethod method, int64_t count, const Launcher& launcher,
                  const SerialDistribution& serial) {
   const int64_t n = serial.n();
@@ -132,6 +159,9 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
     std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, table", kNames[kind],
                   static_cast<long>(n), floor, launcher.shared_bytes / 1024);
     check_table(score, floor, launcher, serial);
+    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, prefix sum", kNames[kind],
+                  static_cast<long>(n), floor, launcher.shared_bytes / 1024);
+    check_prefix_sum(score, floor, launcher, serial);
     for (const DrawMethod method : {DrawMethod::alias, DrawMethod::systematic, DrawMethod::pps})
       for (const int64_t count : {int64_t{1}, (n + 4) / 5, n - n / 8, 2 * n + 1}) {
         if (method == DrawMethod::pps && count > n) continue;
