@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-KERNELS = ["score", "distribution", "alias", "draws", "importance_sample"]
+KERNELS = ["score", "distribution", "alias", "draws", "prefix_sum", "importance_sample"]
 FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
 
