@@ -29,30 +29,47 @@ test: .venv/built ## all tests (ARGS go to pytest)
 bench: .venv/built ## time the ops against plain torch
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.kernels $(ARGS)
 
+# The build of CUDA torch that PyPI has for this toolkit, in an environment of its own.
+CUDA_TORCH ?= torch==2.14.1
+CUDA_BIN := .venv-cuda/bin
+
+.PHONY: cuda-build
+cuda-build: .venv-cuda/torch ## build for CUDA and check what the compiler made of it; needs nvcc, but no GPU
+	PATH="$(CURDIR)/$(CUDA_BIN):$$PATH" $(CUDA_BIN)/python bench/kernels/cuda/check_build.py
+
+.PHONY: cuda
+cuda: ## on a machine with a GPU, a CUDA torch and nvcc: build, test, sanitize, measure (STAGES=... for some)
+	$(PYTHON) -m bench.gpu $(STAGES)
+
 .PHONY: clean
 clean: ## remove whatever was built, the virtual environment included
-	rm -rf .venv build out isample.egg-info .pytest_cache isample/*.so
+	rm -rf .venv .venv-cuda build out isample.egg-info .pytest_cache isample/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
 # A venv without ensurepip (Debian's python3 without python3-venv) takes its pip from the system's, where there is one.
-.venv/made:
+.venv/made .venv-cuda/made:
 	@command -v $(PYTHON) >/dev/null || { echo 'isample needs $(PYTHON): apt-get install python3 python3-venv python3-dev' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "isample needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 1; }
 	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
 	  || { echo 'isample is compiled against Python.h, which is missing: apt-get install python3-dev' >&2; exit 1; }
 	@command -v $${CXX:-g++} >/dev/null || { echo "isample needs $${CXX:-g++}: apt-get install g++" >&2; exit 1; }
-	rm -rf .venv
-	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv .venv; \
+	rm -rf $(@D)
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(@D); \
 	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
-	  $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install -q pip; \
+	  $(PYTHON) -m venv --without-pip $(@D) && $(PYTHON) -m pip --python $(@D)/bin/python install -q pip; \
 	else echo 'isample sets up a virtual environment, and $(PYTHON) has no ensurepip: apt-get install python3-venv' >&2; exit 1; fi
 	@touch $@
 
 .venv/torch: .venv/made
 	$(BIN)/pip install -q $(TORCH) numpy setuptools wheel ninja
+	@touch $@
+
+.venv-cuda/torch: .venv-cuda/made
+	@command -v nvcc >/dev/null || { echo 'make cuda-build compiles for CUDA and needs nvcc on the PATH: install the CUDA toolkit' >&2; exit 1; }
+	$(CUDA_BIN)/pip install -q $(CUDA_TORCH) numpy setuptools wheel ninja
 	@touch $@
 
 .venv/built: .venv/torch $(SOURCES)

@@ -1,0 +1,1 @@
+"""Everything that wants a GPU, by one command: `python -m bench.gpu`, or `make cuda`."""

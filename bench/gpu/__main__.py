@@ -1,0 +1,160 @@
+"""`python -m bench.gpu [stage ...]`: build, test, sanitize and measure on this machine's GPU, inside nine minutes.
+
+    build       the extension, in place, for this GPU                        setup.py build_ext
+    tests       every test that reaches the ops, those for a GPU included    pytest
+    sanitizer   memcheck, racecheck, synccheck, initcheck over a driver      compute-sanitizer
+    ops         the ops against torch, cold and warm                         bench/gpu/ops.py
+    kernels     the kernels without Python                                   bench/kernels/cuda
+
+Without a stage, all of them in this order. Each stage ends within its own time and says what came of it; what it found goes to
+bench/results/<gpu>.json, where a later run of one stage replaces that stage alone, and from there to <gpu>.md. Ends with 1
+if a stage failed. Needs a CUDA build of torch, nvcc, ninja, pytest, numpy and mpmath, all there already: it installs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from bench.gpu.report import write_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench/results"
+DRIVER = ROOT / "build/gpu"
+
+
+def run(command: list[str], limit: float, **environment: str) -> dict:
+    """Runs `command` for at most `limit` seconds; its exit code, time and the end of what it printed."""
+    begin = time.perf_counter()
+    print("+", " ".join(command), flush=True)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environment}, timeout=limit, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+        )  # fmt: skip
+        code, output = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as late:
+        output = late.stdout or b""
+        code, output = 124, output.decode(errors="replace") if isinstance(output, bytes) else output
+    tail = output[-6000:]
+    print(tail, flush=True)
+    return {"command": " ".join(command), "code": code, "seconds": round(time.perf_counter() - begin, 1), "tail": tail}
+
+
+def architecture() -> str:
+    return "{}.{}".format(*torch.cuda.get_device_capability())
+
+
+def build() -> dict:
+    environment = {"ISAMPLE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": architecture(), "MAX_JOBS": str(os.cpu_count())}
+    result = run([sys.executable, "setup.py", "build_ext", "--inplace"], 150, **environment)
+    result["warnings"] = len(re.findall(r"\bwarning\b", result["tail"], flags=re.IGNORECASE))
+    return result
+
+
+def tests() -> dict:
+    skipped = [f"--ignore=tests/{name}.py" for name in ("test_cuda_standin", "test_cpp", "test_demo", "test_data")]
+    result = run([sys.executable, "-m", "pytest", "-q", "tests", "--maxfail=20", *skipped], 120)
+    result["summary"] = result["tail"].strip().splitlines()[-1] if result["tail"].strip() else ""
+    return result
+
+
+def compile_cuda(name: str, source: str) -> str:
+    """A program without torch out of one of bench/kernels/cuda's sources and all kernels."""
+    DRIVER.mkdir(parents=True, exist_ok=True)
+    target = DRIVER / name
+    kernels = sorted(str(path) for path in (ROOT / "csrc/cuda").glob("*.cu"))
+    loops = str(ROOT / "csrc/cpu/sampling.cpp")
+    flags = ["-std=c++20", "-O3", "-lineinfo", f"-arch=sm_{architecture().replace('.', '')}"]
+    done = run(["nvcc", *flags, source, loops, *kernels, "-o", str(target)], 50)
+    if done["code"]:
+        raise RuntimeError(done["tail"])
+    return str(target)
+
+
+def sanitizer() -> dict:
+    if shutil.which("compute-sanitizer") is None:
+        return {"code": 0, "skipped": "compute-sanitizer is not on the PATH"}
+    driver = compile_cuda("driver", "bench/kernels/cuda/driver.cu")
+    tools, found = ("memcheck", "racecheck", "synccheck", "initcheck"), {}
+    plain = run([driver], 10)
+    for tool in tools:
+        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", driver]
+        found[tool] = run(command, 20)
+    return {"code": max([plain["code"], *(done["code"] for done in found.values())]), "driver": plain, "tools": found}
+
+
+def ops() -> dict:
+    from bench.gpu.ops import measure_all
+
+    ceiling, rows = measure_all(seconds=0.25)
+    return {"code": 0, "ceiling": ceiling, "rows": [asdict(row) for row in rows]}
+
+
+def kernels() -> dict:
+    return run([compile_cuda("kernels", "bench/kernels/cuda/kernels.cu")], 50)
+
+
+STAGES = {stage.__name__: stage for stage in (build, tests, sanitizer, ops, kernels)}
+
+
+def machine() -> dict:
+    device = torch.cuda.get_device_properties(0)
+    compiler = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=False).stdout
+    release = re.search(r"release ([\d.]+)", compiler)
+    return {
+        "gpu": device.name,
+        "multiprocessors": device.multi_processor_count,
+        "l2_megabytes": device.L2_cache_size / 2**20,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "nvcc": release[1] if release else "unknown",
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"any of {', '.join(STAGES)}; all by default")
+    chosen = parser.parse_args().stages or list(STAGES)
+    if unknown := [name for name in chosen if name not in STAGES]:
+        parser.error(f"stage must be one of {', '.join(STAGES)}; got {unknown[0]}")
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        print(f"no CUDA device: torch {torch.__version__} sees none; this command needs a GPU and a CUDA build of torch", file=sys.stderr)
+        return 1
+    if shutil.which("nvcc") is None:
+        print("nvcc is not on the PATH: install the CUDA toolkit, or add its bin folder to PATH", file=sys.stderr)
+        return 1
+    path = RESULTS / (re.sub(r"\W+", "-", torch.cuda.get_device_name()).strip("-").lower() + ".json")
+    report = json.loads(path.read_text()) if path.exists() else {"stages": {}}
+    report["machine"] = machine()
+    for name in chosen:
+        begin = time.perf_counter()
+        try:
+            result = STAGES[name]()
+        except Exception as error:  # one stage's failure must not keep the others from running; it is reported and counted
+            result = {"code": 1, "error": f"{type(error).__name__}: {error}"[-3000:]}
+        result["seconds"] = round(time.perf_counter() - begin, 1)
+        report["stages"][name] = result
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+        write_markdown(report, path.with_suffix(".md"))
+        print(f"== {name}: {'ok' if result['code'] == 0 else 'FAILED'} in {result['seconds']} s", flush=True)
+    return int(any(report["stages"][name]["code"] for name in chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
