@@ -11,10 +11,9 @@
 #include <string_view>
 
 #include "core/distribution.h"
+#include "core/draws.h"
 
 namespace isample {
-
-enum class DrawMethod { alias, systematic, pps };
 
 inline DrawMethod parse_method(const char* argument, std::string_view name) {
   if (name == "alias") return DrawMethod::alias;
@@ -118,6 +117,20 @@ inline void check_table(const at::Tensor& threshold, const at::Tensor& alias, co
   check_device("alias", alias, "threshold", threshold.device());
   check_device("mass", mass, "threshold", threshold.device());
   check_device("total", total, "threshold", threshold.device());
+}
+
+// Whether draws from prefix sums are stratified; if not, they are systematic.
+inline bool parse_spread(c10::string_view method) {
+  if (method == "stratified") return true;
+  TORCH_CHECK_VALUE(method == "systematic", "method must be one of 'stratified', 'systematic' for draws from prefix sums, got '",
+                    method, "'");
+  return false;
+}
+
+inline void check_prefix_sums(const at::Tensor& sums) {
+  check_dtype("sums", sums, at::kLong);
+  TORCH_CHECK_VALUE(sums.dim() == 1, "sums must be one-dimensional, got shape ", sums.sizes());
+  check_item_count("sums", sums.size(0));
 }
 
 }  // namespace isample

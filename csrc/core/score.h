@@ -38,16 +38,20 @@ ISAMPLE_HD void rescale(SoftmaxTriple<typename Math::V>& triple, typename Math::
   triple.max = max;
 }
 
-// Adds n logits of which none exceeds the triple's max: one exp an element (its square is a product).
+// Adds n logits of which none exceeds the triple's max: one exp an element (its square is a product). The chunk is summed
+// on its own first: a long row of equal terms would otherwise lose a little of each, always in the same direction.
 template <class Math, int n>
 ISAMPLE_HD void add_below_max(SoftmaxTriple<typename Math::V>& triple, const typename Math::V (&logits)[n]) {
   using V = typename Math::V;
+  V sum = Math::exp(logits[0] - triple.max), sum_sq = sum * sum;
 ISAMPLE_UNROLL
-  for (int i = 0; i < n; ++i) {
+  for (int i = 1; i < n; ++i) {
     const V e = Math::exp(logits[i] - triple.max);
-    triple.sum = triple.sum + e;
-    triple.sum_sq = triple.sum_sq + e * e;
+    sum = sum + e;
+    sum_sq = sum_sq + e * e;
   }
+  triple.sum = triple.sum + sum;
+  triple.sum_sq = triple.sum_sq + sum_sq;
 }
 
 // Adds any n logits: one max tree and one rescale first.
