@@ -108,7 +108,8 @@ class AliasTable(NamedTuple):
     """A distribution over N items, ready for draws in constant time, exact in integers.
 
     Item i has probability ``mass[i] / total``. Bucket i is drawn with probability 1/N and gives item i for heights
-    below ``threshold[i]``, of ``total``, and item ``alias[i]`` above.
+    below ``threshold[i]``, of ``total``, and item ``alias[i]`` above. Made by :func:`alias_table`; draws do not look at
+    the values again.
     """
 
     threshold: Tensor

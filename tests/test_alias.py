@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from kinds import KINDS, scores
 
 import isample
 from isample import reference
+from tests.kinds import KINDS, scores
 
 SIZES = [1, 2, 3, 127, 128, 640, 4096, 65536, 1_000_003]
 

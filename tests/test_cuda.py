@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample import _C
-from kinds import KINDS, scores
-from test_ops import CHECKS
-from test_ops import cases as opcheck_cases
+from tests.kinds import KINDS, scores
+from tests.test_ops import CHECKS
+from tests.test_ops import cases as opcheck_cases
 
 BUILT = bool(_C.build_info()["cuda_architectures"])
 pytestmark = pytest.mark.skipif(

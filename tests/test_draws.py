@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from kinds import KINDS, scores
 
 import isample
 from isample import reference
+from tests.kinds import KINDS, scores
 
 METHODS = ["alias", "systematic", "pps"]
 
