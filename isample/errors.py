@@ -16,10 +16,8 @@ class NonFiniteScoreError(IsampleError, ValueError):
     def __init__(self, count: int, rows: list[int]):
         self.count = count
         self.rows = rows
-        more = ", ..." if count > len(rows) else ""
-        super().__init__(
-            f"scores must be finite and not negative, got {count} that are not, in rows {', '.join(map(str, rows))}{more}"
-        )
+        listed = ", ".join(map(str, rows)) + (", ..." if count > len(rows) else "")
+        super().__init__(f"scores must be finite and not negative, got {count} that are not, in rows {listed}")
 
     @classmethod
     def from_scores(cls, score) -> "NonFiniteScoreError":

@@ -50,11 +50,12 @@ class ImportanceSampler:
         presample: int | None = None,
         score: Union[str, Callable] = "upper_bound",
         draws: str = "alias",
-        gate: Union[str, Gate] = "threshold",
+        gate: Union[str, Gate, None] = None,
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
         seed: int | None = None,
         device: torch.device | str = "cpu",
+        mode: str = "presample",
     ):
         presample = 5 * batch_size if presample is None else presample
         for name, value in (("batch_size", batch_size), ("presample", presample)):
@@ -67,7 +68,7 @@ class ImportanceSampler:
         self.batch_size, self.presample = batch_size, presample
         self.loss = make_loss(loss)
         self.score, self.draw = make_score(score), make_draw(draws)
-        self.gate = make_gate(gate, batch_size, presample, tau_threshold)
+        self.gate = make_gate(gate, mode, batch_size, presample, tau_threshold)
         self.tau_momentum = tau_momentum
         self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
         self.generator = torch.Generator(device)
@@ -95,7 +96,7 @@ class ImportanceSampler:
                     generator=self.generator, **cross_entropy_options(self.loss),
                 )  # fmt: skip
             else:
-                score = self._score(model, inputs, targets, logits)
+                score = self.scores(model, inputs, targets, logits)
                 _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
                 indices, weights = ops.draw(score, self.batch_size, method=self.draw.name, generator=self.generator)
             return Selection(indices, weights, score, tau, timer())
@@ -108,9 +109,31 @@ class ImportanceSampler:
         size = logits.shape[0]
         with leaving_no_trace(model, self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
-            score = self._score(model, inputs, targets, logits.detach())
+            score = self.scores(model, inputs, targets, logits.detach())
             _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
             return Selection(*uniform_draw(size, logits.device), score, tau, timer())
+
+    def remember(
+        self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor, indices: torch.Tensor,
+        weights: torch.Tensor, tau: torch.Tensor,
+    ) -> Selection:  # fmt: skip
+        """Memory mode: the scores of a batch that was drawn before, free as in :meth:`observe`. ``tau`` is that of the
+        table it was drawn from, which is an average over the data set already, so it becomes ``tau_ema`` as it is."""
+        with leaving_no_trace(model, self.tau_ema.device):
+            timer = start_timer(self.tau_ema.device)
+            score = self.scores(model, inputs, targets, logits.detach())
+            _, status = ops.distribution(score)
+            self.tau_ema.copy_(torch.where(status.isnan(), self.tau_ema, tau))
+            return Selection(indices, weights, score, torch.where(status.isnan(), status, tau), timer())
+
+    def fresh_scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> torch.Tensor:
+        """The scores of a batch from its training pass, float32 [b]: what :meth:`select` had to foresee."""
+        with leaving_no_trace(model, self.tau_ema.device):
+            return self.scores(model, inputs, targets, logits.detach())
+
+    def draw_seed(self) -> int:
+        """A seed for another generator, out of this one's."""
+        return int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
 
     def decide(self, tau_ema: float) -> None:
         """Opens or closes the gate for the next step."""
@@ -121,21 +144,33 @@ class ImportanceSampler:
             "tau_ema": self.tau_ema.cpu().clone(),
             "generator": self.generator.get_state(),
             "active": self.active,
+            "gate": self.gate.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tau_ema.copy_(state["tau_ema"])
         self.generator.set_state(state["generator"])
         self.active = state["active"]
+        self.gate.load_state_dict(state["gate"])
 
     def _fuses(self, logits: torch.Tensor | None) -> bool:
         is_upper_bound = self.score.name == "upper_bound" and isinstance(self.loss, nn.CrossEntropyLoss)
         return is_upper_bound and logits is not None and logits.dim() == 2
 
-    def _score(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None) -> torch.Tensor:
+    def scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None) -> torch.Tensor:
+        """One score a sample, float32 [B]; ``logits`` are not looked at by scores that need the model itself."""
         if self.score.from_logits is not None:
             return self.score.from_logits(self.loss, logits, targets)
         return self.score.from_model(self.loss, model, inputs, targets)
+
+
+def second_moments(score: torch.Tensor, weights: torch.Tensor, active: bool) -> list[torch.Tensor]:
+    """Unbiased estimates of E[g^2] under uniform draws and of E[(w g)^2] under importance draws, each 0-dim, from a batch
+    of fresh scores that importance chose (``active``) or that a uniform draw did; ``weights`` are those of importance
+    draws in either case."""
+    squares = score.square()
+    uniform = squares * weights if active else squares
+    return [uniform.mean(), (uniform * weights).mean()]
 
 
 def uniform_draw(size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

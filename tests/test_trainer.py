@@ -184,6 +184,17 @@ def test_epoch_is_one_pass_over_the_loader():
         assert sorted(seen) == sorted(list(range(100)) * 2)
 
 
+def test_a_stream_without_a_length_trains():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(TensorDataset(*make_data(120)))
+
+    for gate in ("always", "never"):
+        trainer = make_trainer(make_model(), gate=gate)
+        trainer.fit(DataLoader(Stream(), batch_size=b), epochs=2)
+        assert trainer.step_count == (4 if gate == "always" else 20) and trainer.progress == 1.0
+
+
 def test_scoring_leaves_no_trace():
     inputs, targets = make_data(B)
     model = make_model(dropout=0.5)
@@ -287,7 +298,7 @@ def test_nested_inputs_and_seconds_and_iterate():
         ({"batch_size": 8, "presample": 4}, "presample must be >= batch_size"),
         ({"score": "gradnorm"}, "score must be one of gradient_norm, loss, upper_bound; got 'gradnorm'"),
         ({"draws": "x"}, "draws must be one of alias, pps, systematic"),
-        ({"gate": "x"}, "gate must be one of always, never, threshold"),
+        ({"gate": "x"}, "gate must be one of always, never, speedup, threshold"),
         ({"loss": "x"}, "loss must be one of bce_with_logits, cross_entropy, mse"),
         ({"loss": nn.CrossEntropyLoss()}, "reduction='none'"),
         ({"gate": "always", "tau_threshold": 2.0}, "tau_threshold"),

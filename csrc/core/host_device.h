@@ -6,9 +6,12 @@
 
 #if defined(__CUDACC__)
 #define ISAMPLE_HD __host__ __device__ __forceinline__
-#define ISAMPLE_UNROLL _Pragma("unroll")
 #else
 #define ISAMPLE_HD inline __attribute__((always_inline))
+#endif
+#if defined(__CUDA_ARCH__)
+#define ISAMPLE_UNROLL _Pragma("unroll")
+#else
 #define ISAMPLE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
@@ -31,7 +34,7 @@ ISAMPLE_HD int ceil_log2(int64_t n) {
 }
 
 // First position in ascending values[0, n) whose value is > key; n if there is none.
-ISAMPLE_HD int64_t first_above(const int64_t* values, int64_t n, int64_t key) {
+template <class T> ISAMPLE_HD int64_t first_above(const T* values, int64_t n, int64_t key) {
   int64_t low = 0, high = n;
   while (low < high) {
     const int64_t middle = (low + high) / 2;

@@ -1,0 +1,98 @@
+// The CUDA side of isample without torch: what each launcher takes, as raw device pointers. Every launcher enqueues on
+// `stream` of the current device and returns at once; none of them waits for the device. Sizes have been checked.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../core/draws.h"
+
+namespace isample::cuda {
+
+// What a launch shape depends on. Results after the scores do not depend on it.
+struct Launcher {
+  int multiprocessors;
+  size_t shared_bytes;  // the most shared memory that a block may have
+  int slot;             // of the counter by which a launch knows its last block; one launch at a time may use it
+  cudaStream_t stream;
+};
+
+// Slots are zero when the module is loaded and after every launch.
+constexpr int kSlots = 1 << 14;
+
+// ---- Score ----------------------------------------------------------------------------------------------------------
+
+enum class LogitType { float32, bfloat16, float16, float64 };
+
+// Arithmetic is in float, for float64 logits in double; `soft` and `weight` are stored in that type.
+struct ScoreTask {
+  const void* logits;
+  LogitType type;
+  int64_t rows, classes;
+  int64_t row_stride;     // in elements; the classes of a row lie side by side
+  const int64_t* labels;  // hard targets, or null:
+  const void* soft;       // probabilities [rows, classes], contiguous
+  const void* weight;     // class weights [classes], or null
+  int64_t ignore_index;
+  double smoothing;
+  float* score;
+  float* loss;
+  void* partials;         // partials_bytes() of scratch, or null if that is 0
+};
+
+// Scratch for rows that are split over blocks.
+size_t partials_bytes(const ScoreTask& task, const Launcher& launcher);
+cudaError_t launch_softmax_score(const ScoreTask& task, const Launcher& launcher);
+
+// ---- Distribution, table, draws -------------------------------------------------------------------------------------
+
+struct DistributionTask {
+  const float* score;
+  int64_t n;
+  double floor;
+  float* probabilities;  // or null
+  float* tau;            // or null
+  float* tau_ema;        // or null
+  double momentum;
+};
+
+struct AliasTable {
+  int64_t* threshold;
+  int32_t* alias;
+  int32_t* mass;
+  int64_t* total;
+  int64_t n;
+};
+
+// The seed and offset of a stream of random words, or where a captured graph finds them when it is replayed.
+struct RandomSource {
+  uint64_t seed, offset;
+  const int64_t* seed_address;    // not null: read both from the device
+  const int64_t* offset_address;
+  uint32_t offset_in_graph;
+};
+
+struct DrawTask {
+  DrawMethod method;
+  int64_t count;
+  RandomSource random;
+  int64_t* indices;
+  float* weights;
+};
+
+// Scratch for n items; 0 where one block does it all in shared memory.
+size_t workspace_bytes(int64_t n, int64_t count, const Launcher& launcher);
+
+cudaError_t launch_distribution(const DistributionTask& task, void* workspace, const Launcher& launcher);
+cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& table, void* workspace,
+                               const Launcher& launcher);
+cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace, const Launcher& launcher);
+cudaError_t launch_draw_table(const AliasTable& table, const DrawTask& draw, const Launcher& launcher);
+
+// Scores, tau and draws. One launch for up to 4096 rows of hard targets and 20 MB of logits.
+cudaError_t launch_importance_sample(const ScoreTask& score, const DistributionTask& task, const DrawTask& draw,
+                                     void* workspace, const Launcher& launcher);
+
+}  // namespace isample::cuda

@@ -1,0 +1,159 @@
+// distribution, alias_table and draw against serial loops, by one block and in stages, over kinds of scores and sizes.
+#include <algorithm>
+
+#include "cuda_sampling_reference.h"
+
+namespace testing {
+namespace {
+
+using namespace isample::cuda;
+using isample::DrawMethod;
+
+std::mt19937_64 random_engine(11);
+double uniform() { return std::uniform_real_distribution<double>()(random_engine); }
+
+enum Kind { kUniform, kLognormal, kEqual, kOneHeavy, kZeros, kSparse, kTiny, kNegativeZeros, kHugeFirst, kLast,
+            kNan, kInfinite, kNegative, kKinds };
+constexpr const char* kNames[kKinds] = {"uniform", "lognormal", "equal", "one heavy", "zeros", "sparse", "tiny",
+                                        "negative zeros", "huge first", "only the last", "nan", "infinite", "negative"};
+
+Fenced<float> scores_of(int kind, int64_t n) {
+  Fenced<float> score(static_cast<size_t>(n), NAN);
+  for (size_t i = 0; i < score.size(); ++i) {
+    const double u = uniform();
+    switch (kind) {
+      case kLognormal: score[i] = static_cast<float>(std::exp(3 * std::normal_distribution<double>()(random_engine))); break;
+      case kEqual: score[i] = 0.7f; break;
+      case kOneHeavy: score[i] = i == score.size() / 2 ? 1e6f : static_cast<float>(u); break;
+      case kZeros: score[i] = 0.f; break;
+      case kSparse: score[i] = u < 0.1 || i == 0 ? static_cast<float>(u + 0.01) : 0.f; break;
+      case kTiny: score[i] = static_cast<float>(u) * 1e-40f; break;
+      case kNegativeZeros: score[i] = u < 0.5 ? -0.f : static_cast<float>(u); break;
+      case kHugeFirst: score[i] = i < 3 ? 3e38f : 1e30f; break;
+      case kLast: score[i] = i + 1 == score.size() ? 1.f : 0.f; break;
+      default: score[i] = static_cast<float>(u);
+    }
+  }
+  const size_t place = static_cast<size_t>(random_engine() % static_cast<uint64_t>(n));
+  if (kind == kNan) score[place] = NAN;
+  if (kind == kInfinite) score[place] = INFINITY;
+  if (kind == kNegative) score[place] = -1e-30f;
+  return score;
+}
+
+struct Stages {  // the scratch of a call, fenced
+  Fenced<uint64_t> memory;
+  Stages(int64_t n, int64_t count, const Launcher& launcher)
+      : memory((workspace_bytes(n, count, launcher) + 7) / 8, 0xfafafafafafafafau) {}
+  void* data() { return memory.size() == 0 ? nullptr : memory.data(); }
+  void expect_fences() const { memory.expect_fences("the workspace"); }
+};
+
+constexpr double kMomentum = 0.9;
+
+void check_distribution(const Fenced<float>& score, double floor, const Launcher& launcher, const SerialDistribution& serial) {
+  const int64_t n = serial.n();
+  Fenced<float> probabilities(score.size(), kUnwritten), tau(1, kUnwritten), tau_ema(1, 1.5f);
+  Stages stages(n, 1, launcher);
+  const DistributionTask task = {score.data(), n, floor, probabilities.data(), tau.data(), tau_ema.data(), kMomentum};
+  expect(launch_distribution(task, stages.data(), launcher) == cudaSuccess, "the launch");
+  for (size_t i = 0; i < score.size(); ++i) {
+    const float wanted = serial.sums.total == 0 ? NAN : isample::probability(serial.mass[i], serial.sums.total);
+    if (!same_bits(probabilities[i], wanted)) {
+      expect(false, "probability %zu is %g, expected %g", i, probabilities[i], wanted);
+      break;
+    }
+  }
+  expect_tau(tau[0], serial);
+  expect_tau_ema(tau_ema[0], 1.5f, kMomentum, serial);
+  probabilities.expect_fences("probabilities");
+  stages.expect_fences();
+}
+
+void check_table(const Fenced<float>& score, double floor, const Launcher& launcher, const SerialDistribution& serial) {
+  const int64_t n = serial.n();
+  Fenced<int64_t> threshold(score.size(), -77), total(1, -77);
+  Fenced<int32_t> alias(score.size(), -77), mass(score.size(), -77);
+  Stages stages(n, 1, launcher);
+  const AliasTable table = {threshold.data(), alias.data(), mass.data(), total.data(), n};
+  const DistributionTask task = {score.data(), n, floor, nullptr, nullptr, nullptr, 0};
+  expect(launch_alias_table(task, table, stages.data(), launcher) == cudaSuccess, "the launch");
+  const SerialTable wanted(serial);
+  expect(total[0] == serial.sums.total, "total is %ld, expected %ld", static_cast<long>(total[0]), static_cast<long>(serial.sums.total));
+  for (size_t i = 0; i < score.size(); ++i) {
+    const int32_t wanted_mass = serial.sums.total == 0 ? 0 : serial.mass[i];
+    if (threshold[i] != wanted.threshold[i] || alias[i] != wanted.alias[i] || mass[i] != wanted_mass) {
+      expect(false, "bucket %zu is (%ld, %d, mass %d), expected (%ld, %d, mass %d)", i, static_cast<long>(threshold[i]), alias[i],
+             mass[i], static_cast<long>(wanted.threshold[i]), wanted.alias[i], wanted_mass);
+      break;
+    }
+  }
+  threshold.expect_fences("threshold");
+  alias.expect_fences("alias");
+  mass.expect_fences("mass");
+  stages.expect_fences();
+
+  const int64_t count = std::min<int64_t>(300, 2 * n);
+  DrawnInto drawn(count);
+  const DrawTask draw = {DrawMethod::alias, count, {5, 9, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
+  expect(launch_draw_table(table, draw, launcher) == cudaSuccess, "the launch");
+  drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
+}
+
+void check_draws(const Fenced<float>& score, double floor, DrawMethod method, int64_t count, const Launcher& launcher,
+                 const SerialDistribution& serial) {
+  const int64_t n = serial.n();
+  // As in a captured graph: seed and offset lie on the device, the offset in words, four to a block.
+  const int64_t seed = static_cast<int64_t>(random_engine()), offset = 4 * 1000 + 8;
+  const bool captured = count % 2 == 0;
+  const RandomSource random = captured ? RandomSource{1, 1, &seed, &offset, 12}
+                                       : RandomSource{static_cast<uint64_t>(seed), 1005, nullptr, nullptr, 99};
+  Fenced<float> tau(1, kUnwritten);
+  DrawnInto drawn(count);
+  Stages stages(n, count, launcher);
+  const DistributionTask task = {score.data(), n, floor, nullptr, tau.data(), nullptr, 0};
+  const DrawTask draw = {method, count, random, drawn.indices.data(), drawn.weights.data()};
+  const long before = standin::launches;
+  expect(launch_draw(task, draw, stages.data(), launcher) == cudaSuccess, "the launch");
+  expect((standin::launches - before == 1) == (stages.data() == nullptr), "%ld launches", standin::launches - before);
+  drawn.expect_equal(SerialDraws(serial, method, count, {static_cast<uint64_t>(seed), 1005}));
+  expect_tau(tau[0], serial);
+  stages.expect_fences();
+}
+
+void check_everything(int kind, int64_t n, const Launcher& launcher) {
+  const Fenced<float> score = scores_of(kind, n);
+  for (const double floor : {0.0, 0.25}) {
+    if (floor > 0 && kind > kSparse && kind != kNan) continue;
+    const SerialDistribution serial(score.data(), n, floor);
+    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, distribution", kNames[kind],
+                  static_cast<long>(n), floor, launcher.shared_bytes / 1024);
+    check_distribution(score, floor, launcher, serial);
+    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, table", kNames[kind],
+                  static_cast<long>(n), floor, launcher.shared_bytes / 1024);
+    check_table(score, floor, launcher, serial);
+    for (const DrawMethod method : {DrawMethod::alias, DrawMethod::systematic, DrawMethod::pps})
+      for (const int64_t count : {int64_t{1}, (n + 4) / 5, n - n / 8, n, 2 * n + 1}) {
+        if (count < 1 || (method == DrawMethod::pps && count > n) || (n > 3000 && count > n / 2 && kind > kOneHeavy)) continue;
+        std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, method %d, %ld draws",
+                      kNames[kind], static_cast<long>(n), floor, launcher.shared_bytes / 1024, static_cast<int>(method),
+                      static_cast<long>(count));
+        check_draws(score, floor, method, count, launcher, serial);
+      }
+  }
+}
+
+}  // namespace
+
+void test_sampling() {
+  for (int kind = 0; kind < kKinds; ++kind) {
+    for (const int64_t n : {1, 2, 3, 127, 128, 640}) check_everything(kind, n, small_chip(227));
+    check_everything(kind, 33, small_chip(1));     // in stages, one block
+    check_everything(kind, 5003, small_chip(20));  // in stages, several blocks
+  }
+  for (const int kind : {kUniform, kLognormal, kSparse}) check_everything(kind, 1500, small_chip(227));
+  check_everything(kLognormal, 4096, small_chip(99));
+  check_everything(kOneHeavy, 40011, small_chip(99));  // more than one tile a block
+}
+
+}  // namespace testing
