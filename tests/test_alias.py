@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from .kinds import KINDS, scores
+from kinds import KINDS, scores
 
 import isample
 from isample import reference

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from .kinds import KINDS, scores
+from kinds import KINDS, scores
 
 import isample
 from isample import reference

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from .kinds import KINDS, scores
+from kinds import KINDS, scores
 
 import isample
 from isample import reference
@@ -279,7 +279,7 @@ TABLE = isample.alias_table(SCORE)
         (lambda: isample.draw(SCORE, 2, seed=1, offset=-1), ValueError, "offset must not be negative, got -1"),
         (lambda: isample.draw(SCORE.double(), 2), TypeError, "score must be torch.float32, got torch.float64"),
         (lambda: isample.draw(TABLE, 2, method="pps"), ValueError, "method must be 'alias' .* got 'pps'"),
-        (lambda: isample.draw(TABLE, 2, floor=0.5), ValueError, "floor must be given to the table.s own function.* got 0.5"),
+        (lambda: isample.draw(TABLE, 2, floor=0.5), ValueError, "floor must be given to the table.* got 0.5"),
         (lambda: isample.draw(TABLE._replace(mass=TABLE.mass[:2]), 2), ValueError, "mass must have the shape of threshold"),
         (lambda: isample.draw(TABLE._replace(alias=TABLE.alias.long()), 2), TypeError, "alias must be torch.int32"),
         (lambda: isample.draw(TABLE._replace(total=TABLE.total[None]), 2), ValueError, "total must be a 0-dimensional"),

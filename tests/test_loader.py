@@ -9,7 +9,7 @@ from torch import nn
 
 import isample
 
-from tests.test_trainer import B, CLASSES, b, make_data, make_model, make_trainer, parameters_of
+from test_trainer import B, CLASSES, b, make_data, make_model, make_trainer, parameters_of
 
 OPTIONS = {"batch_size": b, "presample": B, "tau_threshold": 1.15, "seed": 7}
 

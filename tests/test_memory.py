@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import isample
 from isample.memory import NEVER_SEEN
-from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of
+from test_trainer import CLASSES, b, make_data, make_model, parameters_of
 
 N = 500
 
