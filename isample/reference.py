@@ -122,7 +122,8 @@ def permutation(seed: int, offset: int, n: int) -> list[int]:
 
 def draw(mass: Tensor, count: int, method: str, seed: int, offset: int = 0) -> tuple[Tensor, Tensor]:
     """The indices and weights of isample.draw with this seed, in Python's integers."""
-    return {"alias": _draw_alias, "systematic": _draw_systematic, "pps": _draw_pps}[method](mass, count, seed, offset)
+    draws = {"alias": _draw_alias, "systematic": _draw_systematic, "stratified": _draw_stratified, "pps": _draw_pps}
+    return draws[method](mass, count, seed, offset)
 
 
 def _with_weights(mass: Tensor, indices: list[int]) -> tuple[Tensor, Tensor]:
@@ -150,6 +151,12 @@ def _draw_systematic(mass, count, seed, offset):
     total = int(mass.sum())
     start = scaled(philox(seed, offset, 0)[0], total)
     return _with_weights(mass, _first_above(mass.cumsum(0), [(start + j * total) // count for j in range(count)]))
+
+
+def _draw_stratified(mass, count, seed, offset):
+    total = int(mass.sum())
+    starts = [scaled(philox(seed, offset, j)[0], total) for j in range(count)]
+    return _with_weights(mass, _first_above(mass.cumsum(0), [(x + j * total) // count for j, x in enumerate(starts)]))
 
 
 def pps_lengths(mass: Tensor, count: int) -> tuple[int, int, list[int]]:

@@ -76,6 +76,20 @@ def test_a_table_draws_what_its_scores_draw():
         assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 128, 640, 4096])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["stratified", "systematic"])
+def test_draws_from_prefix_sums_are_those_of_plain_python(method, kind, n):
+    score = scores(kind, n)
+    mass = reference.masses(score, 0.25)
+    table = isample.prefix_sum(score, floor=0.25)
+    assert torch.equal(table.sums, mass.cumsum(0)) and table.tau == reference.tau(mass)
+    for count, seed, offset in ((1, 0, 0), (max(1, n // 5), -1, 2**62), (n, 5, 7)):
+        indices, weights = isample.draw(table, count, method=method, seed=seed, offset=offset)
+        expected = reference.draw(mass, count, method, seed % 2**64, offset)
+        assert torch.equal(indices, expected[0]) and torch.equal(weights, expected[1])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_fused_op_is_its_stages(method):
     logits, labels = torch.randn(640, 10) * 2, torch.randint(10, (640,))
@@ -280,6 +294,8 @@ TABLE = isample.alias_table(SCORE)
         (lambda: isample.draw(SCORE.double(), 2), TypeError, "score must be torch.float32, got torch.float64"),
         (lambda: isample.draw(TABLE, 2, method="pps"), ValueError, "method must be 'alias' .* got 'pps'"),
         (lambda: isample.draw(TABLE, 2, floor=0.5), ValueError, "floor must be given to the table.* got 0.5"),
+        (lambda: isample.draw(isample.prefix_sum(SCORE), 2, method="pps"), ValueError, "method must be .*'stratified'"),
+        (lambda: isample.draw(isample.PrefixSum(SCORE, None), 2), TypeError, "sums must be torch.int64"),
         (lambda: isample.draw(TABLE._replace(mass=TABLE.mass[:2]), 2), ValueError, "mass must have the shape of threshold"),
         (lambda: isample.draw(TABLE._replace(alias=TABLE.alias.long()), 2), TypeError, "alias must be torch.int32"),
         (lambda: isample.draw(TABLE._replace(total=TABLE.total[None]), 2), ValueError, "total must be a 0-dimensional"),

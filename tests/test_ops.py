@@ -28,6 +28,8 @@ def cases():
         yield ops.draw, (SCORE, 4), {"method": method, "seed": 1}
         yield ops.importance_sample, (LOGITS, LABELS, 4, torch.tensor(1.0)), {"draws": method, "seed": 1}
     yield ops.draw.table, (*ops.alias_table(SCORE), 4), {"seed": 1}
+    yield ops.prefix_sum, (SCORE,), {"floor": 0.1}
+    yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
 
 
 @pytest.mark.parametrize("op, arguments, options", list(cases()))

@@ -11,7 +11,7 @@
 
 namespace isample::cuda {
 
-__global__ void draw_table_kernel(AliasTable table, DrawTask task) {
+__global__ void draw_table_kernel(ConstAliasTable table, DrawTask task) {
   const Items items = {table.mass, table.n, *table.total};
   if (items.total == 0) draw_nothing(task, first_thread(), all_threads());
   else draw_alias(items, StoredTable{table.threshold, table.alias}, task, first_thread(), all_threads());
@@ -36,11 +36,6 @@ __global__ void __launch_bounds__(kStageThreads) draw_kernel(Workspace w, DrawTa
     draw_alias(items, AliasLine{items, w.line, w.items, state.alias_sums.heavies}, task, first, stride);
   else if (task.method == DrawMethod::systematic) draw_systematic(items, w.line, task, first, stride);
   else draw_pps(items, state.plan, w.line, w.items, task, first, stride);
-}
-
-static Shape draw_shape(int64_t count, const Launcher& launcher) {
-  const int64_t most = 8 * int64_t{launcher.multiprocessors};
-  return {dim3(static_cast<unsigned>(std::min(most, ceil_div(count, 128)))), 128, 0};
 }
 
 static bool one_block_draws(int64_t n, int64_t count, const Launcher& launcher) {
@@ -72,7 +67,7 @@ cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void
   return launch(draw_kernel, draw_shape(draw.count, launcher), launcher.stream, w, draw);
 }
 
-cudaError_t launch_draw_table(const AliasTable& table, const DrawTask& draw, const Launcher& launcher) {
+cudaError_t launch_draw_table(const ConstAliasTable& table, const DrawTask& draw, const Launcher& launcher) {
   return launch(draw_table_kernel, draw_shape(draw.count, launcher), launcher.stream, table, draw);
 }
 

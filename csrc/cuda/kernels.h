@@ -58,20 +58,23 @@ struct DistributionTask {
   double momentum;
 };
 
-struct AliasTable {
-  int64_t* threshold;
-  int32_t* alias;
-  int32_t* mass;
-  int64_t* total;
+// To be filled, or to be drawn from.
+template <class Wide, class Narrow> struct TablePointers {
+  Wide* threshold;
+  Narrow* alias;
+  Narrow* mass;
+  Wide* total;
   int64_t n;
 };
+using AliasTable = TablePointers<int64_t, int32_t>;
+using ConstAliasTable = TablePointers<const int64_t, const int32_t>;
 
 // The seed and offset of a stream of random words, or where a captured graph finds them when it is replayed.
 struct RandomSource {
   uint64_t seed, offset;
   const int64_t* seed_address;    // not null: read both from the device
   const int64_t* offset_address;
-  uint32_t offset_in_graph;
+  uint64_t offset_in_graph;
 };
 
 struct DrawTask {
@@ -89,7 +92,12 @@ cudaError_t launch_distribution(const DistributionTask& task, void* workspace, c
 cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& table, void* workspace,
                                const Launcher& launcher);
 cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace, const Launcher& launcher);
-cudaError_t launch_draw_table(const AliasTable& table, const DrawTask& draw, const Launcher& launcher);
+// `sums` [n]: the inclusive prefix sums of the masses; all 0 where a score is not valid.
+cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace, const Launcher& launcher);
+// `draw.method` is not looked at: the points are stratified, or systematic.
+cudaError_t launch_draw_prefix_sum(const int64_t* sums, int64_t n, bool stratified, const DrawTask& draw,
+                                   const Launcher& launcher);
+cudaError_t launch_draw_table(const ConstAliasTable& table, const DrawTask& draw, const Launcher& launcher);
 
 // Scores, tau and draws. One launch for up to 4096 rows of hard targets and 20 MB of logits.
 cudaError_t launch_importance_sample(const ScoreTask& score, const DistributionTask& task, const DrawTask& draw,

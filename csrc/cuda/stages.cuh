@@ -48,6 +48,11 @@ inline Shape stage_shape(int64_t n, const Launcher& launcher) {
   return {dim3(static_cast<unsigned>(std::min(most, ceil_div(n, kStageTile)))), kStageThreads, kScratchBytes};
 }
 
+inline Shape draw_shape(int64_t count, const Launcher& launcher) {
+  const int64_t most = 8 * int64_t{launcher.multiprocessors};
+  return {dim3(static_cast<unsigned>(std::min(most, ceil_div(count, 128)))), 128, 0};
+}
+
 struct Span {
   int64_t begin, end;
 };

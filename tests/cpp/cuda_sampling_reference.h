@@ -52,6 +52,19 @@ struct SerialDraws {
                                weights.data(), 0, count);
     }
   }
+
+  // From prefix sums: a walk along the points in order of the draws, each from the first item on.
+  SerialDraws(const SerialDistribution& p, bool stratified, int64_t count, isample::cpu::RandomStream random)
+      : indices(static_cast<size_t>(count), 0), weights(static_cast<size_t>(count), NAN) {
+    if (p.sums.total == 0) return;
+    for (int64_t j = 0; j < count; ++j) {
+      int64_t rest = isample::spread_point(j, count, p.sums.total, stratified, random.seed, random.offset);
+      size_t item = 0;
+      while (rest >= p.mass[item]) rest -= p.mass[item++];
+      indices[static_cast<size_t>(j)] = static_cast<int64_t>(item);
+      weights[static_cast<size_t>(j)] = isample::importance_weight(p.mass[item], p.sums.total, p.n());
+    }
+  }
 };
 
 // What a draw is written into, and what it must then hold.

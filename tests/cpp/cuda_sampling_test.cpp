@@ -96,8 +96,35 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
   const int64_t count = std::min<int64_t>(300, 2 * n);
   DrawnInto drawn(count);
   const DrawTask draw = {DrawMethod::alias, count, {5, 9, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
-  expect(launch_draw_table(table, draw, launcher) == cudaSuccess, "the launch");
+  expect(launch_draw_table({table.threshold, table.alias, table.mass, table.total, n}, draw, launcher) == cudaSuccess, "the launch");
   drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
+}
+
+void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher, const SerialDistribution& serial) {
+  const int64_t n = serial.n();
+  Fenced<int64_t> sums(score.size(), -77);
+  Fenced<float> tau(1, kUnwritten);
+  Stages stages(n, 1, launcher);
+  const DistributionTask task = {score.data(), n, floor, nullptr, tau.data(), nullptr, 0};
+  expect(launch_prefix_sum(task, sums.data(), stages.data(), launcher) == cudaSuccess, "the launch");
+  int64_t sum = 0;
+  for (size_t i = 0; i < score.size(); ++i) {
+    sum += serial.sums.total == 0 ? 0 : serial.mass[i];
+    if (sums[i] != sum) {
+      expect(false, "sum %zu is %ld, expected %ld", i, static_cast<long>(sums[i]), static_cast<long>(sum));
+      break;
+    }
+  }
+  sums.expect_fences("sums");
+  expect_tau(tau[0], serial);
+  stages.expect_fences();
+  for (const bool stratified : {false, true}) {
+    const int64_t count = std::min<int64_t>(300, 2 * n);
+    DrawnInto drawn(count);
+    const DrawTask draw = {DrawMethod::systematic, count, {5, 9, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
+    expect(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher) == cudaSuccess, "the launch");
+    drawn.expect_equal(SerialDraws(serial, stratified, count, {5, 9}));
+  }
 }
 
 void check_draws(const Fenced<float>& score, double floor, DrawMethod method, int64_t count, const Launcher& launcher,
@@ -132,9 +159,13 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
     std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, table", kNames[kind],
                   static_cast<long>(n), floor, launcher.shared_bytes / 1024);
     check_table(score, floor, launcher, serial);
+    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, prefix sum", kNames[kind],
+                  static_cast<long>(n), floor, launcher.shared_bytes / 1024);
+    check_prefix_sum(score, floor, launcher, serial);
     for (const DrawMethod method : {DrawMethod::alias, DrawMethod::systematic, DrawMethod::pps})
-      for (const int64_t count : {int64_t{1}, (n + 4) / 5, n - n / 8, n, 2 * n + 1}) {
-        if (count < 1 || (method == DrawMethod::pps && count > n) || (n > 3000 && count > n / 2 && kind > kOneHeavy)) continue;
+      for (const int64_t count : {int64_t{1}, (n + 4) / 5, n - n / 8, 2 * n + 1}) {
+        if (method == DrawMethod::pps && count > n) continue;
+        if (n > 200 && count == 1) continue;
         std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, method %d, %ld draws",
                       kNames[kind], static_cast<long>(n), floor, launcher.shared_bytes / 1024, static_cast<int>(method),
                       static_cast<long>(count));
@@ -147,11 +178,13 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
 
 void test_sampling() {
   for (int kind = 0; kind < kKinds; ++kind) {
-    for (const int64_t n : {1, 2, 3, 127, 128, 640}) check_everything(kind, n, small_chip(227));
-    check_everything(kind, 33, small_chip(1));     // in stages, one block
+    for (const int64_t n : {1, 2, 3, 128, 333}) check_everything(kind, n, small_chip(227));
+    check_everything(kind, 33, small_chip(1));  // in stages, one block
+  }
+  for (const int kind : {kLognormal, kEqual, kSparse, kLast, kNan}) {
     check_everything(kind, 5003, small_chip(20));  // in stages, several blocks
   }
-  for (const int kind : {kUniform, kLognormal, kSparse}) check_everything(kind, 1500, small_chip(227));
+  check_everything(kSparse, 1500, small_chip(227));  // 1024 threads
   check_everything(kLognormal, 4096, small_chip(99));
   check_everything(kOneHeavy, 40011, small_chip(99));  // more than one tile a block
 }

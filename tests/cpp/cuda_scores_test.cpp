@@ -186,8 +186,8 @@ void odd_rows(const Format& format, int64_t classes) {
   logits.set(3, classes / 2, NAN);
   labels[4] = -100;
   for (int64_t k = 0; k < classes; ++k) logits.set(4, k, NAN);  // ignored all the same
-  labels[5] = classes;
-  labels[6] = -1;
+  labels[5] = classes + 1;  // a finite logit of the next row
+  labels[6] = -2;           // and one of the row before
   for (int64_t k = 0; k < classes; ++k) logits.set(7, k, k == classes / 2 ? 2.0 : -INFINITY);
   for (int64_t k = 0; k < classes; ++k) logits.set(8, k, k < 2 ? 1.0 : -INFINITY);
   labels[8] = 1;

@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -36,7 +35,7 @@ uint64_t random_word() {  // splitmix64
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
   return z ^ (z >> 31);
 }
-size_t random_below(size_t n) { return static_cast<size_t>(random_word() % n); }
+size_t random_below(size_t n) { return static_cast<size_t>(((random_word() >> 32) * n) >> 32); }
 
 constexpr int kWarp = 32;
 constexpr size_t kStackBytes = 128 * 1024;
@@ -87,42 +86,74 @@ void resume(Fiber& fiber) {
   swapcontext(&unused, &fresh);
 }
 
+struct Warp {
+  std::vector<unsigned> ready, at_shuffle;  // threads
+  uint64_t priority = 0;
+};
+
 struct Block {
   Index index;
-  unsigned threads = 0, done = 0, at_barrier = 0;
+  unsigned threads = 0, done = 0;
   std::vector<std::unique_ptr<Fiber>> fibers;
-  std::vector<unsigned> ready, waiting;
-  std::vector<std::vector<unsigned>> at_shuffle;  // of each warp
-  std::vector<uint64_t> priority;                 // of each warp
+  std::vector<unsigned> waiting;  // at the barrier
+  std::vector<Warp> warps;
+  Warp* warp_now = nullptr;
   std::vector<char> shared;
+
+  void make_ready(unsigned thread) { warps[thread / kWarp].ready.push_back(thread); }
 
   void start(Index where, unsigned count, size_t shared_bytes) {
     index = where;
     threads = count;
-    done = at_barrier = 0;
+    done = 0;
     while (fibers.size() < threads) fibers.emplace_back(new Fiber);
-    ready.resize(threads);
-    std::iota(ready.begin(), ready.end(), 0u);
     waiting.clear();
-    at_shuffle.assign((threads + kWarp - 1) / kWarp, {});
-    priority.resize(at_shuffle.size());
-    for (uint64_t& p : priority) p = random_word();
+    warps.resize((threads + kWarp - 1) / kWarp);
+    for (Warp& warp : warps) {
+      warp.ready.clear();
+      warp.at_shuffle.clear();
+      warp.priority = random_word();
+    }
+    warp_now = nullptr;
     for (unsigned i = 0; i < threads; ++i) {
       Fiber& fiber = *fibers[i];
       fiber.thread = i;
       fiber.done = fiber.released = false;
       fiber.acquired = true;
       fiber.shuffles = 0;
+      make_ready(i);
     }
     shared.resize(shared_bytes);
-    for (char& byte : shared) byte = static_cast<char>(random_word());
+    for (size_t i = 0; i < shared_bytes; i += 8) {
+      const uint64_t noise = random_word();
+      std::memcpy(&shared[i], &noise, std::min<size_t>(8, shared_bytes - i));
+    }
   }
 
   void release_barrier() {
-    if (at_barrier == 0 || at_barrier + done < threads) return;
-    ready.insert(ready.end(), waiting.begin(), waiting.end());
+    if (waiting.size() + done < threads) return;
+    for (const unsigned thread : waiting) make_ready(thread);
     waiting.clear();
-    at_barrier = 0;
+  }
+
+  // A warp runs on for a while; which one is next, and in which order its threads run, is random. With `by_priority`, some
+  // warps run far ahead of others. Null when no thread can run.
+  Fiber* pick(bool by_priority) {
+    if (warp_now == nullptr || warp_now->ready.empty() || random_below(64) == 0) {
+      std::vector<Warp*> candidates;
+      for (Warp& warp : warps)
+        if (!warp.ready.empty()) candidates.push_back(&warp);
+      if (candidates.empty()) return nullptr;
+      warp_now = candidates[random_below(candidates.size())];
+      if (by_priority && random_below(16) != 0)
+        warp_now = *std::max_element(candidates.begin(), candidates.end(),
+                                     [](const Warp* a, const Warp* b) { return a->priority < b->priority; });
+    }
+    std::vector<unsigned>& ready = warp_now->ready;
+    std::swap(ready[random_below(ready.size())], ready.back());
+    Fiber* const fiber = fibers[ready.back()].get();
+    ready.pop_back();
+    return fiber;
   }
 };
 
@@ -141,19 +172,6 @@ void switch_to(Block* next) {
   std::memcpy(isample_shared_memory, next->shared.data(), shared_now);
   block_now = next;
   blockIdx = next->index;
-}
-
-unsigned pick_thread(Block& block) {
-  size_t pick = random_below(block.ready.size());
-  if (favour_warps)
-    for (int tries = 0; tries < 8; ++tries) {
-      const size_t other = random_below(block.ready.size());
-      if (block.priority[block.ready[other] / kWarp] > block.priority[block.ready[pick] / kWarp]) pick = other;
-    }
-  std::swap(block.ready[pick], block.ready.back());
-  const unsigned thread = block.ready.back();
-  block.ready.pop_back();
-  return thread;
 }
 
 void check_shared_fence() {
@@ -177,7 +195,7 @@ void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>
   blockDim = {threads, 1, 1};
   shared_now = bytes;
   block_now = nullptr;
-  favour_warps = random_word() % 2 == 0;
+  favour_warps = random_below(2) == 0;
   std::memset(shared_bytes() + bytes, kFencePattern, kFenceBytes);
 
   static std::vector<std::unique_ptr<Block>> idle;
@@ -189,13 +207,13 @@ void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>
       active.back()->start(pending.back(), threads, bytes);
       pending.pop_back();
     }
-    if (block_now == nullptr || switch_block || random_below(512) == 0) switch_to(active[random_below(active.size())].get());
+    if (block_now == nullptr || switch_block || random_below(4096) == 0) switch_to(active[random_below(active.size())].get());
     switch_block = false;
     Block& block = *block_now;
-    if (block.ready.empty()) die("a barrier or a shuffle that some thread never reaches");
-    Fiber& fiber = *block.fibers[pick_thread(block)];
-    resume(fiber);
-    if (!fiber.done) continue;
+    Fiber* const fiber = block.pick(favour_warps);
+    if (fiber == nullptr) die("a barrier or a shuffle that some thread never reaches");
+    resume(*fiber);
+    if (!fiber->done) continue;
     if (++block.done < threads) {
       block.release_barrier();
       continue;
@@ -215,7 +233,6 @@ void barrier() {
   self.released = false;
   Block& block = *block_now;
   block.waiting.push_back(self.thread);
-  ++block.at_barrier;
   block.release_barrier();
   pause();
 }
@@ -226,10 +243,10 @@ uint32_t shuffle(unsigned mask, uint32_t value, int source_lane) {
   Block& block = *block_now;
   const unsigned thread = self.thread, warp = thread / kWarp, turn = self.shuffles++ % 2;
   self.published[turn] = value;
-  std::vector<unsigned>& here = block.at_shuffle[warp];
+  std::vector<unsigned>& here = block.warps[warp].at_shuffle;
   here.push_back(thread);
   if (here.size() == kWarp) {
-    block.ready.insert(block.ready.end(), here.begin(), here.end());
+    block.warps[warp].ready.insert(block.warps[warp].ready.end(), here.begin(), here.end());
     here.clear();
   }
   pause();
@@ -244,7 +261,7 @@ uint32_t arrive(uint32_t* counter, uint32_t last) {
   const uint32_t before = *counter;
   *counter = before >= last ? 0 : before + 1;
   // Other blocks may run before this one hears the answer.
-  block_now->ready.push_back(current->thread);
+  block_now->make_ready(current->thread);
   pause();
   return before;
 }
