@@ -35,28 +35,38 @@ class ImageDataset(Dataset):
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, moments: tuple[torch.Tensor, torch.Tensor],
                  shift: int = 0, seed: int = 0):
-        self.rows, self.columns = pixels.shape[1:3]
-        padded = np.pad(pixels, ((0, 0), (shift, shift), (shift, shift), (0, 0))) if shift else pixels
-        self.pixels, self.labels = torch.from_numpy(padded), torch.from_numpy(labels)
-        self.mean, self.deviation = moments
-        self.shift, self.generator = shift, torch.Generator().manual_seed(seed)
+        self.rows, self.columns, channels = pixels.shape[1:]
+        self.pixels = np.ascontiguousarray(np.pad(pixels, ((0, 0), (shift, shift), (shift, shift), (0, 0))))
+        self.labels = torch.from_numpy(labels)
+        # Once for each value of a row of pixels: arithmetic along one or three channels alone takes five times as long.
+        mean, deviation = (moment.repeat(self.columns) for moment in moments)
+        self.scale, self.offset = 1 / deviation, -mean / deviation
+        self.shift, self.random = shift, np.random.default_rng(seed)
+        places = 2 * shift + 1
+        self.windows = np.lib.stride_tricks.as_strided(
+            self.pixels,
+            (len(pixels), places, places, self.rows, self.columns * channels),
+            (*self.pixels.strides[:3], *self.pixels.strides[1::2]),
+            writeable=False,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         index = torch.as_tensor(indices)
-        pixels = self.pixels[index] if self.shift == 0 else self.augmented(index)
-        inputs = (pixels.float() - self.mean) / self.deviation
-        return inputs.permute(0, 3, 1, 2), self.labels[index]
+        rows = torch.from_numpy(self.windows[index.numpy(), 0, 0] if self.shift == 0 else self.augmented(index.numpy()))
+        inputs = rows.float().mul_(self.scale).add_(self.offset)
+        return inputs.unflatten(2, (self.columns, -1)).permute(0, 3, 1, 2), self.labels[index]
 
-    def augmented(self, index: torch.Tensor) -> torch.Tensor:
-        n = len(index)
-        down, right = torch.randint(2 * self.shift + 1, (2, n, 1), generator=self.generator)
-        mirrored = torch.randint(2, (n, 1), generator=self.generator).bool()
-        rows, columns = torch.arange(self.rows), torch.arange(self.columns)
-        columns = torch.where(mirrored, columns.flip(0), columns)
-        return self.pixels[index[:, None, None], (rows + down)[:, :, None], (columns + right)[:, None, :]]
+    def augmented(self, index: np.ndarray) -> np.ndarray:
+        """One window of each padded image, half of them mirrored: [n, rows, columns * channels]."""
+        down, right = self.random.integers(2 * self.shift + 1, size=(2, len(index)))
+        mirrored = self.random.random(len(index)) < 0.5
+        windows = self.windows[index, down, right]
+        images = windows.reshape(len(index), self.rows, self.columns, -1)
+        images[mirrored] = images[mirrored, :, ::-1]
+        return windows
 
 
 def pixel_moments(pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
