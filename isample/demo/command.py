@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from .data import DataError, load
 from .race import Race, Settings
 
@@ -65,13 +67,15 @@ def main(argv: Sequence[str]) -> int:
 
         images = load(settings.data, settings.root)
     except ModuleNotFoundError as error:
-        command_line.error(f'the demo needs {error.name}: pip install "isample[demo]"')
+        command_line.error(f'the demo needs {error.name.partition(".")[0]}: pip install "isample[demo]"')
     except DataError as error:
         command_line.error(str(error))
     if len(images.x_train) < settings.presample:
         command_line.error(f"--presample must be at most the number of training images, {len(images.x_train)}, "
                            f"got {settings.presample}")
 
+    if settings.data == "digits":
+        torch.set_num_threads(1)  # an 8 x 8 image is too little work to share: threads would only wait for each other
     console = Console()
     with report.Display(console) as display:
         race = display.race = Race(images, settings, watch=display.after_step)

@@ -17,7 +17,6 @@ from rich.table import Table
 from ..history import StepReport
 from .race import Contestant, Point, Race
 
-LABELS = {"uniform": "uniform", "importance": "importance sampling"}
 REFRESH_SECONDS = 0.25
 
 
@@ -58,7 +57,7 @@ class Display:
         parts = [f"{race.contestants[0].points[-1].seconds:6.1f} s"]
         for contestant in race.contestants:
             point = contestant.points[-1]
-            parts.append(f"{LABELS[contestant.name]}: loss {point.training_loss:.2e}, error {point.test_error:.2%}")
+            parts.append(f"{contestant.name}: loss {point.training_loss:.2e}, error {point.test_error:.2%}")
         self.console.print("  ".join([*parts, f"({gate_state(race.importance)})"]), soft_wrap=True)
 
 
@@ -76,7 +75,7 @@ def progress_table(race: Race) -> Table:
     for contestant in race.contestants:
         point = contestant.points[-1] if contestant.points else None
         table.add_row(
-            LABELS[contestant.name],
+            contestant.name,
             ProgressBar(total=race.settings.seconds, completed=contestant.seconds, width=24),
             f"{contestant.seconds:.1f}",
             f"{len(contestant.steps):,}",
@@ -90,12 +89,12 @@ def progress_table(race: Race) -> Table:
 def closing_table(race: Race) -> Table:
     settings = race.settings
     table = Table(title=f"{settings.data}, {settings.seconds:g} s of training each, seed {settings.seed}")
-    table.add_column("sampling")
+    table.add_column("sampling", no_wrap=True)
     for heading in ("training loss", "test error", "updates", "active steps", "τ"):
         table.add_column(heading, justify="right")
     for contestant in race.contestants:
         row = summary(contestant)
-        table.add_row(LABELS[contestant.name], f"{row['training_loss']:.2e}", f"{row['test_error']:.2%}",
+        table.add_row(contestant.name, f"{row['training_loss']:.2e}", f"{row['test_error']:.2%}",
                       f"{row['updates']:,}", f"{row['active_share']:.0%}", f"{row['tau']:.2f}" if row["tau"] else "–")
     return table
 
