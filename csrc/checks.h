@@ -109,4 +109,18 @@ inline void check_table(const at::Tensor& threshold, const at::Tensor& alias, co
   check_device("total", total, "threshold", threshold.device());
 }
 
+// Whether draws from prefix sums are stratified; if not, they are systematic.
+inline bool parse_spread(c10::string_view method) {
+  if (method == "stratified") return true;
+  TORCH_CHECK_VALUE(method == "systematic", "method must be one of 'stratified', 'systematic' for draws from prefix sums, got '",
+                    method, "'");
+  return false;
+}
+
+inline void check_prefix_sums(const at::Tensor& sums) {
+  check_dtype("sums", sums, at::kLong);
+  TORCH_CHECK_VALUE(sums.dim() == 1, "sums must be one-dimensional, got shape ", sums.sizes());
+  check_item_count("sums", sums.size(0));
+}
+
 }  // namespace isample

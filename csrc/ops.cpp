@@ -2,7 +2,7 @@
 // The CPU and CUDA adaptors register the implementations; isample/ops.py holds the documented, typed wrappers.
 //
 // A score that is NaN, infinite or negative never stops an op, because a CUDA op must not wait for the host. It shows
-// instead: tau and all weights are NaN, indices are 0, total is 0 and tau_ema keeps its value.
+// instead: tau and all weights are NaN, indices are 0, totals are 0 and tau_ema keeps its value.
 #include <torch/extension.h>
 
 #include <map>
@@ -28,6 +28,13 @@ TORCH_LIBRARY(isample, m) {
 
   m.def("draw.table(Tensor threshold, Tensor alias, Tensor mass, Tensor total, int count, *, int? seed=None, "
         "int offset=0, Generator? generator=None) -> (Tensor indices, Tensor weights)",
+        {at::Tag::nondeterministic_seeded});
+
+  // The lean table of memory mode: 8 bytes an item, and draws that are spread evenly over the items.
+  m.def("prefix_sum(Tensor score, *, float floor=0.0) -> (Tensor sums, Tensor tau)");
+
+  m.def("draw.prefix_sum(Tensor sums, int count, *, str method=\"stratified\", int? seed=None, int offset=0, "
+        "Generator? generator=None) -> (Tensor indices, Tensor weights)",
         {at::Tag::nondeterministic_seeded});
 
   m.def("importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "

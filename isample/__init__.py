@@ -3,7 +3,17 @@
 from isample.errors import IsampleError, NonFiniteScoreError
 from isample.history import Evaluation, History, StepReport
 from isample.loader import ImportanceLoader, WeightedBatch
-from isample.ops import AliasTable, alias_table, distribution, draw, importance_sample, softmax_score
+from isample.memory import MemoryOrderError, MemorySampler
+from isample.ops import (
+    AliasTable,
+    PrefixSum,
+    alias_table,
+    distribution,
+    draw,
+    importance_sample,
+    prefix_sum,
+    softmax_score,
+)
 from isample.sampler import ImportanceSampler
 from isample.trainer import Trainer
 
@@ -14,7 +24,10 @@ __all__ = [
     "ImportanceLoader",
     "ImportanceSampler",
     "IsampleError",
+    "MemoryOrderError",
+    "MemorySampler",
     "NonFiniteScoreError",
+    "PrefixSum",
     "StepReport",
     "Trainer",
     "WeightedBatch",
@@ -22,5 +35,6 @@ __all__ = [
     "distribution",
     "draw",
     "importance_sample",
+    "prefix_sum",
     "softmax_score",
 ]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Union
 
 import torch
 from torch import nn
 
+from isample.feed import MemoryFeed, PresampleFeed
 from isample.history import History, StepReport
 from isample.losses import per_sample_loss
 from isample.nested import batch_length, logits_of, map_tensors
-from isample.presample import next_presample
 from isample.random_state import random_state, restore_random_state
 from isample.sampler import leaving_no_trace
 
 if TYPE_CHECKING:
     from isample.trainer import Trainer
+
+Feed = Union[PresampleFeed, MemoryFeed]
 
 
 @dataclass
@@ -80,18 +82,18 @@ class Loop:
         if not self._resuming:
             self._position = Position()
         self._resuming = False
-        return self._run(loader, epochs, seconds)
+        feed = (MemoryFeed if self._trainer.mode == "memory" else PresampleFeed)(self._trainer, loader)
+        return self._run(feed, epochs, seconds)
 
-    def _run(self, loader: Iterable, epochs: int | None, seconds: float | None) -> Iterator[StepReport]:
-        place, trainer = self._position, self._trainer
+    def _run(self, feed: Feed, epochs: int | None, seconds: float | None) -> Iterator[StepReport]:
+        place = self._position
         while place.epoch < epochs if seconds is None else place.elapsed < seconds:
             began = time.perf_counter()
-            batches = self._open_epoch(loader)
-            while (drawn := next_presample(batches, trainer.next_size, trainer.batch_size, trainer.device)) is not None:
-                report = trainer.step(drawn.inputs, drawn.targets)
-                place.batches += drawn.batches
+            batches = self._open_epoch(feed)
+            while (report := feed.step(batches)) is not None:
+                place.batches = feed.batches
                 place.elapsed += time.perf_counter() - began
-                self.progress = self._share_spent(loader, epochs, seconds)
+                self.progress = self._share_spent(feed.loader, epochs, seconds)
                 yield replace(report, elapsed=place.elapsed)
                 began = time.perf_counter()
                 if seconds is not None and place.elapsed >= seconds:
@@ -102,17 +104,15 @@ class Loop:
             place.epoch, place.batches = place.epoch + 1, 0
         self.progress = 1.0
 
-    def _open_epoch(self, loader: Iterable) -> Iterator:
-        """The loader's batches from where the epoch stands: at its beginning, or behind those a saved run had."""
+    def _open_epoch(self, feed: Feed) -> Iterator:
+        """The feed's batches from where the epoch stands: at its beginning, or behind those a saved run had."""
         place, device = self._position, self._trainer.device
         if place.batches == 0:
             place.epoch_random = random_state(device)
-            return iter(loader)
+            return feed.open(0)
         now = random_state(device)
         restore_random_state(place.epoch_random, device)
-        batches = iter(loader)
-        for _ in range(place.batches):
-            next(batches)
+        batches = feed.open(place.batches)
         restore_random_state(now, device)
         return batches
 
@@ -120,8 +120,16 @@ class Loop:
         place = self._position
         if seconds is not None:
             return min(1.0, place.elapsed / seconds)
-        within = place.batches / len(loader) if hasattr(loader, "__len__") else 0.0
-        return min(1.0, (place.epoch + within) / epochs)
+        length = _length(loader)
+        return min(1.0, (place.epoch + (place.batches / length if length else 0.0)) / epochs)
+
+
+def _length(loader: Iterable) -> int | None:
+    """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
 
 
 def _check_budget(loader: Iterable, epochs: int | None, seconds: float | None, batch_size: int) -> None:
@@ -131,7 +139,7 @@ def _check_budget(loader: Iterable, epochs: int | None, seconds: float | None, b
         raise ValueError(f"epochs must be an integer >= 1; got {epochs!r}")
     if seconds is not None and not seconds > 0:
         raise ValueError(f"seconds must be > 0; got {seconds}")
-    if hasattr(loader, "__len__") and len(loader) == 0:
+    if _length(loader) == 0:
         raise ValueError("loader must yield at least one batch an epoch; got an empty one")
     given = getattr(loader, "batch_size", None)
     if given is not None and given != batch_size:

@@ -95,7 +95,7 @@ class ImportanceSampler:
                     generator=self.generator, **cross_entropy_options(self.loss),
                 )  # fmt: skip
             else:
-                score = self._score(model, inputs, targets, logits)
+                score = self.scores(model, inputs, targets, logits)
                 _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
                 indices, weights = ops.draw(score, self.batch_size, method=self.draw.name, generator=self.generator)
             return Selection(indices, weights, score, tau, timer())
@@ -108,9 +108,26 @@ class ImportanceSampler:
         size = logits.shape[0]
         with leaving_no_trace(model, self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
-            score = self._score(model, inputs, targets, logits.detach())
+            score = self.scores(model, inputs, targets, logits.detach())
             _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
             return Selection(*uniform_draw(size, logits.device), score, tau, timer())
+
+    def remember(
+        self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor, indices: torch.Tensor,
+        weights: torch.Tensor, tau: torch.Tensor,
+    ) -> Selection:  # fmt: skip
+        """Memory mode: the scores of a batch that was drawn before, free as in :meth:`observe`. ``tau`` is that of the
+        table it was drawn from, which is an average over the data set already, so it becomes ``tau_ema`` as it is."""
+        with leaving_no_trace(model, self.tau_ema.device):
+            timer = start_timer(self.tau_ema.device)
+            score = self.scores(model, inputs, targets, logits.detach())
+            _, status = ops.distribution(score)
+            self.tau_ema.copy_(torch.where(status.isnan(), self.tau_ema, tau))
+            return Selection(indices, weights, score, torch.where(status.isnan(), status, tau), timer())
+
+    def draw_seed(self) -> int:
+        """A seed for another generator, out of this one's."""
+        return int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
 
     def decide(self, tau_ema: float) -> None:
         """Opens or closes the gate for the next step."""
@@ -132,7 +149,8 @@ class ImportanceSampler:
         is_upper_bound = self.score.name == "upper_bound" and isinstance(self.loss, nn.CrossEntropyLoss)
         return is_upper_bound and logits is not None and logits.dim() == 2
 
-    def _score(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None) -> torch.Tensor:
+    def scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None) -> torch.Tensor:
+        """One score a sample, float32 [B]; ``logits`` are not looked at by scores that need the model itself."""
         if self.score.from_logits is not None:
             return self.score.from_logits(self.loss, logits, targets)
         return self.score.from_model(self.loss, model, inputs, targets)

@@ -14,11 +14,15 @@ from isample.gate import Gate, effective_batch
 from isample.history import Evaluation, History, StepReport
 from isample.losses import Loss, per_sample_loss
 from isample.loop import Loop, evaluate
+from isample.memory import MemorySampler
 from isample.nested import batch_length, logits_of, map_tensors
 from isample.random_state import random_state, restore_random_state
+from isample.registry import look_up
 from isample.sampler import ImportanceSampler, Selection, raise_if_not_finite
 
 Callback = Callable[["Trainer", StepReport], None]
+
+MODES = ("memory", "presample")
 
 
 class Trainer:
@@ -34,6 +38,8 @@ class Trainer:
     batch_size: b, the samples that a step learns from.
     presample: B >= b, the samples that an active step scores; 5b by default.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable ``(logits, targets) -> [B]``.
+    mode: ``"presample"`` (Algorithm 1) or ``"memory"``: no scoring pass, but a remembered score a sample of the data
+        set, see :class:`isample.MemorySampler`; ``presample``, ``draws`` and ``tau_threshold`` then have no meaning.
     draws: ``"alias"`` (with replacement, the paper's), ``"systematic"`` or ``"pps"`` (without replacement).
     gate: ``"threshold"`` (the paper's rule), ``"always"``, ``"never"``, or an object as in ``isample.gate``.
     tau_threshold: of the threshold gate; (B + 3b) / 3b by default.
@@ -56,6 +62,7 @@ class Trainer:
         batch_size: int = 128,
         presample: int | None = None,
         *,
+        mode: str = "presample",
         score: Union[str, Callable] = "upper_bound",
         draws: str = "alias",
         gate: Union[str, Gate] = "threshold",
@@ -75,6 +82,7 @@ class Trainer:
             raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
+        self.mode = look_up({name: name for name in MODES}, mode, "mode")
         self.model, self.optimizer = model, optimizer
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.sampler = ImportanceSampler(
@@ -83,6 +91,7 @@ class Trainer:
         self.clip_grad_norm, self.autocast, self.scaler, self.accumulate = clip_grad_norm, autocast, scaler, accumulate
         self.step_count = 0
         self.selection: Selection | None = None
+        self.memory: MemorySampler | None = None  # made by fit, once the data set is known
         self.history = History()
         self._loop = Loop(self)
 
@@ -125,12 +134,22 @@ class Trainer:
                 scored = self.sampler.gate.needs_tau
                 selection = self.sampler.observe(self.model, inputs, targets, logits) if scored else None  # line 15
                 loss = self._losses(logits, targets).mean()  # line 13
-        read = self._read_late(loss, selection)
-        self._move(loss, selection, read)  # lines 10, 14, 17
-        self.selection = selection
-        self.step_count += 1
         size = size if active else min(size, self.batch_size)
-        return self._report(active, size, selection, read(), time.perf_counter() - begin)
+        return self._finish(loss, active, size, selection, begin)  # lines 10, 14, 17
+
+    def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor) -> StepReport:
+        """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices`` int64 [b] are its place in
+        the data set. ``fit`` calls this with ``mode="memory"``."""
+        begin = time.perf_counter()
+        self._check(inputs, targets)
+        _, weights, active = self.memory.take(indices)
+        with self._autocast():
+            logits = self._logits(inputs)
+            selection = self.sampler.remember(self.model, inputs, targets, logits, indices, weights, self.memory.tau)
+            loss = (weights * self._losses(logits, targets)).mean()
+        report = self._finish(loss, active, self.memory.size if active else len(indices), selection, begin)
+        self.memory.update(indices, selection.score)
+        return report
 
     def fit(
         self,
@@ -183,6 +202,7 @@ class Trainer:
         return {
             "step_count": self.step_count,
             "sampler": self.sampler.state_dict(),
+            "memory": None if self.memory is None else self.memory.state_dict(),
             "loop": self._loop.state_dict(),
             "random": random_state(self.device),
         }
@@ -192,7 +212,18 @@ class Trainer:
         self.step_count = state["step_count"]
         self.sampler.load_state_dict(state["sampler"])
         self._loop.load_state_dict(state["loop"])
+        if state["memory"] is not None:
+            self.memory = MemorySampler.from_state(state["memory"], self.device)
         restore_random_state(state["random"], self.device)
+
+    def _finish(
+        self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None, begin: float
+    ) -> StepReport:
+        read = self._read_late(loss, selection)
+        self._move(loss, selection, read)
+        self.selection = selection
+        self.step_count += 1
+        return self._report(active, size, selection, read(), time.perf_counter() - begin)
 
     def _check(self, inputs: Any, targets: Any) -> int:
         """The number of samples, once all is found in order."""

@@ -184,6 +184,17 @@ def test_epoch_is_one_pass_over_the_loader():
         assert sorted(seen) == sorted(list(range(100)) * 2)
 
 
+def test_a_stream_without_a_length_trains():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(TensorDataset(*make_data(120)))
+
+    for gate in ("always", "never"):
+        trainer = make_trainer(make_model(), gate=gate)
+        trainer.fit(DataLoader(Stream(), batch_size=b), epochs=2)
+        assert trainer.step_count == (4 if gate == "always" else 20) and trainer.progress == 1.0
+
+
 def test_scoring_leaves_no_trace():
     inputs, targets = make_data(B)
     model = make_model(dropout=0.5)
