@@ -165,8 +165,9 @@ def cell(value: Interval, text: Callable[[float], str], width_text: Callable[[fl
 
 def significant(number: float) -> str:
     """Three significant digits, without an exponent."""
-    digits = 2 - math.floor(math.log10(abs(number))) if number else 0
-    return f"{number:.{max(digits, 0)}f}"
+    if number == 0:
+        return "0"
+    return f"{number:.{max(2 - math.floor(math.log10(abs(number))), 0)}f}"
 
 
 def without_nan(value: Any) -> Any:
