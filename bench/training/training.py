@@ -72,8 +72,9 @@ class Training:
             yield from loader
 
     def fetch(self, batches: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The samples of batches of indices, loaded as those of ``loader`` are."""
-        return iter(DataLoader(self.sets.training, batch_sampler=batches, collate_fn=as_fetched))
+        """The samples of batches of indices, loaded as those of ``loader`` are, and at the same cost."""
+        lists = [indices.tolist() for indices in batches]
+        return iter(DataLoader(self.sets.training, batch_sampler=lists, collate_fn=as_fetched))
 
     def generator(self) -> torch.Generator:
         """Randomness of the method's own."""
