@@ -48,6 +48,7 @@ class MemoryFeed:
             trainer.memory = MemorySampler(
                 size, min(trainer.batch_size, size), device=trainer.device, seed=trainer.sampler.draw_seed()
             )
+            trainer.memory.active = trainer.sampler.active
         if trainer.memory.size < size:
             trainer.memory.resize(size)
         if trainer.memory.size > size:

@@ -92,7 +92,9 @@ class Loop:
             batches = self._open_epoch(feed)
             while (report := feed.step(batches)) is not None:
                 place.batches = feed.batches
-                place.elapsed += time.perf_counter() - began
+                spent = time.perf_counter() - began
+                place.elapsed += spent
+                self._trainer.sampler.gate.clock(report.active, spent)
                 self.progress = self._share_spent(feed.loader, epochs, seconds)
                 yield replace(report, elapsed=place.elapsed)
                 began = time.perf_counter()

@@ -64,7 +64,7 @@ class MemorySampler(Sampler[list[int]]):
     size: N, from 1 to 2^24 samples.
     batch_size: b.
     floor: share of the uniform distribution mixed in, in (0, 1].
-    uniform_epochs: epochs, or the share of one, before the first importance-sampled batch; > 0.
+    uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily a whole number.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
     rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a 64th of the scores are
         new; the cost is then some 0.3 microseconds a sample. ``rebuild_seconds`` measures it.
@@ -81,7 +81,7 @@ class MemorySampler(Sampler[list[int]]):
         batch_size: int,
         *,
         floor: float = 0.2,
-        uniform_epochs: float = 0.25,
+        uniform_epochs: float = 1.0,
         half_life: float = 4.0,
         rebuild_every: int | None = None,
         seed: int | None = None,
@@ -170,12 +170,13 @@ class MemorySampler(Sampler[list[int]]):
         return self._pending.popleft()
 
     def implied_weights(self, indices: torch.Tensor) -> torch.Tensor | None:
-        """The weights that samples would have if they were drawn from the present table; None before there is one."""
-        if self._table is None:
+        """The weights, float32 [b], that samples would have if they were drawn from the table; None while none was seen
+        for a second time, when they could tell nothing."""
+        if self.drawn <= len(self):
             return None
-        sums = self._table.sums
+        indices, sums = indices.to(self.score.device), self._current_table().sums
         mass = sums[indices] - torch.where(indices > 0, sums[indices - 1], 0)
-        return sums[-1] / (self.size * mass.double())
+        return (sums[-1] / (self.size * mass.double())).float()
 
     def update(self, indices: torch.Tensor, score: torch.Tensor) -> None:
         """Remembers fresh scores, float32 [b], of the samples ``indices``, int64 [b]."""

@@ -50,11 +50,12 @@ class ImportanceSampler:
         presample: int | None = None,
         score: Union[str, Callable] = "upper_bound",
         draws: str = "alias",
-        gate: Union[str, Gate] = "threshold",
+        gate: Union[str, Gate, None] = None,
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
         seed: int | None = None,
         device: torch.device | str = "cpu",
+        mode: str = "presample",
     ):
         presample = 5 * batch_size if presample is None else presample
         for name, value in (("batch_size", batch_size), ("presample", presample)):
@@ -67,7 +68,7 @@ class ImportanceSampler:
         self.batch_size, self.presample = batch_size, presample
         self.loss = make_loss(loss)
         self.score, self.draw = make_score(score), make_draw(draws)
-        self.gate = make_gate(gate, batch_size, presample, tau_threshold)
+        self.gate = make_gate(gate, mode, batch_size, presample, tau_threshold)
         self.tau_momentum = tau_momentum
         self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
         self.generator = torch.Generator(device)
@@ -125,6 +126,11 @@ class ImportanceSampler:
             self.tau_ema.copy_(torch.where(status.isnan(), self.tau_ema, tau))
             return Selection(indices, weights, score, torch.where(status.isnan(), status, tau), timer())
 
+    def fresh_scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> torch.Tensor:
+        """The scores of a batch from its training pass, float32 [b]: what :meth:`select` had to foresee."""
+        with leaving_no_trace(model, self.tau_ema.device):
+            return self.scores(model, inputs, targets, logits.detach())
+
     def draw_seed(self) -> int:
         """A seed for another generator, out of this one's."""
         return int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
@@ -138,12 +144,14 @@ class ImportanceSampler:
             "tau_ema": self.tau_ema.cpu().clone(),
             "generator": self.generator.get_state(),
             "active": self.active,
+            "gate": self.gate.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tau_ema.copy_(state["tau_ema"])
         self.generator.set_state(state["generator"])
         self.active = state["active"]
+        self.gate.load_state_dict(state["gate"])
 
     def _fuses(self, logits: torch.Tensor | None) -> bool:
         is_upper_bound = self.score.name == "upper_bound" and isinstance(self.loss, nn.CrossEntropyLoss)
@@ -154,6 +162,15 @@ class ImportanceSampler:
         if self.score.from_logits is not None:
             return self.score.from_logits(self.loss, logits, targets)
         return self.score.from_model(self.loss, model, inputs, targets)
+
+
+def second_moments(score: torch.Tensor, weights: torch.Tensor, active: bool) -> list[torch.Tensor]:
+    """Unbiased estimates of E[g^2] under uniform draws and of E[(w g)^2] under importance draws, each 0-dim, from a batch
+    of fresh scores that importance chose (``active``) or that a uniform draw did; ``weights`` are those of importance
+    draws in either case."""
+    squares = score.square()
+    uniform = squares * weights if active else squares
+    return [uniform.mean(), (uniform * weights).mean()]
 
 
 def uniform_draw(size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

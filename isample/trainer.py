@@ -18,7 +18,7 @@ from isample.memory import MemorySampler
 from isample.nested import batch_length, logits_of, map_tensors
 from isample.random_state import random_state, restore_random_state
 from isample.registry import look_up
-from isample.sampler import ImportanceSampler, Selection, raise_if_not_finite
+from isample.sampler import ImportanceSampler, Selection, raise_if_not_finite, second_moments
 
 Callback = Callable[["Trainer", StepReport], None]
 
@@ -41,7 +41,8 @@ class Trainer:
     mode: ``"presample"`` (Algorithm 1) or ``"memory"``: no scoring pass, but a remembered score a sample of the data
         set, see :class:`isample.MemorySampler`; ``presample``, ``draws`` and ``tau_threshold`` then have no meaning.
     draws: ``"alias"`` (with replacement, the paper's), ``"systematic"`` or ``"pps"`` (without replacement).
-    gate: ``"threshold"`` (the paper's rule), ``"always"``, ``"never"``, or an object as in ``isample.gate``.
+    gate: ``"threshold"`` (the paper's rule, the default), ``"speedup"`` (measured; the default of memory mode),
+        ``"always"``, ``"never"``, or an ``isample.gate.Gate``.
     tau_threshold: of the threshold gate; (B + 3b) / 3b by default.
     tau_momentum: a_tau of the moving average of tau.
     clip_grad_norm: the largest norm of all gradients together, or None.
@@ -65,7 +66,7 @@ class Trainer:
         mode: str = "presample",
         score: Union[str, Callable] = "upper_bound",
         draws: str = "alias",
-        gate: Union[str, Gate] = "threshold",
+        gate: Union[str, Gate, None] = None,
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
         clip_grad_norm: float | None = None,
@@ -86,7 +87,7 @@ class Trainer:
         self.model, self.optimizer = model, optimizer
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.sampler = ImportanceSampler(
-            loss, batch_size, presample, score, draws, gate, tau_threshold, tau_momentum, seed, self.device
+            loss, batch_size, presample, score, draws, gate, tau_threshold, tau_momentum, seed, self.device, mode
         )
         self.clip_grad_norm, self.autocast, self.scaler, self.accumulate = clip_grad_norm, autocast, scaler, accumulate
         self.step_count = 0
@@ -122,11 +123,16 @@ class Trainer:
         begin = time.perf_counter()
         size = self._check(inputs, targets)
         active = self.sampler.active and size > self.batch_size
+        moments = None
         with self._autocast():
             if active:
                 selection = self.sampler.select(self.model, inputs, targets)  # lines 6-8
                 inputs, targets = _take(inputs, targets, selection.indices)
-                loss = (selection.weights * self._losses(self._logits(inputs), targets)).mean()  # line 9
+                logits = self._logits(inputs)
+                if self.sampler.gate.needs_moments:
+                    fresh = self.sampler.fresh_scores(self.model, inputs, targets, logits)
+                    moments = second_moments(fresh, selection.weights, active)
+                loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
             else:
                 if size > self.batch_size:
                     inputs, targets = _take(inputs, targets, slice(self.batch_size))  # line 12
@@ -135,20 +141,25 @@ class Trainer:
                 selection = self.sampler.observe(self.model, inputs, targets, logits) if scored else None  # line 15
                 loss = self._losses(logits, targets).mean()  # line 13
         size = size if active else min(size, self.batch_size)
-        return self._finish(loss, active, size, selection, begin)  # lines 10, 14, 17
+        return self._finish(loss, active, size, selection, moments, begin)  # lines 10, 14, 17
 
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor) -> StepReport:
         """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices`` int64 [b] are its place in
         the data set. ``fit`` calls this with ``mode="memory"``."""
         begin = time.perf_counter()
         self._check(inputs, targets)
-        _, weights, active = self.memory.take(indices)
+        memory = self.memory
+        _, weights, active = memory.take(indices)
         with self._autocast():
             logits = self._logits(inputs)
-            selection = self.sampler.remember(self.model, inputs, targets, logits, indices, weights, self.memory.tau)
+            selection = self.sampler.remember(self.model, inputs, targets, logits, indices, weights, memory.tau)
             loss = (weights * self._losses(logits, targets)).mean()
-        report = self._finish(loss, active, self.memory.size if active else len(indices), selection, begin)
-        self.memory.update(indices, selection.score)
+        implied = weights if active else memory.implied_weights(indices)
+        wanted = self.sampler.gate.needs_moments and implied is not None
+        moments = second_moments(selection.score, implied, active) if wanted else None
+        report = self._finish(loss, active, memory.size if active else len(indices), selection, moments, begin)
+        memory.update(indices, selection.score)
+        memory.active = self.sampler.active
         return report
 
     def fit(
@@ -217,13 +228,29 @@ class Trainer:
         restore_random_state(state["random"], self.device)
 
     def _finish(
-        self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None, begin: float
-    ) -> StepReport:
-        read = self._read_late(loss, selection)
-        self._move(loss, selection, read)
+        self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None,
+        moments: list[torch.Tensor] | None, begin: float,
+    ) -> StepReport:  # fmt: skip
+        read = self._read_late(loss, selection, moments)
+        self._backward(loss)
+        values = read()  # by now the backward pass is queued, so a GPU does not run dry; and no parameter has moved
+        if selection is not None:
+            self._learn_of(active, size, selection, values)
+        self._move()
         self.selection = selection
         self.step_count += 1
-        return self._report(active, size, selection, read(), time.perf_counter() - begin)
+        return self._report(active, size, selection, values, time.perf_counter() - begin)
+
+    def _learn_of(self, active: bool, size: int, selection: Selection, values: list[float]) -> None:
+        """Stops the step if a score was not finite; else lets the gate decide about the next."""
+        _, tau, tau_ema, _, _, *moments = values
+        if tau != tau:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise_if_not_finite(selection, tau)
+        if moments:
+            share = self.batch_size / size if self.mode == "presample" else 0.0
+            self.sampler.gate.observe(active, *moments, share)
+        self.sampler.decide(tau_ema)
 
     def _check(self, inputs: Any, targets: Any) -> int:
         """The number of samples, once all is found in order."""
@@ -251,20 +278,15 @@ class Trainer:
     def _losses(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
         return per_sample_loss(self.sampler.loss, logits, targets)
 
-    def _move(self, loss: torch.Tensor, selection: Selection | None, read: Callable[[], list[float]]) -> None:
-        """The backward pass and, every ``accumulate`` steps, the optimizer's. By the time that the numbers are read the
-        backward pass is queued, so a GPU does not run dry; and no parameter has moved yet."""
+    def _backward(self, loss: torch.Tensor) -> None:
         if self.step_count % self.accumulate == 0:
             self.optimizer.zero_grad(set_to_none=True)
         if self.accumulate > 1:
             loss = loss / self.accumulate
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        if selection is not None:
-            _, tau, tau_ema, _, _ = read()
-            if tau != tau:
-                self.optimizer.zero_grad(set_to_none=True)
-                raise_if_not_finite(selection, tau)
-            self.sampler.decide(tau_ema)
+
+    def _move(self) -> None:
+        """The optimizer's step, every ``accumulate`` calls."""
         if (self.step_count + 1) % self.accumulate:
             return
         if self.clip_grad_norm is not None:
@@ -277,12 +299,14 @@ class Trainer:
             self.scaler.step(self.optimizer)
             self.scaler.update()
 
-    def _read_late(self, loss: torch.Tensor, selection: Selection | None) -> Callable[[], list[float]]:
-        """A reader of the loss and, where there is a selection, tau, tau_ema, the least and the largest weight. On a GPU
-        the copy is queued now and waited for when read."""
+    def _read_late(
+        self, loss: torch.Tensor, selection: Selection | None, moments: list[torch.Tensor] | None
+    ) -> Callable[[], list[float]]:
+        """A reader of the loss and, where there is a selection, tau, tau_ema, the least and the largest weight, and the
+        moments if any. On a GPU the copy is queued now and waited for when read."""
         values = [loss.detach()]
         if selection is not None:
-            values += [selection.tau, self.sampler.tau_ema, *selection.weights.aminmax()]
+            values += [selection.tau, self.sampler.tau_ema, *selection.weights.aminmax(), *(moments or ())]
         if self.device.type != "cuda":
             return lambda: [value.item() for value in values]
         stacked = torch.stack([value.float() for value in values])
@@ -300,7 +324,8 @@ class Trainer:
     def _report(
         self, active: bool, size: int, selection: Selection | None, values: list[float], seconds: float
     ) -> StepReport:
-        loss, tau, tau_ema, weight_min, weight_max = values if selection else (*values, math.nan, math.nan, 1.0, 1.0)
+        unscored = (*values, math.nan, math.nan, 1.0, 1.0)
+        loss, tau, tau_ema, weight_min, weight_max = unscored if selection is None else values[:5]
         return StepReport(
             step=self.step_count,
             loss=loss,

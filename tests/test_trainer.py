@@ -298,7 +298,7 @@ def test_nested_inputs_and_seconds_and_iterate():
         ({"batch_size": 8, "presample": 4}, "presample must be >= batch_size"),
         ({"score": "gradnorm"}, "score must be one of gradient_norm, loss, upper_bound; got 'gradnorm'"),
         ({"draws": "x"}, "draws must be one of alias, pps, systematic"),
-        ({"gate": "x"}, "gate must be one of always, never, threshold"),
+        ({"gate": "x"}, "gate must be one of always, never, speedup, threshold"),
         ({"loss": "x"}, "loss must be one of bce_with_logits, cross_entropy, mse"),
         ({"loss": nn.CrossEntropyLoss()}, "reduction='none'"),
         ({"gate": "always", "tau_threshold": 2.0}, "tau_threshold"),
