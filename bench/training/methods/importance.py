@@ -1,0 +1,44 @@
+"""Methods that isample.Trainer does."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import isample
+
+from ..training import Training
+
+PRESAMPLE = 5  # B / b of the paper's experiments
+
+
+def paper(training: Training) -> Iterator[bool]:
+    trainer = isample.Trainer(
+        training.model,
+        training.optimizer,
+        training.task.loss,
+        training.batch_size,
+        PRESAMPLE * training.batch_size,
+        mode="presample",
+        draws="alias",
+        gate="threshold",
+        seed=training.seed,
+    )
+    return steps(trainer, training)
+
+
+def isample_default(training: Training) -> Iterator[bool]:
+    trainer = isample.Trainer(
+        training.model,
+        training.optimizer,
+        training.task.loss,
+        batch_size=training.batch_size,
+        mode="memory",
+        seed=training.seed,
+    )
+    return steps(trainer, training)
+
+
+def steps(trainer: isample.Trainer, training: Training) -> Iterator[bool]:
+    """The trainer's own clock stands while the referee holds it, so its budget is spent when the referee's is."""
+    for report in trainer.iterate(training.loader(training.batch_size), seconds=training.seconds):
+        yield report.active

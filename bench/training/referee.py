@@ -1,0 +1,122 @@
+"""One run: a method trains until its time is spent, and is evaluated on the way while its clock stands."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Iterator
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from .data import Sets
+from .methods import find_method
+from .record import Point, Run, RunWriter
+from .tasks import LOSSES, Task, find_task
+from .training import Method, Training
+
+EVALUATIONS = 20  # evenly spaced in time, besides the one before the first update
+EVALUATION_BATCH = 50  # a forward pass that stays in the cache is twice as fast as one of 500 images
+
+
+def run_alone(run: Run, root: Path, folder: Path, core: int | None) -> None:
+    """Does one run, in a process of its own: one thread, on ``core`` where the system can pin it."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    torch.set_num_threads(1)
+    task = find_task(run.task)
+    sets = task.sets(root, run.seed)
+    warm_up(task, sets)
+    training = Training.begin(task, sets, run.share * run.seconds, run.seed)
+    writer = RunWriter(run.path(folder), run)
+    for point in train(training, find_method(run.method).train):
+        writer.point(point)
+    writer.end()
+
+
+def warm_up(task: Task, sets: Sets) -> None:
+    """One step of another network: what the libraries prepare at their first call is no method's time."""
+    training = Training.begin(task, sets, seconds=1.0, seed=0)
+    inputs, targets = sets.seen.__getitems__(torch.arange(task.batch_size))
+    training.update(training.losses(training.model(inputs), targets).mean())
+
+
+def train(training: Training, method: Method) -> Iterator[Point]:
+    """Trains, and yields an evaluation before the first update, at each 20th of the time and at its end. A run that
+    diverges ends with the evaluation that shows it.
+
+    Wall-clock time counts from when the method is asked for its next unit of work until it has done it, data loading and
+    whatever the method prepares included; nothing else counts.
+    """
+    meter = Meter(training)
+    yield meter.evaluate()
+    steps, due = method(training), 1
+    while training.progress < 1.0:
+        meter.advance(steps)
+        training.decay_learning_rate()
+        if training.progress >= due / EVALUATIONS:
+            point = meter.evaluate()
+            yield point
+            if point.diverged:
+                return
+            due = int(training.progress * EVALUATIONS) + 1
+
+
+class Meter:
+    """The run's clocks and counters."""
+
+    def __init__(self, training: Training):
+        self.training = training
+        self.elapsed = self.cpu_seconds = 0.0
+        self.active_seconds: float | None = None
+        self.updates = 0
+        training.optimizer.register_step_post_hook(self._count)
+
+    def _count(self, *_) -> None:
+        self.updates += 1
+
+    def advance(self, steps: Iterator[bool | None]) -> None:
+        """Lets the method work until it yields, on the clock."""
+        began, cpu_began = time.perf_counter(), time.process_time()
+        try:
+            active = next(steps)
+        except StopIteration:
+            raise RuntimeError(f"a method must go on until its time is spent; it ended after {self.elapsed:.1f} s") from None
+        seconds = time.perf_counter() - began
+        self.cpu_seconds += time.process_time() - cpu_began
+        self.elapsed += seconds
+        if active is not None:
+            self.active_seconds = (self.active_seconds or 0.0) + seconds * active
+        self.training.progress = min(1.0, self.elapsed / self.training.seconds)
+
+    def evaluate(self) -> Point:
+        training, sets = self.training, self.training.sets
+        training_loss, _ = mean_loss_and_error(training.model, training.task, sets.seen)
+        test_loss, test_error = mean_loss_and_error(training.model, training.task, sets.test)
+        return Point(
+            elapsed=self.elapsed,
+            updates=self.updates,
+            training_loss=training_loss,
+            test_loss=test_loss,
+            test_error=test_error,
+            active_seconds=self.active_seconds,
+            cpu_seconds=self.cpu_seconds,
+            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        )
+
+
+def mean_loss_and_error(model: nn.Module, task: Task, data: Dataset) -> tuple[float, float]:
+    """In evaluation mode; the model is left in the mode in which it was found."""
+    loss, was_training = LOSSES[task.loss], model.training
+    model.eval()
+    losses, errors = 0.0, 0.0
+    with torch.inference_mode():
+        for index in torch.arange(len(data)).split(EVALUATION_BATCH):
+            inputs, targets = data.__getitems__(index)
+            outputs = model(inputs)
+            losses += loss.losses(outputs, targets).double().sum().item()
+            errors += loss.errors(outputs, targets).double().sum().item()
+    model.train(was_training)
+    return losses / len(data), errors / len(data)

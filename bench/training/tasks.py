@@ -1,0 +1,134 @@
+"""The tasks, by name: data, network, loss and the settings of plain SGD that all methods share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from isample.demo.network import small_cnn
+from isample.registry import look_up
+
+from .data import Sets, friedman, image_sets, imbalanced, noisy_labels, read_images
+from .networks import narrow_resnet18, perceptron
+
+SHIFT = 4  # pixels by which CIFAR-10's training images are moved
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``losses`` and ``errors`` map (outputs, targets) to one value a sample, [B]."""
+
+    losses: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    errors: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    error_title: str
+
+
+def squared_errors(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (outputs - targets).square().flatten(1).mean(1)
+
+
+LOSSES = {
+    "cross_entropy": Loss(
+        losses=lambda logits, targets: F.cross_entropy(logits, targets, reduction="none"),
+        errors=lambda logits, targets: (logits.argmax(1) != targets).float(),
+        error_title="share of test samples missed",
+    ),
+    "mse": Loss(squared_errors, squared_errors, "share of the test targets' variance left unexplained"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """``data`` and ``title`` are what readers call it. ``sets(root, seed)`` reads the data, ``seed`` being that of the
+    augmentation; ``model()`` draws its parameters from torch's generator. The optimizer is SGD, its learning rate the
+    highest of the run."""
+
+    data: str
+    title: str
+    sets: Callable[[Path, int], Sets]
+    model: Callable[[], nn.Module]
+    loss: str = "cross_entropy"
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            model.parameters(), self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+
+def mnist(root: Path):
+    return read_images("mnist", root)
+
+
+def cifar10(root: Path):
+    return read_images("cifar10", root)
+
+
+def mnist_cnn() -> nn.Module:
+    return small_cnn((28, 28, 1))
+
+
+def cifar10_cnn() -> nn.Module:
+    return small_cnn((32, 32, 3))
+
+
+TASKS = {
+    "digits": Task(
+        "scikit-learn's 8 x 8 digits",
+        "small CNN",
+        lambda root, seed: image_sets(read_images("digits", root)),
+        lambda: small_cnn((8, 8, 1)),
+    ),
+    "mnist": Task("MNIST", "CNN", lambda root, seed: image_sets(mnist(root)), mnist_cnn),
+    "mnist-imbalanced": Task(
+        "MNIST",
+        "classes up to 100 times rarer, CNN",
+        lambda root, seed: image_sets(imbalanced(mnist(root))),
+        mnist_cnn,
+    ),
+    "mnist-label-noise": Task(
+        "MNIST",
+        "20 % of the training labels wrong, CNN",
+        lambda root, seed: image_sets(noisy_labels(mnist(root))),
+        mnist_cnn,
+    ),
+    "cifar10": Task(
+        "CIFAR-10",
+        "shifts and mirroring, small CNN",
+        lambda root, seed: image_sets(cifar10(root), SHIFT, seed),
+        cifar10_cnn,
+    ),
+    "cifar10-resnet": Task(
+        "CIFAR-10",
+        "shifts and mirroring, narrow ResNet-18",
+        lambda root, seed: image_sets(cifar10(root), SHIFT, seed),
+        narrow_resnet18,
+        weight_decay=5e-4,
+    ),
+    "cifar10-label-noise": Task(
+        "CIFAR-10",
+        "20 % of the training labels wrong, small CNN",
+        lambda root, seed: image_sets(noisy_labels(cifar10(root)), SHIFT, seed),
+        cifar10_cnn,
+    ),
+    "regression": Task(
+        "Friedman's regression problem",
+        "ten features, noise floor 4.0 %, perceptron",
+        lambda root, seed: friedman(),
+        lambda: perceptron(10),
+        loss="mse",
+    ),
+}
+
+
+def find_task(name: str) -> Task:
+    """Raises ValueError that lists the tasks."""
+    return look_up(TASKS, name, "task")
