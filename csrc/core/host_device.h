@@ -11,6 +11,8 @@
 #endif
 #if defined(__CUDA_ARCH__)
 #define ISAMPLE_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__)
+#define ISAMPLE_UNROLL  // nvcc's host pass knows neither pragma
 #else
 #define ISAMPLE_UNROLL _Pragma("GCC unroll 16")
 #endif

@@ -10,7 +10,7 @@
 namespace isample::cuda {
 
 template <class T>
-__global__ void __launch_bounds__(kScoreThreads)
+__global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
 importance_sample_kernel(ScoreTask score, RowShape shape, DistributionTask task, DrawTask draw, int slot) {
   score_rows<T>(score, shape);
   if (!is_last_block(slot)) return;

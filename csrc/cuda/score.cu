@@ -38,13 +38,13 @@ size_t partials_bytes(const ScoreTask& task, const Launcher& launcher) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kScoreThreads) softmax_score_kernel(ScoreTask task, RowShape shape, int slot) {
+__global__ void __launch_bounds__(kScoreThreads, kScoreBlocks) softmax_score_kernel(ScoreTask task, RowShape shape, int slot) {
   score_rows<T>(task, shape);
   if (shape.parts > 1 && is_last_block(slot)) finish_split_rows<T>(task, shape);
 }
 
 template <class T>
-__global__ void __launch_bounds__(kScoreThreads) dense_score_kernel(ScoreTask task, RowShape shape) {
+__global__ void __launch_bounds__(kScoreThreads, kScoreBlocks) dense_score_kernel(ScoreTask task, RowShape shape) {
   dense_score_rows<T>(task, shape);
 }
 

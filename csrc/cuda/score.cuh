@@ -13,6 +13,7 @@
 namespace isample::cuda {
 
 constexpr int kScoreThreads = 256;
+constexpr int kScoreBlocks = 3;  // at least so many on a multiprocessor: 80 registers a thread, which none has to spill
 
 // How rows lie on threads: 2^lane_bits threads a row, or `parts` blocks a row of which each takes `part_size` classes.
 struct RowShape {

@@ -7,13 +7,38 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <random>
 #include <vector>
 
 #include "../../csrc/cuda/kernels.h"
+
+#if defined(__CUDACC__)  // on a GPU
+#include <cuda_runtime.h>
+#else
 #include "standin.h"
+#endif
 
 namespace testing {
+
+// Memory that kernels and tests both reach by the same address.
+#if defined(__CUDACC__)
+template <class T> struct Shared {
+  using value_type = T;
+  Shared() = default;
+  template <class U> Shared(const Shared<U>&) {}
+  T* allocate(size_t n) {
+    void* memory = nullptr;
+    if (cudaHostAlloc(&memory, n * sizeof(T), cudaHostAllocMapped) != cudaSuccess) throw std::bad_alloc();
+    return static_cast<T*>(memory);
+  }
+  void deallocate(T* memory, size_t) { cudaFreeHost(memory); }
+  template <class U> bool operator==(const Shared<U>&) const { return true; }
+};
+#else
+template <class T> using Shared = std::allocator<T>;
+#endif
 
 inline int failures = 0;
 inline char context[256] = "";  // the case at hand, for messages
@@ -55,8 +80,21 @@ template <class T> class Fenced {
   static constexpr size_t kFence = 64;
   T poison_;
   size_t size_, first_;
-  std::vector<T> storage_;
+  std::vector<T, Shared<T>> storage_;
 };
+
+// The kernels of a call have run. `launches`: how many there must have been, 0 for any number.
+inline void expect_done(cudaError_t error, [[maybe_unused]] long launches = 0) {
+#if defined(__CUDACC__)
+  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+#else
+  static long seen = 0;
+  const long made = standin::launches - seen;
+  seen = standin::launches;
+  expect(launches == 0 || made == launches, "%ld launches, expected %ld", made, launches);
+#endif
+  expect(error == cudaSuccess, "CUDA error %d", static_cast<int>(error));
+}
 
 inline bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b)); }
 

@@ -1,6 +1,7 @@
 """Builds cuda_tests: the kernels' own sources, compiled by g++ against the stand-in. Needs g++ alone.
 
-    python tests/cpp/standin/build.py [folder]        then run  folder/cuda_tests [first seed] [seeds]
+    python tests/cpp/standin/build.py            then run  build/standin/cuda_tests [first seed] [seeds] [suite]
+    python tests/cpp/standin/build.py --device [sm_90]     the same tests by nvcc, for a GPU: build/device/cuda_tests
 """
 
 import os
@@ -48,5 +49,17 @@ def build(folder):
     return link(compile_kernels(folder) + compile_tests(folder), folder / "cuda_tests")
 
 
+def build_for_device(folder, architecture):
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [ROOT / f"csrc/cuda/{name}.cu" for name in KERNELS]
+    sources += [*sorted((ROOT / "tests/cpp").glob("cuda_*.cpp")), ROOT / "csrc/cpu/sampling.cpp"]
+    command = ["nvcc", "-std=c++20", "-O2", "-lineinfo", f"-arch={architecture}", "--threads=0", "-x=cu"]
+    subprocess.run([*command, *map(str, sources), "-o", str(folder / "cuda_tests")], check=True)
+    return folder / "cuda_tests"
+
+
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build/standin"))
+    if sys.argv[1:2] == ["--device"]:
+        print(build_for_device(ROOT / "build/device", sys.argv[2] if len(sys.argv) > 2 else "native"))
+    else:
+        print(build(ROOT / "build/standin"))
