@@ -29,6 +29,7 @@ raise SystemExit(f"without a CUDA registration: {missing}" if missing else 0)
 def build() -> str:
     """Builds into build/cuda, printing as it goes; returns what the build said."""
     environment = {**os.environ, "ISAMPLE_CUDA": "1", "MAX_JOBS": str(os.cpu_count())}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # setuptools would warn of it
     command = [sys.executable, "setup.py", "build", "--build-base", str(BUILD)]
     lines = []
     with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
