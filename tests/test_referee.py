@@ -58,12 +58,23 @@ def test_only_the_method_s_time_counts(monkeypatch):
         return evaluate(*arguments)
 
     monkeypatch.setattr(referee, "mean_loss_and_error", slow)
+    worked = []
+
+    def timed(training):
+        while True:
+            began = time.perf_counter()
+            active = next(steps)
+            worked.append(time.perf_counter() - began)
+            yield active
+
     began = time.perf_counter()
     training = line_training(0.2)
-    points = list(referee.train(training, sleeping))
+    steps = sleeping(training)
+    points = list(referee.train(training, timed))
     wall = time.perf_counter() - began
     final = points[-1]
     assert 0.2 <= final.elapsed and wall > final.elapsed + 0.05 * (len(points) - 1)
+    assert sum(worked) <= final.elapsed < 1.5 * sum(worked)
     assert 2 <= final.updates <= 20  # a sleep lasts at least as long as asked for, on a busy machine longer
     assert points[0].elapsed == points[0].updates == 0
     assert [p.elapsed for p in points] == sorted(p.elapsed for p in points)
