@@ -341,6 +341,23 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(compared):
     assert again.returncode == 0 and (folder / "results/regression.md").is_file()
 
 
+def test_a_killed_comparison_takes_its_runs_along(tmp_path):
+    arguments = ["compare", "--task", "regression", "--seconds", "60", "--seeds", "1", "--methods", "uniform"]
+    arguments += ["--output", tmp_path / "runs", "--results", tmp_path / "results"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "bench.training", *map(str, arguments)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    path = tmp_path / "runs/regression.uniform.0.jsonl"
+    until = time.monotonic() + 120
+    while not (path.is_file() and "point" in path.read_text()):
+        assert time.monotonic() < until and started.poll() is None
+        time.sleep(0.1)
+    started.terminate()
+    _, error = started.communicate(timeout=60)  # its runs hold the pipe open as long as they live
+    assert started.returncode == 130 and "the same command goes on" in error
+    assert record.read(path) is None
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
