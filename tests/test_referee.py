@@ -58,12 +58,23 @@ def test_only_the_method_s_time_counts(monkeypatch):
         return evaluate(*arguments)
 
     monkeypatch.setattr(referee, "mean_loss_and_error", slow)
+    worked = []
+
+    def timed(training):
+        while True:
+            began = time.perf_counter()
+            active = next(steps)
+            worked.append(time.perf_counter() - began)
+            yield active
+
     began = time.perf_counter()
     training = line_training(0.2)
-    points = list(referee.train(training, sleeping))
+    steps = sleeping(training)
+    points = list(referee.train(training, timed))
     wall = time.perf_counter() - began
     final = points[-1]
     assert 0.2 <= final.elapsed and wall > final.elapsed + 0.05 * (len(points) - 1)
+    assert sum(worked) <= final.elapsed < 1.5 * sum(worked)
     assert 2 <= final.updates <= 20  # a sleep lasts at least as long as asked for, on a busy machine longer
     assert points[0].elapsed == points[0].updates == 0
     assert [p.elapsed for p in points] == sorted(p.elapsed for p in points)
@@ -328,6 +339,23 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(compared):
     (folder / "results/regression.md").unlink()
     again = command("table", folder / "runs", "--results", folder / "results")
     assert again.returncode == 0 and (folder / "results/regression.md").is_file()
+
+
+def test_a_killed_comparison_takes_its_runs_along(tmp_path):
+    arguments = ["compare", "--task", "regression", "--seconds", "60", "--seeds", "1", "--methods", "uniform"]
+    arguments += ["--output", tmp_path / "runs", "--results", tmp_path / "results"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "bench.training", *map(str, arguments)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    path = tmp_path / "runs/regression.uniform.0.jsonl"
+    until = time.monotonic() + 120
+    while not (path.is_file() and "point" in path.read_text()):
+        assert time.monotonic() < until and started.poll() is None
+        time.sleep(0.1)
+    started.terminate()
+    _, error = started.communicate(timeout=60)  # its runs hold the pipe open as long as they live
+    assert started.returncode == 130 and "the same command goes on" in error
+    assert record.read(path) is None
 
 
 @pytest.mark.parametrize(

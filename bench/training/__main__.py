@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ FILE_WIDTH = 160  # of a table that goes to a file or a pipe
 def main(argv: Sequence[str]) -> int:
     command_line = parser()
     arguments = command_line.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being killed is being interrupted
     try:
         from rich.console import Console
 

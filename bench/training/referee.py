@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Iterator
 
@@ -22,7 +24,9 @@ EVALUATION_BATCH = 50  # a forward pass that stays in the cache is twice as fast
 
 
 def run_alone(run: Run, root: Path, folder: Path, core: int | None) -> None:
-    """Does one run, in a process of its own: one thread, on ``core`` where the system can pin it."""
+    """Does one run, in a process of its own: one thread, on ``core`` where the system can pin it. Gives up at the next
+    evaluation if the process that started it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process
     if core is not None:
         os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
@@ -33,6 +37,8 @@ def run_alone(run: Run, root: Path, folder: Path, core: int | None) -> None:
     writer = RunWriter(run.path(folder), run)
     for point in train(training, find_method(run.method).train):
         writer.point(point)
+        if (parent := parent_process()) is not None and not parent.is_alive():
+            return
     writer.end()
 
 
