@@ -65,7 +65,8 @@ def extension():
     from torch.utils import cpp_extension
 
     sources = sorted(["csrc/ops.cpp", *glob("csrc/cpu/*.cpp")])
-    flags = ["-std=c++20", "-O3", "-Wall", "-Wextra"]
+    # without -fopenmp at::parallel_for silently runs on one thread; the runtime is the one that torch has loaded
+    flags = ["-std=c++20", "-O3", "-Wall", "-Wextra", "-fopenmp"]
     # torch's own headers are not ours to warn about
     system = [*cpp_extension.include_paths("cuda" if home else "cpu"), sysconfig.get_paths()["include"]]
     architectures = os.environ["TORCH_CUDA_ARCH_LIST"] if home else ""
@@ -83,7 +84,8 @@ def extension():
         "nvcc": ["-std=c++20", "-O3", "-lineinfo", "-Xptxas=-v", *system_flags],
     }
     headers = glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True)
-    module = kind("isample._C", sources, depends=headers, define_macros=macros, extra_compile_args=arguments)
+    module = kind("isample._C", sources, depends=headers, define_macros=macros, extra_compile_args=arguments,
+                  extra_link_args=["-fopenmp"])
     return module, cpp_extension.BuildExtension
 
 

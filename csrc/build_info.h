@@ -21,9 +21,15 @@ inline std::map<std::string, std::string> build_info() {
 #else
   const std::string compiler = std::string("g++ ") + __VERSION__;
 #endif
+#if defined(_OPENMP)
+  const std::string threads = "OpenMP";
+#else
+  const std::string threads = "one";
+#endif
   return {{"compiler", compiler},
           {"torch", TORCH_VERSION},
           {"cpu", cpu::score_loops().name},
+          {"threads", threads},
           {"cuda_architectures", ISAMPLE_CUDA_ARCHITECTURES},
           {"why_no_cuda", ISAMPLE_WHY_NO_CUDA}};
 }

@@ -54,7 +54,7 @@ def softmax_score(
         ValueError: wrong shape or device, or (on CPU) a label that is out of range; on CUDA its score is NaN.
         TypeError: wrong dtype.
     """
-    return torch.ops.isample.softmax_score(
+    return torch.ops.isample.softmax_score.default(
         logits, targets, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing
     )
 
@@ -91,7 +91,7 @@ def distribution(
         NonFiniteScoreError: on CPU. On CUDA tau and the probabilities are NaN instead, and tau_ema keeps its value.
         ValueError, TypeError: an argument breaks a rule above. An empty ``score`` has no distribution: ValueError.
     """
-    probabilities, tau = torch.ops.isample.distribution(score, floor=floor, tau_ema=tau_ema, momentum=momentum)
+    probabilities, tau = torch.ops.isample.distribution.default(score, floor=floor, tau_ema=tau_ema, momentum=momentum)
     _raise_if_nan(tau, score)
     return probabilities, tau
 
@@ -223,7 +223,7 @@ def draw(
     """
     stream = {"seed": seed, "offset": offset, "generator": generator}
     if isinstance(source, Tensor):
-        indices, weights = torch.ops.isample.draw(source, count, method=method or "alias", floor=floor, **stream)
+        indices, weights = torch.ops.isample.draw.default(source, count, method=method or "alias", floor=floor, **stream)
         _raise_if_nan(weights, source)
         return indices, weights
     if floor != 0.0:
@@ -294,7 +294,7 @@ def importance_sample(
         ValueError, TypeError: as those functions.
     """
     sample = Sample(
-        *torch.ops.isample.importance_sample(
+        *torch.ops.isample.importance_sample.default(
             logits,
             targets,
             batch_size,

@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 
+from isample import _C
+
 PROGRAM = """
 import sys, torch, isample
 from isample import _C
@@ -60,3 +62,8 @@ def test_an_unknown_level_is_an_error_that_lists_the_known(tmp_path):
     assert done.returncode != 0
     assert "ISAMPLE_CPU must name an instruction set that this processor runs" in done.stderr
     assert "baseline" in done.stderr and "got 'sse9'" in done.stderr
+
+
+def test_the_loops_run_on_torchs_threads():
+    """at::parallel_for is serial, without a word, in an extension that was compiled without OpenMP."""
+    assert _C.build_info()["threads"] == "OpenMP"
