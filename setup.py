@@ -67,21 +67,21 @@ def extension():
     sources = sorted(["csrc/ops.cpp", *glob("csrc/cpu/*.cpp")])
     flags = ["-std=c++20", "-O3", "-Wall", "-Wextra"]
     # torch's own headers are not ours to warn about
-    system = [f"-isystem{path}" for path in cpp_extension.include_paths("cuda" if home else "cpu")]
-    system.append(f"-isystem{sysconfig.get_paths()['include']}")
+    system = [*cpp_extension.include_paths("cuda" if home else "cpu"), sysconfig.get_paths()["include"]]
     architectures = os.environ["TORCH_CUDA_ARCH_LIST"] if home else ""
     macros = [("ISAMPLE_CUDA_ARCHITECTURES", f'"{architectures}"'), ("ISAMPLE_WHY_NO_CUDA", f'"{reason or ""}"')]
-    arguments = {"cxx": flags + system}
-    if not home:
-        kind = cpp_extension.CppExtension
-    else:
-        kind = cpp_extension.CUDAExtension
+    kind = cpp_extension.CUDAExtension if home else cpp_extension.CppExtension
+    if home:
         sources += sorted(glob("csrc/cuda/*.cpp") + glob("csrc/cuda/*.cu"))
         # torch's headers for CUDA 13 want cublas, cusparse, ... which pip installs apart from the toolkit
         pip_headers = Path(torch.__file__).parents[1] / "nvidia" / "cu13" / "include"
         if pip_headers.is_dir():
-            arguments["cxx"].append(f"-isystem{pip_headers}")
-        arguments["nvcc"] = ["-std=c++20", "-O3", "-lineinfo", "-Xptxas=-v", *arguments["cxx"][len(flags):]]
+            system.append(str(pip_headers))
+    system_flags = [word for path in system for word in ("-isystem", path)]
+    arguments = {
+        "cxx": flags + system_flags,
+        "nvcc": ["-std=c++20", "-O3", "-lineinfo", "-Xptxas=-v", *system_flags],
+    }
     headers = glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True)
     module = kind("isample._C", sources, depends=headers, define_macros=macros, extra_compile_args=arguments)
     return module, cpp_extension.BuildExtension

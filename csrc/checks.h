@@ -28,12 +28,14 @@ inline void check_share(const char* argument, double value) {
 }
 
 inline void check_device(const char* argument, const at::Tensor& tensor, const char* reference, at::Device device) {
-  TORCH_CHECK_VALUE(tensor.device() == device, argument, " must be on the device of ", reference, ", ", device, ", got ",
-                    tensor.device());
+  TORCH_CHECK_VALUE(tensor.device() == device, argument, " must be on the device of ", reference, ", ", device,
+                    ", got ", tensor.device());
 }
 
 // As Python spells it.
-inline std::string dtype_name(at::ScalarType dtype) { return std::string("torch.").append(c10::getDtypeNames(dtype).first); }
+inline std::string dtype_name(at::ScalarType dtype) {
+  return std::string("torch.").append(c10::getDtypeNames(dtype).first);
+}
 
 inline void check_dtype(const char* argument, const at::Tensor& tensor, at::ScalarType dtype) {
   TORCH_CHECK_TYPE(tensor.scalar_type() == dtype, argument, " must be ", dtype_name(dtype), ", got ",
@@ -60,13 +62,15 @@ inline void check_softmax_score(const at::Tensor& logits, const at::Tensor& targ
     TORCH_CHECK_VALUE(ignore_index < 0, "ignore_index must be negative (unused) with soft targets, got ", ignore_index);
   } else {
     TORCH_CHECK_TYPE(targets.scalar_type() == at::kLong,
-                     "targets must be int64 labels or floating-point probabilities, got ", dtype_name(targets.scalar_type()));
+                     "targets must be int64 labels or floating-point probabilities, got ",
+                     dtype_name(targets.scalar_type()));
     TORCH_CHECK_VALUE(targets.dim() == 1 && targets.size(0) == logits.size(0), "labels must have shape [",
                       logits.size(0), "], one for each row of logits, got ", targets.sizes());
   }
   if (weight.has_value()) {
     check_device("weight", *weight, "logits", logits.device());
-    TORCH_CHECK_TYPE(weight->is_floating_point(), "weight must be floating point, got ", dtype_name(weight->scalar_type()));
+    TORCH_CHECK_TYPE(weight->is_floating_point(), "weight must be floating point, got ",
+                     dtype_name(weight->scalar_type()));
     TORCH_CHECK_VALUE(weight->dim() == 1 && weight->size(0) == logits.size(1), "weight must have shape [",
                       logits.size(1), "], one for each class, got ", weight->sizes());
   }
@@ -74,7 +78,8 @@ inline void check_softmax_score(const at::Tensor& logits, const at::Tensor& targ
 }
 
 inline void check_item_count(const char* argument, int64_t n) {
-  TORCH_CHECK_VALUE(n >= 1 && n <= kMaxItems, argument, " must hold between 1 and 2^24 = ", kMaxItems, " items, got ", n);
+  TORCH_CHECK_VALUE(n >= 1 && n <= kMaxItems, argument, " must hold between 1 and 2^24 = ", kMaxItems,
+                    " items, got ", n);
 }
 
 inline void check_score(const at::Tensor& score) {
@@ -90,7 +95,8 @@ inline void check_tau_ema(const at::Tensor& tau_ema, const char* reference, at::
 }
 
 inline void check_count(const char* argument, int64_t count, DrawMethod method, int64_t n) {
-  TORCH_CHECK_VALUE(count >= 1 && count <= kMaxItems, argument, " must lie in [1, 2^24 = ", kMaxItems, "], got ", count);
+  TORCH_CHECK_VALUE(count >= 1 && count <= kMaxItems, argument, " must lie in [1, 2^24 = ", kMaxItems, "], got ",
+                    count);
   TORCH_CHECK_VALUE(method != DrawMethod::pps || count <= n, argument, " must not exceed the number of items, ", n,
                     ", for 'pps' draws (they are without replacement), got ", count);
 }
@@ -111,6 +117,20 @@ inline void check_table(const at::Tensor& threshold, const at::Tensor& alias, co
   check_device("alias", alias, "threshold", threshold.device());
   check_device("mass", mass, "threshold", threshold.device());
   check_device("total", total, "threshold", threshold.device());
+}
+
+// Whether draws from prefix sums are stratified; if not, they are systematic.
+inline bool parse_spread(c10::string_view method) {
+  if (method == "stratified") return true;
+  TORCH_CHECK_VALUE(method == "systematic", "method must be one of 'stratified', 'systematic' for draws from prefix sums, got '",
+                    method, "'");
+  return false;
+}
+
+inline void check_prefix_sums(const at::Tensor& sums) {
+  check_dtype("sums", sums, at::kLong);
+  TORCH_CHECK_VALUE(sums.dim() == 1, "sums must be one-dimensional, got shape ", sums.sizes());
+  check_item_count("sums", sums.size(0));
 }
 
 }  // namespace isample

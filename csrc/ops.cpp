@@ -2,7 +2,7 @@
 // The CPU and CUDA adaptors register the implementations; isample/ops.py holds the documented, typed wrappers.
 //
 // A score that is NaN, infinite or negative never stops an op, because a CUDA op must not wait for the host. It shows
-// instead: tau and all weights are NaN, indices are 0, total is 0 and tau_ema keeps its value.
+// instead: tau and all weights are NaN, indices are 0, totals are 0 and tau_ema keeps its value.
 #include <torch/extension.h>
 
 #include <map>
@@ -30,11 +30,24 @@ TORCH_LIBRARY(isample, m) {
         "int offset=0, Generator? generator=None) -> (Tensor indices, Tensor weights)",
         {at::Tag::nondeterministic_seeded});
 
+  // The lean table of memory mode: 8 bytes an item, and draws that are spread evenly over the items.
+  m.def("prefix_sum(Tensor score, *, float floor=0.0) -> (Tensor sums, Tensor tau)");
+
+  m.def("draw.prefix_sum(Tensor sums, int count, *, str method=\"stratified\", int? seed=None, int offset=0, "
+        "Generator? generator=None) -> (Tensor indices, Tensor weights)",
+        {at::Tag::nondeterministic_seeded});
+
   m.def("importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
         "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int ignore_index=-100, "
         "float label_smoothing=0.0, int? seed=None, int offset=0, Generator? generator=None) "
         "-> (Tensor indices, Tensor weights, Tensor score, Tensor loss, Tensor tau)",
         {at::Tag::nondeterministic_seeded});
+}
+
+// No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
+TORCH_LIBRARY_IMPL(isample, Autograd, m) {
+  for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "importance_sample"})
+    m.impl(op, torch::CppFunction::makeFallthrough());
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {

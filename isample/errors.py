@@ -16,10 +16,14 @@ class NonFiniteScoreError(IsampleError, ValueError):
     def __init__(self, count: int, rows: list[int]):
         self.count = count
         self.rows = rows
-        more = ", ..." if count > len(rows) else ""
-        super().__init__(
-            f"scores must be finite and not negative, got {count} that are not, in rows {', '.join(map(str, rows))}{more}"
-        )
+        listed = ", ".join(map(str, rows)) + (", ..." if count > len(rows) else "")
+        super().__init__(f"scores must be finite and not negative, got {count} that are not, in rows {listed}")
+
+    @classmethod
+    def from_scores(cls, score) -> "NonFiniteScoreError":
+        """The error that tells which of ``score``, a tensor [B], are not valid."""
+        rows = (~(score.isfinite() & (score >= 0))).nonzero().flatten()
+        return cls(len(rows), rows[:10].tolist())
 
     def __reduce__(self):
         return type(self), (self.count, self.rows)

@@ -11,6 +11,7 @@ presample, C the number of classes, b the number of draws.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from isample import _C  # noqa: F401  (registers torch.ops.isample)
 from isample.errors import NonFiniteScoreError
 
-DrawMethod = Literal["alias", "systematic", "pps"]
+DrawMethod = Literal["alias", "systematic", "pps", "stratified"]
 
 # ---- Score ----------------------------------------------------------------------------------------------------------
 
@@ -32,11 +33,11 @@ def softmax_score(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Norm of the softmax cross-entropy gradient with respect to each row of logits (19), and the loss of each row.
+    """Norm of the softmax cross-entropy gradient for each row of logits (19), and the loss of each row.
 
-    Exactly ``||dL_i/dz_i||_2`` and ``L_i`` of ``torch.nn.functional.cross_entropy(..., reduction="none")`` with the same
-    arguments. For labels without smoothing the norm is ``w_y * ||softmax(z) - onehot(y)||``, from one read of the logits
-    and without cancellation: good to 5e-6 relative down to e^-85. Not differentiable.
+    Exactly ``||dL_i/dz_i||_2`` and ``L_i`` of ``torch.nn.functional.cross_entropy(..., reduction="none")`` with the
+    same arguments. For labels without smoothing the norm is ``w_y * ||softmax(z) - onehot(y)||``, from one read of the
+    logits and without cancellation: good to 5e-6 relative down to e^-85. Not differentiable: no gradient flows back.
 
     Args:
         logits: [B, C], float32, bfloat16, float16 or float64. Arithmetic is in float32, for float64 in double. The
@@ -107,7 +108,8 @@ class AliasTable(NamedTuple):
     """A distribution over N items, ready for draws in constant time, exact in integers.
 
     Item i has probability ``mass[i] / total``. Bucket i is drawn with probability 1/N and gives item i for heights
-    below ``threshold[i]``, of ``total``, and item ``alias[i]`` above.
+    below ``threshold[i]``, of ``total``, and item ``alias[i]`` above. Made by :func:`alias_table`; draws do not look at
+    the values again.
     """
 
     threshold: Tensor
@@ -133,7 +135,7 @@ def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
     """
     table = AliasTable(*torch.ops.isample.alias_table(score, floor=floor))
     if _can_look(score) and table.total == 0:
-        raise _non_finite(score)
+        raise NonFiniteScoreError.from_scores(score)
     return table
 
 
@@ -148,14 +150,38 @@ def _(score, *, floor=0.0):
     )
 
 
+class PrefixSum(NamedTuple):
+    """A distribution over N items as the running sums of its masses: a lean table, for draws spread over the items."""
+
+    sums: Tensor
+    """int64 [N], inclusive and ascending. Item i has probability ``(sums[i] - sums[i - 1]) / sums[-1]``."""
+    tau: Tensor
+    """float32, 0-dimensional: as of :func:`distribution`."""
+
+
+def prefix_sum(score: Tensor, *, floor: float = 0.0) -> PrefixSum:
+    """The prefix sums of the distribution of ``score``, for many spread draws from the same scores.
+
+    Arguments and errors are those of :func:`alias_table`; on CUDA invalid scores give sums of 0 and a tau of NaN.
+    """
+    table = PrefixSum(*torch.ops.isample.prefix_sum(score, floor=floor))
+    _raise_if_nan(table.tau, score)
+    return table
+
+
+@torch.library.register_fake("isample::prefix_sum")
+def _(score, *, floor=0.0):
+    return score.new_empty(score.shape[0], dtype=torch.int64), score.new_empty(())
+
+
 # ---- Draws ----------------------------------------------------------------------------------------------------------
 
 
 def draw(
-    source: Tensor | AliasTable,
+    source: Tensor | AliasTable | PrefixSum,
     count: int,
     *,
-    method: DrawMethod = "alias",
+    method: DrawMethod | None = None,
     floor: float = 0.0,
     seed: int | None = None,
     offset: int = 0,
@@ -170,6 +196,7 @@ def draw(
     ============ ================================================================= ==================================
     alias        independent, with replacement                                     1 / (N p)
     systematic   equal steps through the prefix sum, from one random start         1 / (N p)
+    stratified   as systematic, each step with a start of its own (PrefixSum only) 1 / (N p)
     pps          without replacement, included with probability min(1, c p)        b / (N * inclusion probability)
     ============ ================================================================= ==================================
 
@@ -177,12 +204,13 @@ def draw(
     it divides evenly for sure, and the rest without replacement.
 
     Args:
-        source: float32 [N] scores, or an :class:`AliasTable` (method "alias" only; its floor is fixed).
+        source: float32 [N] scores ("alias", "systematic", "pps"), or a table, whose floor is fixed: an
+            :class:`AliasTable` ("alias") or a :class:`PrefixSum` ("stratified", "systematic").
         count: number of draws b >= 1; for pps at most N, otherwise at most 2^24.
-        method: "alias", "systematic" or "pps".
+        method: one that ``source`` allows; by default the first of those.
         floor: as in :func:`distribution`.
-        seed, offset: with a seed the draws are a pure function of (scores, count, seed, offset), bit for bit the same on
-            CPU and CUDA. The offset selects one of 2^63 streams.
+        seed, offset: with a seed the draws are a pure function of (scores, count, seed, offset), bit for bit the same
+            on CPU and CUDA. The offset selects one of 2^63 streams.
         generator: source of the seed where none is given; by default the device's, which torch.manual_seed seeds.
 
     Returns:
@@ -193,17 +221,18 @@ def draw(
         NonFiniteScoreError: on CPU. On CUDA all weights are NaN instead, all indices 0.
         ValueError, TypeError: an argument breaks a rule above.
     """
+    stream = {"seed": seed, "offset": offset, "generator": generator}
     if isinstance(source, Tensor):
-        indices, weights = torch.ops.isample.draw(
-            source, count, method=method, floor=floor, seed=seed, offset=offset, generator=generator
-        )
+        indices, weights = torch.ops.isample.draw(source, count, method=method or "alias", floor=floor, **stream)
         _raise_if_nan(weights, source)
         return indices, weights
-    if method != "alias":
-        raise ValueError(f"method must be 'alias' for draws from an AliasTable, got {method!r}")
     if floor != 0.0:
-        raise ValueError(f"floor must be given to alias_table, not to draws from its table, got {floor}")
-    return torch.ops.isample.draw.table(*source, count, seed=seed, offset=offset, generator=generator)
+        raise ValueError(f"floor must be given to the table's own function, not to draws from the table, got {floor}")
+    if isinstance(source, PrefixSum):
+        return torch.ops.isample.draw.prefix_sum(source.sums, count, method=method or "stratified", **stream)
+    if method not in (None, "alias"):
+        raise ValueError(f"method must be 'alias' for draws from an AliasTable, got {method!r}")
+    return torch.ops.isample.draw.table(*source, count, **stream)
 
 
 @torch.library.register_fake("isample::draw")
@@ -214,6 +243,11 @@ def _(score, count, *, method="alias", floor=0.0, seed=None, offset=0, generator
 @torch.library.register_fake("isample::draw.table")
 def _(threshold, alias, mass, total, count, *, seed=None, offset=0, generator=None):
     return threshold.new_empty(count), threshold.new_empty(count, dtype=torch.float32)
+
+
+@torch.library.register_fake("isample::draw.prefix_sum")
+def _(sums, count, *, method="stratified", seed=None, offset=0, generator=None):
+    return sums.new_empty(count), sums.new_empty(count, dtype=torch.float32)
 
 
 # ---- All of it ------------------------------------------------------------------------------------------------------
@@ -306,15 +340,10 @@ def _(
 
 
 def _can_look(tensor: Tensor) -> bool:
-    """Whether a value may be read at once: on CUDA that would wait for the device, under torch.compile break the graph."""
+    """Whether a value may be read at once: CUDA would make us wait for it, torch.compile would break its graph."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _raise_if_nan(status: Tensor, score: Tensor) -> None:
-    if _can_look(score) and status.view(-1)[0].isnan():
-        raise _non_finite(score)
-
-
-def _non_finite(score: Tensor) -> NonFiniteScoreError:
-    rows = torch.nonzero(~(torch.isfinite(score) & (score >= 0))).flatten()
-    return NonFiniteScoreError(len(rows), rows[:10].tolist())
+    if _can_look(score) and math.isnan(status.item() if status.dim() == 0 else status[0].item()):
+        raise NonFiniteScoreError.from_scores(score)

@@ -3,6 +3,7 @@
 //
 // systematic  b equal steps through the prefix sum of the masses, from one random start. Item i comes up
 //             floor or ceil of b p_i times.
+// stratified  as systematic, but each of the b steps has a random start of its own: even, and no two items are tied.
 // pps         probability proportional to size, without replacement: item i is included with probability
 //             pi_i = min(1, c k_i), S pi = b. Systematic steps over a random permutation of the items.
 #pragma once
@@ -22,6 +23,13 @@ ISAMPLE_HD int64_t systematic_point(int64_t draw, int64_t count, int64_t start, 
 
 ISAMPLE_HD int64_t random_start(uint64_t x, int64_t total) {
   return static_cast<int64_t>(mulhi(x, static_cast<uint64_t>(total)));
+}
+
+// Draw number j of a systematic (one start for all) or stratified (one each) walk.
+ISAMPLE_HD int64_t spread_point(int64_t draw, int64_t count, int64_t total, bool stratified, uint64_t seed,
+                                uint64_t offset) {
+  const RandomWords words = philox(seed, offset, stratified ? static_cast<uint64_t>(draw) : 0);
+  return systematic_point(draw, count, random_start(words.x, total), total);
 }
 
 // The inclusion probabilities of pps as lengths on a line that is walked in equal steps: pi_i = length_i / step().

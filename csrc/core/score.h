@@ -38,24 +38,30 @@ ISAMPLE_HD void rescale(SoftmaxTriple<typename Math::V>& triple, typename Math::
   triple.max = max;
 }
 
-// Adds n logits: one max tree, one rescale, and one exp an element (its square is a product). The chunk is summed on its
-// own first: a long row of equal terms would otherwise lose a little of each, always in the same direction.
+// Adds n logits of which none exceeds the triple's max: one exp an element (its square is a product). The chunk is summed
+// on its own first: a long row of equal terms would otherwise lose a little of each, always in the same direction.
 template <class Math, int n>
-ISAMPLE_HD void add_chunk(SoftmaxTriple<typename Math::V>& triple, const typename Math::V (&logits)[n]) {
+ISAMPLE_HD void add_below_max(SoftmaxTriple<typename Math::V>& triple, const typename Math::V (&logits)[n]) {
   using V = typename Math::V;
-  V max = triple.max;
-ISAMPLE_UNROLL
-  for (int i = 0; i < n; ++i) max = Math::max(max, logits[i]);
-  rescale<Math>(triple, max);
-  V sum = Math::exp(logits[0] - max), sum_sq = sum * sum;
+  V sum = Math::exp(logits[0] - triple.max), sum_sq = sum * sum;
 ISAMPLE_UNROLL
   for (int i = 1; i < n; ++i) {
-    const V e = Math::exp(logits[i] - max);
+    const V e = Math::exp(logits[i] - triple.max);
     sum = sum + e;
     sum_sq = sum_sq + e * e;
   }
   triple.sum = triple.sum + sum;
   triple.sum_sq = triple.sum_sq + sum_sq;
+}
+
+// Adds any n logits: one max tree and one rescale first.
+template <class Math, int n>
+ISAMPLE_HD void add_chunk(SoftmaxTriple<typename Math::V>& triple, const typename Math::V (&logits)[n]) {
+  typename Math::V max = triple.max;
+ISAMPLE_UNROLL
+  for (int i = 0; i < n; ++i) max = Math::max(max, logits[i]);
+  rescale<Math>(triple, max);
+  add_below_max<Math>(triple, logits);
 }
 
 template <class Math>
@@ -72,20 +78,44 @@ struct ScoreLoss {
 };
 
 // Ends a row whose target is one class. `weight` is the class weight of the target.
-// Once a row, so in double: a float delta of 85 would already cost 4e-6 of e^-delta.
+// Once a row, so in double: a float delta of 85 would already cost 4e-6 of e^-delta. `Math` is that of doubles, or of
+// vectors of them with a row a lane, with log, log1p and sqrt as well; so choices are made by value, not by branches.
+template <class Math>
+ISAMPLE_HD void finish_hard_target(const SoftmaxTriple<typename Math::V>& others, typename Math::V target,
+                                   typename Math::V weight, typename Math::V& score, typename Math::V& loss) {
+  using V = typename Math::V;
+  const V zero = V{}, one = V{} + 1.0;
+  const V infinity = V{} + static_cast<double>(INFINITY), nan = V{} + static_cast<double>(NAN);
+  const V delta = (others.max - target) + Math::log(others.sum);
+  const V small = Math::exp(delta > zero ? -delta : delta);  // in (0, 1]
+  const V sigmoid = (delta < zero ? small : one) / (one + small);
+  const V softplus = (delta > zero ? delta : zero) + Math::log1p(small);
+  const V spread = Math::sqrt(one + others.sum_sq / (others.sum * others.sum));
+  // The choices above swallow a NaN; adding delta * 0 keeps it (delta = +inf is a target of probability 0).
+  const V poison = delta == infinity ? zero : delta * zero;
+  const V whole_score = others.sum == zero ? zero : sigmoid * spread + poison;  // a sum of 0: there is no other class
+  const V whole_loss = others.sum == zero ? zero : softplus + poison;
+  const V alone = others.sum == zero ? one : zero;
+  const V fault = target < infinity ? (target == -infinity ? (alone > zero ? nan : zero) : zero) : nan;
+  score = weight * (whole_score + fault);
+  loss = weight * (whole_loss + fault);
+}
+
+struct DoubleMath {
+  using V = double;
+  static ISAMPLE_HD double exp(double x) { return std::exp(x); }
+  static ISAMPLE_HD double log(double x) { return std::log(x); }
+  static ISAMPLE_HD double log1p(double x) { return std::log1p(x); }
+  static ISAMPLE_HD double sqrt(double x) { return std::sqrt(x); }
+};
+
 template <class T>
 ISAMPLE_HD ScoreLoss finish_hard_target(const SoftmaxTriple<T>& others, T target_logit, double weight) {
-  const double max = others.max, sum = others.sum, sum_sq = others.sum_sq, target = target_logit;
-  if (!(target < INFINITY)) return {NAN, NAN};
-  if (sum == 0) return target == -INFINITY ? ScoreLoss{NAN, NAN} : ScoreLoss{0.f, 0.f};
-  const double delta = (max - target) + std::log(sum);
-  const double small = std::exp(-std::fabs(delta));  // in (0, 1]
-  const double sigmoid = (delta < 0 ? small : 1.0) / (1.0 + small);
-  const double softplus = (delta > 0 ? delta : 0.0) + std::log1p(small);
-  const double spread = std::sqrt(1.0 + sum_sq / (sum * sum));
-  // fabs and max would swallow a NaN; adding delta * 0 keeps it (delta = +inf is a target of probability 0).
-  const double poison = delta == INFINITY ? 0.0 : delta * 0.0;
-  return {static_cast<float>(weight * (sigmoid * spread + poison)), static_cast<float>(weight * (softplus + poison))};
+  double score, loss;
+  finish_hard_target<DoubleMath>({static_cast<double>(others.max), static_cast<double>(others.sum),
+                                  static_cast<double>(others.sum_sq)},
+                                 static_cast<double>(target_logit), weight, score, loss);
+  return {static_cast<float>(score), static_cast<float>(loss)};
 }
 
 // Soft targets q, label smoothing eps and class weights w in one form: the loss is -S_k a_k ln p_k with

@@ -71,6 +71,18 @@ void draw_systematic(const Items& items, int64_t count, RandomStream random, int
   }
 }
 
+void draw_spread(const int64_t* sums, int64_t n, int64_t count, bool stratified, RandomStream random, int64_t* indices,
+                 float* weights) {
+  const int64_t total = sums[n - 1];
+  for (int64_t j = 0; j < count; ++j) {
+    const int64_t point = spread_point(j, count, total, stratified, random.seed, random.offset);
+    const int64_t item = first_above(sums, n, point);
+    const int64_t mass = sums[item] - (item > 0 ? sums[item - 1] : 0);
+    indices[j] = item;
+    weights[j] = importance_weight(static_cast<int32_t>(mass), total, n);
+  }
+}
+
 namespace {
 
 PpsPlan make_pps_plan(const Items& items, int64_t count) {

@@ -37,4 +37,9 @@ void draw_alias(const Items& items, const int64_t* threshold, const int32_t* ali
 void draw_systematic(const Items& items, int64_t count, RandomStream random, int64_t* indices, float* weights);
 void draw_pps(const Items& items, int64_t count, RandomStream random, int64_t* indices, float* weights);
 
+
+// `sums` are the inclusive prefix sums of the masses of n items, the last of them > 0.
+void draw_spread(const int64_t* sums, int64_t n, int64_t count, bool stratified, RandomStream random, int64_t* indices,
+                 float* weights);
+
 }  // namespace isample::cpu

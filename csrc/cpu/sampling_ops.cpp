@@ -191,6 +191,37 @@ std::tuple<at::Tensor, at::Tensor> draw_table(const at::Tensor& threshold, const
   return {std::move(draws.indices), std::move(draws.weights)};
 }
 
+std::tuple<at::Tensor, at::Tensor> prefix_sum(const at::Tensor& score, double floor) {
+  check_score(score);
+  check_share("floor", floor);
+  const at::Tensor scores = score.contiguous();
+  const int64_t n = scores.size(0);
+  const auto mass = uninitialised<int32_t>(n);
+  const MassSums sums = quantise(scores.const_data_ptr<float>(), n, floor, mass.get());
+  at::Tensor result = empty({n}, scores, at::kLong);
+  int64_t* ends = result.mutable_data_ptr<int64_t>();
+  int64_t end = 0;
+  for (int64_t i = 0; i < n; ++i) ends[i] = end += sums.total == 0 ? 0 : mass[i];
+  return {std::move(result), scalar(tau_of(sums, n), scores)};
+}
+
+std::tuple<at::Tensor, at::Tensor> draw_prefix_sum(const at::Tensor& sums, int64_t count, c10::string_view method,
+                                                   std::optional<int64_t> seed, int64_t offset,
+                                                   const std::optional<at::Generator>& generator) {
+  check_prefix_sums(sums);
+  const int64_t n = sums.size(0);
+  const bool stratified = parse_spread(method);
+  check_count("count", count, DrawMethod::systematic, n);
+  const RandomStream random = random_stream(seed, offset, generator);
+  const at::Tensor ends = sums.contiguous();
+  const int64_t* data = ends.const_data_ptr<int64_t>();
+  Draws draws = empty_draws(count, sums);
+  if (data[n - 1] == 0) draw_nothing(draws);
+  else draw_spread(data, n, count, stratified, random, draws.indices.mutable_data_ptr<int64_t>(),
+                   draws.weights.mutable_data_ptr<float>());
+  return {std::move(draws.indices), std::move(draws.weights)};
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importance_sample(
     const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size, const at::Tensor& tau_ema, double momentum,
     std::string_view draws, double floor, const std::optional<at::Tensor>& weight, int64_t ignore_index,
@@ -224,6 +255,8 @@ TORCH_LIBRARY_IMPL(isample, CPU, m) {
   m.impl("alias_table", &alias_table);
   m.impl("draw", &draw);
   m.impl("draw.table", &draw_table);
+  m.impl("prefix_sum", &prefix_sum);
+  m.impl("draw.prefix_sum", &draw_prefix_sum);
   m.impl("importance_sample", &importance_sample);
 }
 

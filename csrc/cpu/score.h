@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace isample::cpu {
 
@@ -34,6 +35,9 @@ extern const ScoreLoops baseline_loops;
 #define ISAMPLE_WIDE_LOOPS 1
 extern const ScoreLoops avx2_loops, avx512_loops;
 #endif
+
+// Those that this processor runs, widest first.
+std::vector<const ScoreLoops*> supported_loops();
 
 // The widest this processor runs, or what the environment variable ISAMPLE_CPU (avx512, avx2, baseline) asks for.
 // Chosen at the first call, once. Throws std::runtime_error for a name that is unknown or does not run here.

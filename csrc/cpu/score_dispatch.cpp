@@ -1,12 +1,10 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "score.h"
 
 namespace isample::cpu {
-namespace {
 
 std::vector<const ScoreLoops*> supported_loops() {
   std::vector<const ScoreLoops*> loops;
@@ -20,6 +18,8 @@ std::vector<const ScoreLoops*> supported_loops() {
   loops.push_back(&baseline_loops);
   return loops;
 }
+
+namespace {
 
 const ScoreLoops& choose_loops() {
   const std::vector<const ScoreLoops*> loops = supported_loops();

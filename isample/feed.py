@@ -1,0 +1,75 @@
+"""What a step is fed with, in either mode: presamples out of the user's loader, or batches that the memory drew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Iterable, Iterator
+
+from isample.history import StepReport
+from isample.indexed import check_can_be_indexed, indexed_loader
+from isample.memory import MemorySampler
+from isample.nested import map_tensors
+from isample.presample import next_presample
+
+if TYPE_CHECKING:
+    from isample.trainer import Trainer
+
+
+class PresampleFeed:
+    """The user's loader as it is; ``batches`` counts those of this epoch that were taken from it."""
+
+    def __init__(self, trainer: Trainer, loader: Iterable):
+        self.trainer, self.loader = trainer, loader
+        self.batches = 0
+
+    def open(self, batches: int) -> Iterator:
+        """An epoch's iterator, ``batches`` into it."""
+        iterator, self.batches = iter(self.loader), batches
+        for _ in range(batches):
+            next(iterator)
+        return iterator
+
+    def step(self, iterator: Iterator) -> StepReport | None:
+        trainer = self.trainer
+        drawn = next_presample(iterator, trainer.next_size, trainer.batch_size, trainer.device)
+        if drawn is None:
+            return None
+        report = trainer.step(drawn.inputs, drawn.targets)
+        self.batches += drawn.batches
+        return report
+
+
+class MemoryFeed:
+    """The user's data set, drawn from by the trainer's memory, which knows itself how far the epoch is."""
+
+    def __init__(self, trainer: Trainer, loader: Any):
+        check_can_be_indexed(loader, trainer.batch_size)
+        size = len(loader.dataset)
+        if trainer.memory is None:
+            trainer.memory = MemorySampler(
+                size, min(trainer.batch_size, size), device=trainer.device, seed=trainer.sampler.draw_seed()
+            )
+            trainer.memory.active = trainer.sampler.active
+        if trainer.memory.size < size:
+            trainer.memory.resize(size)
+        if trainer.memory.size > size:
+            raise ValueError(
+                f"loader's data set must not shrink: its memory holds {trainer.memory.size} samples; got {size}"
+            )
+        self.trainer, self.loader = trainer, indexed_loader(loader, trainer.memory)
+        self.batches = 0
+
+    def open(self, batches: int) -> Iterator:
+        self.batches = batches
+        return iter(self.loader)
+
+    def step(self, iterator: Iterator) -> StepReport | None:
+        fetched = next(iterator, None)
+        if fetched is None:
+            return None
+        batch, indices = fetched
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(f"loader must yield (inputs, targets); got {type(batch).__name__}")
+        inputs, targets = map_tensors(lambda tensor: tensor.to(self.trainer.device, non_blocking=True), tuple(batch))
+        report = self.trainer.memory_step(inputs, targets, indices)
+        self.batches += 1
+        return report

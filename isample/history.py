@@ -1,0 +1,54 @@
+"""What a training run tells: a report a step, an evaluation now and then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One step of Algorithm 1.
+
+    ``loss`` is the weighted mean that was differentiated, an unbiased estimate of the presample's mean loss. ``tau`` is
+    of this step's presample (active) or batch (not active), ``tau_ema`` its moving average after the step; both NaN
+    under ``gate="never"``, which scores nothing. ``effective_batch`` is the size of the uniform batch that would be as
+    noisy. ``scoring_seconds`` is part of ``seconds``; ``elapsed`` is the run's training time so far, data loading
+    included, evaluation and whatever else the caller does between two steps not.
+    """
+
+    step: int
+    loss: float
+    tau: float
+    tau_ema: float
+    active: bool
+    presample: int
+    effective_batch: float
+    weight_min: float
+    weight_max: float
+    scoring_seconds: float
+    seconds: float
+    elapsed: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """``loss`` is the mean over the samples, ``error`` the share of wrong classes, or NaN where the loss has no classes.
+    ``step`` and ``elapsed`` say when."""
+
+    step: int
+    elapsed: float
+    loss: float
+    error: float
+
+
+@dataclass
+class History:
+    """All reports of the ``fit`` calls on one trainer, in order."""
+
+    steps: list[StepReport] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def active_share(self) -> float:
+        """The share of steps that were importance-sampled, in [0, 1]; NaN before the first."""
+        return sum(report.active for report in self.steps) / len(self.steps) if self.steps else float("nan")

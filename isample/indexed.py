@@ -1,0 +1,77 @@
+"""An ordinary DataLoader made over so that memory mode can drive it: same data set, same workers, its own sampler."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+
+from isample.memory import MemorySampler
+
+
+class IndexedDataset(Dataset):
+    """``dataset`` whose items carry their index."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list[int]) -> tuple[list[int], Any]:
+        fetch = getattr(self.dataset, "__getitems__", None)
+        return indices, fetch(indices) if fetch else [self.dataset[i] for i in indices]
+
+
+class IndexedCollate:
+    """The loader's own collate function, with the batch's indices beside its result: (inputs, targets), indices."""
+
+    def __init__(self, collate: Callable):
+        self.collate = collate
+
+    def __call__(self, fetched: tuple[list[int], Any]) -> tuple[Any, torch.Tensor]:
+        indices, items = fetched
+        return self.collate(items), torch.tensor(indices, dtype=torch.int64)
+
+
+def check_can_be_indexed(loader: Any, batch_size: int) -> None:
+    """Raises TypeError or ValueError, with what to do instead, for a loader that memory mode cannot take over."""
+    if not isinstance(loader, DataLoader):
+        raise TypeError(
+            f"loader must be a torch DataLoader for mode='memory'; got {type(loader).__name__} "
+            "(use mode='presample', or drive a MemorySampler in a loop of your own)"
+        )
+    if isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__len__"):
+        raise TypeError(
+            f"loader's dataset must be map-style for mode='memory', with __getitem__ and __len__; got "
+            f"{type(loader.dataset).__name__} (an iterable data set has no indices to remember: use mode='presample')"
+        )
+    if type(loader.sampler) not in (RandomSampler, SequentialSampler) or loader.batch_size is None:
+        raise ValueError(
+            "loader must draw its samples itself (shuffle=True or False) for mode='memory', whose own sampler takes that "
+            f"place; got a {type(loader.sampler).__name__} in a {type(loader.batch_sampler).__name__} "
+            "(use mode='presample', which leaves the loader as it is)"
+        )
+    if loader.batch_size != batch_size:
+        raise ValueError(f"loader's batch_size must be the trainer's ({batch_size}); got {loader.batch_size}")
+
+
+def indexed_loader(loader: DataLoader, sampler: MemorySampler) -> DataLoader:
+    """``loader`` again, over the same data set and with the same collate function, workers and pinning, but drawn by
+    ``sampler`` and yielding ((inputs, targets), indices)."""
+    options = {}
+    if loader.num_workers > 0:
+        options = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
+    return DataLoader(
+        IndexedDataset(loader.dataset),
+        batch_sampler=sampler,
+        collate_fn=IndexedCollate(loader.collate_fn),
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        **options,
+    )

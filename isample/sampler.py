@@ -1,0 +1,207 @@
+"""From a presample to a weighted batch: the part of Algorithm 1 that knows about importance, without any training.
+
+The Trainer and the ImportanceLoader both drive one :class:`ImportanceSampler`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Union
+
+import torch
+from torch import nn
+
+from isample import ops
+from isample.draws import make_draw
+from isample.errors import NonFiniteScoreError
+from isample.gate import Gate, make_gate
+from isample.losses import Loss, make_loss
+from isample.nested import batch_length, logits_of
+from isample.scores import cross_entropy_options, leaving_no_trace, make_score
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was drawn from one presample.
+
+    ``indices`` int64 [b] into the presample, ``weights`` float32 [b] (1/(B p_i)), ``score`` float32 [B], ``tau``
+    float32 0-dim: NaN if a score was not finite. ``timer`` gives the seconds of the scoring pass.
+    """
+
+    indices: torch.Tensor
+    weights: torch.Tensor
+    score: torch.Tensor
+    tau: torch.Tensor
+    timer: Callable[[], float]
+
+
+class ImportanceSampler:
+    """Scores a presample, draws from it, and keeps the moving average of tau and the gate's decision.
+
+    ``tau_ema`` is a 0-dim float32 tensor on the model's device; ``active`` says whether the next step should be an
+    importance-sampled one. Arguments are those of :class:`isample.Trainer`.
+    """
+
+    def __init__(
+        self,
+        loss: Loss = "cross_entropy",
+        batch_size: int = 128,
+        presample: int | None = None,
+        score: Union[str, Callable] = "upper_bound",
+        draws: str = "alias",
+        gate: Union[str, Gate, None] = None,
+        tau_threshold: float | None = None,
+        tau_momentum: float = 0.9,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        mode: str = "presample",
+    ):
+        presample = 5 * batch_size if presample is None else presample
+        for name, value in (("batch_size", batch_size), ("presample", presample)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+        if presample < batch_size:
+            raise ValueError(f"presample must be >= batch_size; got presample={presample}, batch_size={batch_size}")
+        if not 0 <= tau_momentum < 1:
+            raise ValueError(f"tau_momentum must be in [0, 1); got {tau_momentum}")
+        self.batch_size, self.presample = batch_size, presample
+        self.loss = make_loss(loss)
+        self.score, self.draw = make_score(score), make_draw(draws)
+        self.gate = make_gate(gate, mode, batch_size, presample, tau_threshold)
+        self.tau_momentum = tau_momentum
+        self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
+        self.generator = torch.Generator(device)
+        # Seeded from torch's own generator, so that torch.manual_seed reproduces; drawing then leaves that one alone.
+        self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
+        self.active = self.gate.is_open(0.0)
+
+    @property
+    def next_size(self) -> int:
+        """How many samples the next step has use for: B when importance sampling is on, b when it is not."""
+        return self.presample if self.active else self.batch_size
+
+    def select(self, model: nn.Module, inputs: Any, targets: Any) -> Selection:
+        """Lines 6 to 9 of Algorithm 1: score the presample, draw ``batch_size`` of it, weight; and line 17 for tau.
+
+        Leaves no trace in the model, the autograd graph or the global random state.
+        """
+        size = batch_length(inputs, "inputs")
+        with leaving_no_trace(model, self.tau_ema.device):
+            timer = start_timer(self.tau_ema.device)
+            logits = None if self.score.from_logits is None else logits_of(model, inputs, size)
+            if self._fuses(logits):
+                indices, weights, score, _, tau = ops.importance_sample(
+                    logits, targets, self.batch_size, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,
+                    generator=self.generator, **cross_entropy_options(self.loss),
+                )  # fmt: skip
+            else:
+                score = self.scores(model, inputs, targets, logits)
+                _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
+                indices, weights = ops.draw(score, self.batch_size, method=self.draw.name, generator=self.generator)
+            return Selection(indices, weights, score, tau, timer())
+
+    def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
+        """Lines 15 and 17: the scores of a uniform batch, free where ``logits`` of the training pass suffice.
+
+        Returns the whole batch with weights of 1.
+        """
+        size = logits.shape[0]
+        with leaving_no_trace(model, self.tau_ema.device):
+            timer = start_timer(self.tau_ema.device)
+            score = self.scores(model, inputs, targets, logits.detach())
+            _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
+            return Selection(*uniform_draw(size, logits.device), score, tau, timer())
+
+    def remember(
+        self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor, indices: torch.Tensor,
+        weights: torch.Tensor, tau: torch.Tensor,
+    ) -> Selection:  # fmt: skip
+        """Memory mode: the scores of a batch that was drawn before, free as in :meth:`observe`. ``tau`` is that of the
+        table it was drawn from, which is an average over the data set already, so it becomes ``tau_ema`` as it is."""
+        with leaving_no_trace(model, self.tau_ema.device):
+            timer = start_timer(self.tau_ema.device)
+            score = self.scores(model, inputs, targets, logits.detach())
+            _, status = ops.distribution(score)
+            self.tau_ema.copy_(torch.where(status.isnan(), self.tau_ema, tau))
+            return Selection(indices, weights, score, torch.where(status.isnan(), status, tau), timer())
+
+    def fresh_scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> torch.Tensor:
+        """The scores of a batch from its training pass, float32 [b]: what :meth:`select` had to foresee."""
+        with leaving_no_trace(model, self.tau_ema.device):
+            return self.scores(model, inputs, targets, logits.detach())
+
+    def draw_seed(self) -> int:
+        """A seed for another generator, out of this one's."""
+        return int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
+
+    def decide(self, tau_ema: float) -> None:
+        """Opens or closes the gate for the next step."""
+        self.active = self.gate.is_open(tau_ema)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "tau_ema": self.tau_ema.cpu().clone(),
+            "generator": self.generator.get_state(),
+            "active": self.active,
+            "gate": self.gate.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tau_ema.copy_(state["tau_ema"])
+        self.generator.set_state(state["generator"])
+        self.active = state["active"]
+        self.gate.load_state_dict(state["gate"])
+
+    def _fuses(self, logits: torch.Tensor | None) -> bool:
+        is_upper_bound = self.score.name == "upper_bound" and isinstance(self.loss, nn.CrossEntropyLoss)
+        return is_upper_bound and logits is not None and logits.dim() == 2
+
+    def scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None) -> torch.Tensor:
+        """One score a sample, float32 [B]; ``logits`` are not looked at by scores that need the model itself."""
+        if self.score.from_logits is not None:
+            return self.score.from_logits(self.loss, logits, targets)
+        return self.score.from_model(self.loss, model, inputs, targets)
+
+
+def second_moments(score: torch.Tensor, weights: torch.Tensor, active: bool) -> list[torch.Tensor]:
+    """Unbiased estimates of E[g^2] under uniform draws and of E[(w g)^2] under importance draws, each 0-dim, from a batch
+    of fresh scores that importance chose (``active``) or that a uniform draw did; ``weights`` are those of importance
+    draws in either case."""
+    squares = score.square()
+    uniform = squares * weights if active else squares
+    return [uniform.mean(), (uniform * weights).mean()]
+
+
+def uniform_draw(size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every sample once, with weight 1."""
+    return torch.arange(size, device=device), torch.ones(size, device=device)
+
+
+def raise_if_not_finite(selection: Selection, tau: float) -> None:
+    """Raises NonFiniteScoreError, with the rows, where tau says that some score was not a finite number."""
+    if tau != tau:
+        raise NonFiniteScoreError.from_scores(selection.score)
+
+
+def start_timer(device: torch.device) -> Callable[[], Callable[[], float]]:
+    """Starts a clock; calling it stops it and gives a reader of the seconds.
+
+    On a GPU the clock is a pair of events: nothing waits, and the reader may be asked once the work is done.
+    """
+    if device.type != "cuda":
+        begin = time.perf_counter()
+
+        def stop():
+            seconds = time.perf_counter() - begin
+            return lambda: seconds
+
+        return stop
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()
+
+    def stop_events():
+        last.record()
+        return lambda: first.elapsed_time(last) / 1e3
+
+    return stop_events

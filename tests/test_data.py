@@ -1,0 +1,268 @@
+"""The demonstration's readers: files are written here byte by byte from the formats' descriptions, and read back."""
+
+import gzip
+import io
+import pickle
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+
+from isample.demo.data import CIFAR_TRAIN, DataError, load, read_idx, read_npz
+
+BATCHES = [*CIFAR_TRAIN, "test_batch"]
+
+
+def gray_images(count, seed):
+    random = np.random.RandomState(seed)
+    return random.randint(0, 256, (count, 28, 28)).astype(np.uint8), random.randint(0, 10, count).astype(np.uint8)
+
+
+def idx_bytes(array):
+    header = struct.pack(">HBB", 0, 8, array.ndim) + b"".join(struct.pack(">I", n) for n in array.shape)
+    return header + array.tobytes()
+
+
+def write_idx(folder, compress=False, separator="-"):
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = gray_images(12, 0), gray_images(5, 1)
+    for (pixels, labels), stem in ((train, "train"), (test, "t10k")):
+        for array, kind in ((pixels, "images{}idx3-ubyte"), (labels, "labels{}idx1-ubyte")):
+            name, content = f"{stem}-{kind.format(separator)}", idx_bytes(array)
+            (folder / (name + ".gz" * compress)).write_bytes(gzip.compress(content) if compress else content)
+    return train, test
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("place, separator", [(".", "-"), ("MNIST/raw", "-"), ("mnist", ".")])
+def test_idx(tmp_path, compress, place, separator):
+    train, test = write_idx(tmp_path / place, compress, separator)
+    images = load("mnist", tmp_path)
+    assert images.x_train.shape == (12, 28, 28, 1) and images.x_train.dtype == np.uint8
+    assert images.y_train.dtype == np.int64
+    np.testing.assert_array_equal(images.x_train[..., 0], train[0])
+    np.testing.assert_array_equal(images.y_train, train[1])
+    np.testing.assert_array_equal(images.x_test[..., 0], test[0])
+    np.testing.assert_array_equal(images.y_test, test[1])
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"\x89PNG\r\n", "must begin with 00 00 08, got 89 50 4e"),
+    (b"", "must begin with 00 00 08"),
+    (struct.pack(">HBB", 0, 0x0D, 1), "must begin with 00 00 08, got 00 00 0d"),  # floats, not bytes
+    (idx_bytes(np.zeros((3, 4), np.uint8))[:-1], "asks for 24 bytes, it has 23"),
+    (idx_bytes(np.zeros((3, 4), np.uint8)) + b"x", "asks for 24 bytes, it has 25"),
+    (struct.pack(">HBBI", 0, 8, 3, 7), "is damaged"),  # the header itself ends early
+    (gzip.compress(idx_bytes(np.zeros((30, 40), np.uint8)))[:-9], "cannot be read"),
+])
+def test_idx_damaged(tmp_path, content, message):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_idx(path)
+    assert str(path) in str(error.value)
+
+
+def test_part_of_mnist_names_what_is_missing(tmp_path):
+    write_idx(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match="missing: t10k-labels-idx1-ubyte"):
+        load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("name, looked_for", [
+    ("mnist", ["mnist.npz", "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte", "https://"]),
+    ("cifar10", ["cifar10.npz", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "https://"]),
+])
+def test_missing_data_names_the_files(tmp_path, name, looked_for):
+    for root in (tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.npz"):
+        with pytest.raises(DataError) as error:
+            load(name, root)
+        for word in [str(root), *(["nowhere.npz"] if root.suffix else looked_for)]:
+            assert word in str(error.value)
+
+
+# --- CIFAR-10 ---------------------------------------------------------------------------------------------------------
+
+
+def color_batches():
+    """Six batches of four images as [N, 32, 32, 3], and their labels."""
+    random = np.random.RandomState(2)
+    return [(random.randint(0, 256, (4, 32, 32, 3)).astype(np.uint8), random.randint(0, 10, 4)) for _ in BATCHES]
+
+
+def planes(pixels):
+    """Rows of 3,072 bytes: all red, then all green, then all blue."""
+    return np.stack([np.concatenate([image[:, :, c].ravel() for c in range(3)]) for image in pixels])
+
+
+def binary_batch(pixels, labels):
+    return b"".join(bytes([label]) + row.tobytes() for label, row in zip(labels, planes(pixels)))
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes bytes and text as Python 2 wrote its strings, which is what the published files hold."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, value):
+        content = value if isinstance(value, bytes) else value.encode("latin1")
+        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
+
+    dispatch[bytes] = dispatch[str] = save_string
+
+
+def python_batch(pixels, labels, pickler=Python2Pickler):
+    file = io.BytesIO()
+    batch = {b"batch_label": b"a batch", b"labels": [int(label) for label in labels], b"data": planes(pixels)}
+    pickler(file, protocol=2).dump(batch)
+    return file.getvalue()
+
+
+def assert_cifar(images, batches):
+    np.testing.assert_array_equal(images.x_train, np.concatenate([pixels for pixels, _ in batches[:5]]))
+    np.testing.assert_array_equal(images.y_train, np.concatenate([labels for _, labels in batches[:5]]))
+    np.testing.assert_array_equal(images.x_test, batches[5][0])
+    np.testing.assert_array_equal(images.y_test, batches[5][1])
+
+
+WRITERS = {"bin": (binary_batch, ".bin", "binary"), "py": (python_batch, "", "python")}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("inside", [True, False])
+def test_cifar_files(tmp_path, kind, inside):
+    write, suffix, _ = WRITERS[kind]
+    folder = tmp_path / f"cifar-10-batches-{kind}"
+    folder.mkdir()
+    batches = color_batches()
+    for name, batch in zip(BATCHES, batches):
+        (folder / f"{name}{suffix}").write_bytes(write(*batch))
+    assert_cifar(load("cifar10", tmp_path if inside else folder), batches)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("direct", [True, False])
+def test_cifar_archives(tmp_path, kind, direct):
+    write, suffix, name = WRITERS[kind]
+    path, batches = tmp_path / f"cifar-10-{name}.tar.gz", color_batches()
+    with tarfile.open(path, "w:gz") as archive:
+        for batch_name, batch in reversed(list(zip(BATCHES, batches))):  # the order in the archive must not matter
+            content = write(*batch)
+            member = tarfile.TarInfo(f"cifar-10-batches-{kind}/{batch_name}{suffix}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert_cifar(load("cifar10", path if direct else tmp_path), batches)
+
+
+def test_cifar_batches_that_python_3_pickled(tmp_path):
+    batches = color_batches()
+    for name, batch in zip(BATCHES, batches):
+        (tmp_path / name).write_bytes(python_batch(*batch, pickler=pickle.Pickler))
+    assert_cifar(load("cifar10", tmp_path), batches)
+
+
+class Intruder:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('a pickle ran code')",)
+
+
+@pytest.mark.parametrize("content, message", [
+    (pickle.dumps(Intruder()), "exec, and only arrays are read"),
+    (pickle.dumps({b"labels": [1]}), "KeyError"),
+    (pickle.dumps({b"labels": [1], b"data": np.zeros((1, 7), np.uint8)}, protocol=2), r"\[N, 3072\], got \(1, 7\)"),
+    (pickle.dumps([1, 2]), "TypeError"),
+    (b"not a pickle", "is not a CIFAR-10 Python batch"),
+    (b"", "is not a CIFAR-10 Python batch"),
+])
+def test_cifar_python_batch_damaged(tmp_path, content, message):
+    for name, batch in zip(BATCHES, color_batches()):
+        (tmp_path / name).write_bytes(python_batch(*batch))
+    (tmp_path / "data_batch_3").write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        load("cifar10", tmp_path)
+    assert "data_batch_3" in str(error.value)
+
+
+@pytest.mark.parametrize("length, message", [(4 * 3073 - 1, "12291 bytes are not a whole number of 3073-byte records"), (0, "is damaged: 0 bytes")])
+def test_cifar_binary_batch_truncated(tmp_path, length, message):
+    for name, batch in zip(BATCHES, color_batches()):
+        (tmp_path / f"{name}.bin").write_bytes(binary_batch(*batch))
+    path = tmp_path / "test_batch.bin"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DataError, match=message):
+        load("cifar10", tmp_path)
+
+
+def test_cifar_in_parts(tmp_path):
+    for name, batch in list(zip(BATCHES, color_batches()))[:5]:
+        (tmp_path / f"{name}.bin").write_bytes(binary_batch(*batch))
+    with pytest.raises(DataError, match="missing: test_batch.bin"):
+        load("cifar10", tmp_path)
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "data_batch_1.bin", "cifar-10-batches-bin/data_batch_1.bin")
+    with pytest.raises(DataError, match="lacks data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch"):
+        load("cifar10", tmp_path / "cifar-10-binary.tar.gz")
+
+
+# --- NumPy archives and what every reader's result must satisfy -------------------------------------------------------
+
+
+def arrays(**changes):
+    (x_train, y_train), (x_test, y_test) = gray_images(12, 0), gray_images(5, 1)
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test, **changes}
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_npz(tmp_path, direct):
+    path, expected = tmp_path / "cifar10.npz", arrays(y_train=np.arange(12).reshape(12, 1) % 10)
+    np.savez(path, **expected)
+    images = load("cifar10", path if direct else tmp_path)
+    np.testing.assert_array_equal(images.x_train[..., 0], expected["x_train"])
+    np.testing.assert_array_equal(images.y_train, np.arange(12) % 10)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"x_train": np.zeros((12, 28, 28), np.float32)}, "train: pixels must be uint8, got float32"),
+    ({"x_test": np.zeros((5, 784), np.uint8)}, r"test: pixels must be \[N, H, W\]"),
+    ({"x_test": np.zeros((5, 28, 28, 2), np.uint8)}, r"got \(5, 28, 28, 2\)"),
+    ({"x_test": np.zeros((5, 32, 32), np.uint8)}, r"training images \(28, 28, 1\) but test images \(32, 32, 1\)"),
+    ({"y_test": np.zeros(4, np.uint8)}, "test: 5 images but 4 labels"),
+    ({"y_test": np.zeros(5)}, "labels must be integers, got float64"),
+    ({"y_train": np.full(12, 10)}, "labels must be 0 to 9, got 10 to 10"),
+    ({"y_train": np.full(12, -1)}, "labels must be 0 to 9, got -1 to -1"),
+    ({"x_train": np.zeros((0, 28, 28), np.uint8), "y_train": np.zeros(0, np.uint8)}, "0 images but 0 labels"),
+])
+def test_arrays_that_do_not_fit(tmp_path, changes, message):
+    np.savez(tmp_path / "mnist.npz", **arrays(**changes))
+    with pytest.raises(DataError, match=message):
+        load("mnist", tmp_path)
+
+
+def test_npz_damaged(tmp_path):
+    path = tmp_path / "mnist.npz"
+    np.savez(path, x_train=np.zeros(3), other=np.zeros(3))
+    with pytest.raises(DataError, match="lacks y_train, x_test, y_test; it holds x_train, other"):
+        read_npz(path)
+    np.savez(path, **arrays())
+    whole = path.read_bytes()
+    objects = arrays(y_train=np.array([None, "a"], object))
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    np.savez(tmp_path / "objects.npz", **objects)
+    for content in (whole[:100], b"", b"hello", whole[: len(whole) // 2], (tmp_path / "single.npy").read_bytes(),
+                    (tmp_path / "objects.npz").read_bytes(), whole[:3000] + bytes(9) + whole[3009:]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="not a readable .npz archive"):
+            read_npz(path)
+
+
+def test_digits():
+    pytest.importorskip("sklearn")
+    images = load("digits", None)
+    assert images.x_train.shape == (1437, 8, 8, 1) and images.x_test.shape == (360, 8, 8, 1)
+    assert images.x_train.max() == 255 and images.x_train.min() == 0
+    assert set(images.y_test) == set(range(10))
+    # No image is in both parts (the data set itself holds no image twice).
+    together = np.concatenate([images.x_train, images.x_test]).reshape(1797, -1)
+    assert len(np.unique(together, axis=0)) == 1797

@@ -1,0 +1,245 @@
+"""Memory mode: draws over the whole data set, their weights, the DataLoader around them, and the Trainer."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
+
+import isample
+from isample.memory import NEVER_SEEN
+from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of
+
+N = 500
+
+
+def warm_sampler(scores, batch_size=10, **options):
+    """A sampler that knows ``scores`` and stands behind its uniform phase."""
+    sampler = isample.MemorySampler(len(scores), batch_size, uniform_epochs=1e-9, seed=3, **options)
+    sampler.draw()
+    sampler.update(torch.arange(len(scores)), scores)
+    return sampler
+
+
+def make_scores(n=N):
+    return torch.rand(n, generator=torch.Generator().manual_seed(0)) ** 4
+
+
+@pytest.mark.parametrize("floor", [0.1, 0.5])
+def test_frequencies_and_weights_follow_the_formula(floor):
+    """20,000 draws against p = (1 - floor) s / sum(s) + floor / N. Stratified counts vary less than multinomial ones, so
+    chi-square with N - 1 degrees of freedom errs on the safe side; its 1e-6 quantile is mean + 5 standard deviations."""
+    scores = make_scores()
+    sampler = warm_sampler(scores, floor=floor, half_life=math.inf, rebuild_every=10**9)
+    expected = (1 - floor) * scores.double() / scores.double().sum() + floor / N
+    counts, batches = torch.zeros(N), 2000
+    for _ in range(batches):
+        indices, weights, active = sampler.draw()
+        assert active
+        torch.testing.assert_close(weights.double(), 1 / (N * expected[indices]), rtol=1e-5, atol=0)
+        assert weights.max() <= 1 / floor * (1 + 1e-6)
+        counts += torch.bincount(indices, minlength=N)
+    mean = expected * batches * 10
+    chi_square = ((counts - mean) ** 2 / mean).sum().item()
+    assert chi_square < N - 1 + 5 * math.sqrt(2 * (N - 1))
+
+
+def test_stratified_draws_are_less_noisy_than_independent_ones():
+    """The variance of the estimated mean of values that are p_i times the index: strata remove nearly all of it."""
+    scores = make_scores()
+    values = (0.8 * scores / scores.sum() + 0.2 / N).double() * torch.arange(N)
+    sampler = warm_sampler(scores, rebuild_every=10**9)
+    estimates = torch.stack([(values[i] * w).mean() for i, w, _ in (sampler.draw() for _ in range(3000))])
+    table = isample.alias_table(scores, floor=0.2)
+    independent = torch.stack([(values[i] * w).mean() for i, w in (isample.draw(table, 10, seed=k) for k in range(3000))])
+    for sample in (estimates, independent):
+        assert (sample.mean() - values.mean()).abs() < 4 * sample.std() / math.sqrt(3000)
+    assert estimates.var() < 0.05 * independent.var()
+
+
+def test_uniform_epochs_are_shuffled_passes():
+    sampler = isample.MemorySampler(95, 10, uniform_epochs=2, seed=0)
+    for epoch in range(2):
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == 10 and [len(batch) for batch in batches] == [10] * 9 + [5]
+        assert sorted(sum(batches, [])) == list(range(95)), epoch
+        for batch in batches:
+            assert sampler.take(torch.tensor(batch)).weights.tolist() == [1.0] * len(batch)
+    assert sampler.draw().active
+
+
+def test_an_unseen_sample_counts_as_an_average_one_and_old_scores_return_to_the_mean():
+    sampler = isample.MemorySampler(4, 2, uniform_epochs=1e-9, floor=1e-6, half_life=1.0, rebuild_every=2, seed=0)
+    sampler.draw()
+    sampler.update(torch.tensor([0, 1]), torch.tensor([1.0, 3.0]))
+    sampler.draw()
+    masses = sampler._table.sums.diff(prepend=torch.zeros(1, dtype=torch.int64))
+    torch.testing.assert_close(masses / masses.sum(), torch.tensor([1.0, 3.0, 2.0, 2.0]) / 8, rtol=1e-5, atol=0)
+    assert sampler.score.tolist() == [1.0, 3.0, NEVER_SEEN, NEVER_SEEN]
+    sampler.draw()
+    sampler.draw()  # two batches of two are one epoch: the second table halves the way to the mean
+    torch.testing.assert_close(sampler.score, torch.tensor([1.5, 2.5, NEVER_SEEN, NEVER_SEEN]))
+
+
+def test_implied_weights_are_those_that_draws_would_have():
+    sampler = warm_sampler(make_scores(), rebuild_every=10**9)
+    assert sampler.implied_weights(torch.arange(N)) is None, "nothing can have been seen twice yet"
+    for _ in range(len(sampler)):
+        indices, weights, _ = sampler.draw()
+    torch.testing.assert_close(sampler.implied_weights(indices), weights)
+
+
+def test_the_gate_opens_memory_mode_once_scores_foretell_scores():
+    """A data set that is learnt quickly but for some mislabelled samples: where the noise is, the memory knows."""
+    inputs, targets = make_data(1200)
+    targets[::17] = (targets[::17] + 1) % CLASSES
+    trainer = memory_trainer(make_model())
+    history = trainer.fit(DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True), epochs=6)
+    assert not any(report.active for report in history.steps[:100])
+    assert sum(report.active for report in history.steps[-100:]) > 90 and trainer.sampler.gate.gain > 1.05
+
+
+def test_growth():
+    sampler = warm_sampler(make_scores())
+    sampler.resize(N + 50)
+    seen = torch.cat([sampler.draw().indices for _ in range(2000)]).unique()
+    assert len(sampler) == 55 and (seen >= N).sum() == 50
+    with pytest.raises(ValueError, match="size must be at least the present 550"):
+        sampler.resize(10)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_weights_are_those_of_the_table_that_drew_whatever_the_prefetching(workers):
+    """Scores change while batches are in flight; the weight must stay that of the draw."""
+    scores = make_scores()
+    sampler = warm_sampler(scores, rebuild_every=1, half_life=math.inf)
+    drawn = []
+    original = sampler.draw
+    sampler.draw = lambda: drawn.append(original()) or drawn[-1]
+    loader = DataLoader(TensorDataset(torch.arange(N)), batch_sampler=sampler, num_workers=workers)
+    for step, (indices,) in enumerate(loader):
+        batch = sampler.take(indices)
+        assert torch.equal(batch.weights, drawn[step].weights)
+        sampler.update(indices, torch.rand(len(indices)))
+    assert step + 1 == len(sampler) - 1  # the warm-up drew one
+
+
+class Pairs(Dataset):
+    def __init__(self, inputs, targets):
+        self.inputs, self.targets, self.seen = inputs, targets, []
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return self.inputs[index], self.targets[index]
+
+
+def memory_trainer(model, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    return isample.Trainer(model, optimizer, batch_size=b, mode="memory", seed=5, **options)
+
+
+def test_fit_takes_over_an_ordinary_loader_and_keeps_its_collate():
+    inputs, targets = make_data(120)
+    collated = []
+
+    def collate(items):
+        collated.append(len(items))
+        return torch.utils.data.default_collate(items)
+
+    data = Pairs(inputs, targets)
+    trainer = memory_trainer(make_model(), gate="always")
+    history = trainer.fit(DataLoader(data, batch_size=b, shuffle=True, collate_fn=collate), epochs=4)
+    assert len(history.steps) == len(collated) == 40
+    assert [report.active for report in history.steps] == [False] * 10 + [True] * 30
+    assert sorted(data.seen[:120]) == list(range(120)) and (trainer.memory.score != NEVER_SEEN).all()
+    assert history.steps[-1].loss < history.steps[0].loss
+    fresh = trainer.selection.score
+    torch.testing.assert_close(trainer.memory.score[trainer.selection.indices], fresh)
+
+
+def test_resumed_memory_run_is_bit_identical():
+    data = TensorDataset(*make_data())
+
+    def run(resume=None, save_at=None):
+        model = make_model(dropout=0.3)
+        trainer, saved = memory_trainer(model), {}
+        torch.manual_seed(11)
+        if resume:
+            model.load_state_dict(resume["model"])
+            trainer.optimizer.load_state_dict(resume["optimizer"])
+            trainer.load_state_dict(resume["trainer"])
+
+        def save(trainer, report):
+            if report.step == save_at:
+                parts = {"model": model, "optimizer": trainer.optimizer, "trainer": trainer}
+                saved.update(copy.deepcopy({name: part.state_dict() for name, part in parts.items()}))
+
+        trainer.fit(DataLoader(data, batch_size=b, shuffle=True), epochs=3, callbacks=[save])
+        return trainer, parameters_of(model), saved
+
+    whole, expected, saved = run(save_at=47)
+    resumed, parameters, _ = run(resume=saved)
+    assert resumed.step_count == whole.step_count == 90
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(parameters, expected))
+    assert torch.equal(resumed.memory.score, whole.memory.score)
+
+
+def test_what_memory_mode_cannot_take_over_is_refused():
+    inputs, targets = make_data(60)
+    data = TensorDataset(inputs, targets)
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(data)
+
+    weighted = WeightedRandomSampler(torch.ones(60), 60)
+    cases = [
+        ([(inputs[:b], targets[:b])], TypeError, "must be a torch DataLoader for mode='memory'"),
+        (DataLoader(Stream(), batch_size=b), TypeError, "must be map-style"),
+        (DataLoader(data, batch_size=b, sampler=weighted), ValueError, "must draw its samples itself"),
+        (DataLoader(data, batch_size=b + 1), ValueError, "batch_size must be the trainer's"),
+    ]
+    for loader, error, match in cases:
+        with pytest.raises(error, match=match):
+            memory_trainer(make_model()).fit(loader, epochs=1)
+
+
+def test_a_batch_out_of_order_is_an_error():
+    sampler = isample.MemorySampler(20, 5, seed=0)
+    first, second = list(sampler)[:2]
+    with pytest.raises(isample.MemoryOrderError, match="got another batch"):
+        sampler.take(torch.tensor(second))
+    sampler.take(torch.tensor(first))
+    with pytest.raises(ValueError, match="score must have the shape of indices"):
+        sampler.update(torch.tensor(first), torch.ones(3))
+
+
+def test_non_finite_scores_stop_the_step():
+    inputs, targets = make_data(60)
+    inputs[:, 0] = math.nan
+    model = nn.Linear(8, CLASSES)
+    before = parameters_of(model)
+    with pytest.raises(isample.NonFiniteScoreError):
+        memory_trainer(model).fit(DataLoader(TensorDataset(inputs, targets), batch_size=b), epochs=1)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(before, parameters_of(model)))
+
+
+@pytest.mark.parametrize(
+    "options,match",
+    [
+        ({"size": 0}, "size must be an integer >= 1"),
+        ({"batch_size": 101}, "batch_size must be <= size"),
+        ({"floor": 0.0}, r"floor must be in \(0, 1\]"),
+        ({"half_life": 0}, "half_life must be > 0"),
+        ({"uniform_epochs": 0}, "uniform_epochs must be > 0"),
+        ({"rebuild_every": 0}, "rebuild_every must be an integer >= 1"),
+    ],
+)
+def test_bad_arguments(options, match):
+    with pytest.raises(ValueError, match=match):
+        isample.MemorySampler(**{"size": 100, "batch_size": 10, **options})
