@@ -21,11 +21,10 @@ template <class V> struct TargetRow {
   }
 };
 
-// Combines over all lanes of a row, which may span warps. Every lane receives the same bits.
+// Combines over all lanes of a row, which may span warps. Every lane receives the result.
 template <class T, class Op> __device__ __forceinline__ T row_reduce(T value, int lanes, const Op& op) {
   const int slice = lanes < kWarp ? lanes : kWarp;
   for (int apart = slice / 2; apart > 0; apart /= 2) value = op(value, shuffle_xor(value, apart));
-  value = shuffle_from(value, lane_index() & ~(slice - 1));
   if (lanes <= kWarp) return value;
   T* const scratch = reinterpret_cast<T*>(shared_memory());
   if (lane_index() == 0) scratch[warp_index()] = value;

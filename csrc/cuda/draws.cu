@@ -13,8 +13,8 @@ namespace isample::cuda {
 
 __global__ void draw_table_kernel(ConstAliasTable table, DrawTask task) {
   const Items items = {table.mass, table.n, *table.total};
-  if (items.total == 0) draw_nothing(task, first_thread(), all_threads());
-  else draw_alias(items, StoredTable{table.threshold, table.alias}, task, first_thread(), all_threads());
+  // The table of scores that were not valid is all zeros, which draws item 0 with weight 0 / 0.
+  draw_alias(items, StoredTable{table.threshold, table.alias}, task, first_thread(), all_threads());
 }
 
 // Everything from scores to draws by one block.

@@ -14,10 +14,8 @@ __global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
 importance_sample_kernel(ScoreTask score, RowShape shape, DistributionTask task, DrawTask draw, int slot) {
   score_rows<T>(score, shape);
   if (!is_last_block(slot)) return;
-  if (shape.parts > 1) {
-    finish_split_rows<T>(score, shape);
-    __syncthreads();  // the scores are there
-  }
+  // No barrier between the two: a thread reads back only the scores that it has stored itself (row i, thread i % 256).
+  if (shape.parts > 1) finish_split_rows<T>(score, shape);
   sample_block(task, draw);
 }
 

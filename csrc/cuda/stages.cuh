@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "draws.cuh"
 #include "launch.cuh"
@@ -11,7 +12,7 @@ namespace isample::cuda {
 
 constexpr int kStageThreads = 512;
 constexpr int64_t kStageTile = 4 * kStageThreads;  // what scan_span takes in one step
-constexpr int kStageBlocks = 1024;                 // at most; one step of the block that combines them
+constexpr int kStageBlocks = kStageThreads;        // at most; the last block combines one a thread
 
 // What the stages tell each other.
 struct StageState {
@@ -61,7 +62,7 @@ __device__ inline Span block_span(int64_t n) {
   const int64_t tiles = (n + kStageTile - 1) / kStageTile;
   const int64_t size = (tiles + gridDim.x - 1) / gridDim.x * kStageTile;
   const int64_t begin = blockIdx.x * size;
-  return {begin < n ? begin : n, begin + size < n ? begin + size : n};
+  return {begin, begin + size < n ? begin + size : n};  // empty for the last blocks, where there are too many
 }
 
 // Combines one value a block. In the last block every thread gets the result, and true.
@@ -69,9 +70,7 @@ template <class T, class Op> __device__ bool grid_reduce(const T& value, const O
   T* const partials = static_cast<T*>(memory);
   if (threadIdx.x == 0) partials[blockIdx.x] = value;
   if (!is_last_block(slot)) return false;
-  T own{};
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += blockDim.x) own = op(own, load_fresh(partials + block));
-  result = block_reduce(own, op);
+  result = block_reduce(threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : T{}, op);
   return true;
 }
 
@@ -106,10 +105,8 @@ __global__ void __launch_bounds__(kStageThreads) term_sum_kernel(Workspace w, Ra
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
   if (!is_last_block(slot)) return;
   if constexpr (std::is_same_v<Value, AliasScan>) {
-    AliasScan own;
-    for (unsigned block = threadIdx.x; block < gridDim.x; block += blockDim.x) own.add(load_fresh(partials + block));
-    own = block_sum(own);
-    if (threadIdx.x == 0) w.state->alias_sums = own;
+    const AliasScan all = block_sum(threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : AliasScan{});
+    if (threadIdx.x == 0) w.state->alias_sums = all;
   }
   scan_span(PrefixTerm<Value>{partials}, 0, gridDim.x, {});
 }

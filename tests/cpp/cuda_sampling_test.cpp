@@ -17,8 +17,7 @@ enum Kind { kUniform, kLognormal, kEqual, kOneHeavy, kZeros, kSparse, kTiny, kNe
 constexpr const char* kNames[kKinds] = {"uniform", "lognormal", "equal", "one heavy", "zeros", "sparse", "tiny",
                                         "negative zeros", "huge first", "only the last", "nan", "infinite", "negative"};
 
-Fenced<float> scores_of(int kind, int64_t n) {
-  Fenced<float> score(static_cast<size_t>(n), NAN);
+void fill(Fenced<float>& score, int kind) {
   for (size_t i = 0; i < score.size(); ++i) {
     const double u = uniform();
     switch (kind) {
@@ -34,11 +33,10 @@ Fenced<float> scores_of(int kind, int64_t n) {
       default: score[i] = static_cast<float>(u);
     }
   }
-  const size_t place = static_cast<size_t>(random_engine() % static_cast<uint64_t>(n));
+  const size_t place = static_cast<size_t>(random_engine() % score.size());
   if (kind == kNan) score[place] = NAN;
   if (kind == kInfinite) score[place] = INFINITY;
   if (kind == kNegative) score[place] = -1e-30f;
-  return score;
 }
 
 struct Stages {  // the scratch of a call, fenced
@@ -149,7 +147,8 @@ void check_draws(const Fenced<float>& score, double floor, DrawMethod method, in
 }
 
 void check_everything(int kind, int64_t n, const Launcher& launcher) {
-  const Fenced<float> score = scores_of(kind, n);
+  Fenced<float> score(static_cast<size_t>(n), NAN);
+  fill(score, kind);
   for (const double floor : {0.0, 0.25}) {
     if (floor > 0 && kind > kSparse && kind != kNan) continue;
     const SerialDistribution serial(score.data(), n, floor);

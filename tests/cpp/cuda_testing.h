@@ -62,7 +62,14 @@ template <class T> class Fenced {
       : poison_(poison), size_(n), storage_(n + 2 * kFence + 16, poison) {
     const size_t misaligned = reinterpret_cast<uintptr_t>(storage_.data()) % 16 / sizeof(T);
     first_ = kFence + (16 / sizeof(T) - misaligned) % (16 / sizeof(T)) + offset;
+#if !defined(__CUDACC__)
+    standin::allow_reads(data(), n * sizeof(T));
   }
+  ~Fenced() {
+    standin::forbid_reads(data());
+#endif
+  }
+  Fenced(const Fenced&) = delete;
   T* data() { return storage_.data() + first_; }
   const T* data() const { return storage_.data() + first_; }
   T& operator[](size_t i) { return data()[i]; }

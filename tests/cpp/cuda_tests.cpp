@@ -13,6 +13,12 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "the suite must be scores, importance, sampling or all, got %s\n", suite.c_str());
     return 2;
   }
+#if defined(__CUDACC__)
+  if (const cudaError_t error = cudaFree(nullptr); error != cudaSuccess) {
+    std::fprintf(stderr, "no CUDA device: %s\n", cudaGetErrorString(error));
+    return 2;
+  }
+#endif
   for (unsigned long seed = first; seed < first + seeds; ++seed) {
 #if !defined(__CUDACC__)
     standin::seed(seed);

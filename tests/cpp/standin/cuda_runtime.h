@@ -37,12 +37,13 @@ inline uint32_t __shfl_up_sync(unsigned mask, uint32_t value, int lanes) {
 }
 inline uint32_t atomicInc(uint32_t* counter, uint32_t last) { return standin::arrive(counter, last); }
 
-// A vector load from an address that is not its multiple would fault on a device.
+// A load from an address that is not a multiple of its width would fault on a device.
 template <class T> T __ldg(const T* address) {
   if (reinterpret_cast<uintptr_t>(address) % sizeof(T) != 0) __builtin_trap();
+  standin::check_read(address, sizeof(T));
   return *address;
 }
-template <class T> T __ldcg(const T* address) { return *address; }
+template <class T> T __ldcg(const T* address) { return __ldg(address); }
 
 template <class To, class From> To standin_bits(From value) {
   static_assert(sizeof(To) == sizeof(From));

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -264,6 +265,21 @@ uint32_t arrive(uint32_t* counter, uint32_t last) {
   block_now->make_ready(current->thread);
   pause();
   return before;
+}
+
+std::vector<std::pair<const char*, size_t>> readable;
+
+void allow_reads(const void* begin, size_t bytes) { readable.emplace_back(static_cast<const char*>(begin), bytes); }
+
+void forbid_reads(const void* begin) {
+  std::erase_if(readable, [begin](const auto& range) { return range.first == begin; });
+}
+
+void check_read(const void* address, size_t bytes) {
+  const char* const first = static_cast<const char*>(address);
+  for (const auto& [begin, size] : readable)
+    if (first >= begin && first + bytes <= begin + size) return;
+  if (!readable.empty()) die("a read beside the inputs");
 }
 
 void fence() { current->released = current->acquired = true; }

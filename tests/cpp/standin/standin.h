@@ -4,7 +4,7 @@
 // So a missing barrier, or a value that was never written, shows as a wrong result under some seed.
 //
 // What a real device would leave undefined ends the program with a message: a barrier or shuffle that some thread never
-// reaches, a write past the end of shared memory, an arrival at a counter without a fence before and after it.
+// reaches, a write past the end of shared memory, a vector load beside an input, an arrival at a counter without a fence before and after it.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +25,11 @@ void seed(uint64_t value);  // of all schedules from now on
 
 // Runs `kernel` in every thread of the grid. Blocks have one dimension.
 void run(Index grid, unsigned threads, size_t shared_bytes, const std::function<void()>& kernel);
+
+// What __ldg and __ldcg may read. Nothing is checked while nothing is allowed.
+void allow_reads(const void* begin, size_t bytes);
+void forbid_reads(const void* begin);
+void check_read(const void* address, size_t bytes);
 
 void barrier();
 uint32_t shuffle(unsigned mask, uint32_t value, int source_lane);  // outside 0...31: the thread's own value
