@@ -103,11 +103,14 @@ def standings(table: list[Row]) -> list[str]:
     ours = next((row for row in full if row.method == "isample"), None)
     if ours is None:
         return []
-    measures = [("final training loss", lambda r: r.training_loss.mean), ("final test error", lambda r: r.test_error.mean)]
     lines = []
-    for name, value in measures:
+    for name in ("training loss", "test error"):
+
+        def value(row: Row) -> float:
+            return getattr(row, name.replace(" ", "_")).mean
+
         ahead = [row.name for row in sorted(full, key=value) if value(row) < value(ours)]
-        lines.append(f"- Lower {name} than isample's, on average: {', '.join(ahead) or 'none'}.")
+        lines.append(f"- Lower final {name} than isample's, on average: {', '.join(ahead) or 'none'}.")
     return lines
 
 
@@ -154,7 +157,8 @@ def percent(value: Interval | None, digits: int = 0, signed: bool = False) -> st
     if value is None or not value.count:
         return "–"
     sign = "+" if signed else ""
-    return cell(value, lambda number: f"{100 * number:{sign}.{digits}f}", lambda number: f"{100 * number:.{digits}f}") + " %"
+    width_text = f"{{:.{digits}f}}".format
+    return cell(value.scaled(100), f"{{:{sign}.{digits}f}}".format, width_text) + " %"
 
 
 def cell(value: Interval, text: Callable[[float], str], width_text: Callable[[float], str] | None = None) -> str:
