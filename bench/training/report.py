@@ -100,17 +100,13 @@ def title(records: list[RunRecord]) -> str:
 def standings(table: list[Row]) -> list[str]:
     """In plain words: who is before isample with the same time, by either measure."""
     full = [row for row in table if row.share == 1.0 and row.training_loss.count]
-    ours = next((row for row in full if row.method == "isample"), None)
-    if ours is None:
+    if not any(row.name == "isample" for row in full):
         return []
     lines = []
-    for name in ("training loss", "test error"):
-
-        def value(row: Row) -> float:
-            return getattr(row, name.replace(" ", "_")).mean
-
-        ahead = [row.name for row in sorted(full, key=value) if value(row) < value(ours)]
-        lines.append(f"- Lower final {name} than isample's, on average: {', '.join(ahead) or 'none'}.")
+    for measured, measure in (("training loss", "training_loss"), ("test error", "test_error")):
+        means = {row.name: getattr(row, measure).mean for row in full}
+        ahead = [name for name in sorted(means, key=means.get) if means[name] < means["isample"]]
+        lines.append(f"- Lower final {measured} than isample's, on average: {', '.join(ahead) or 'none'}.")
     return lines
 
 
