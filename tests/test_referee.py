@@ -28,7 +28,7 @@ from isample.demo.data import Images
 ROOT = Path(__file__).parent.parent
 
 
-# --- the clock ----------------------------------------------------------------------------------------------------------
+# --- the clock -------------------------------------------------------------------------------------------------------
 
 
 def line_sets():
@@ -122,7 +122,7 @@ def test_evaluation_is_over_all_samples_and_leaves_the_mode():
     assert model.training and model[1].training
 
 
-# --- data ---------------------------------------------------------------------------------------------------------------
+# --- data ------------------------------------------------------------------------------------------------------------
 
 
 def images(count=2000):
@@ -158,7 +158,7 @@ def test_friedman_s_noise_floor_is_four_percent():
     assert np.mean((slope * best + offset - y) ** 2) == pytest.approx(0.040, rel=0.1)
 
 
-# --- statistics -----------------------------------------------------------------------------------------------------------
+# --- statistics ------------------------------------------------------------------------------------------------------
 
 
 def test_interval_is_student_s():
@@ -238,7 +238,7 @@ def test_the_page_says_who_is_ahead():
     assert report.significant(123.4) == "123"
 
 
-# --- run files ------------------------------------------------------------------------------------------------------------
+# --- run files -------------------------------------------------------------------------------------------------------
 
 
 def write_run(folder, run, end=True):
@@ -289,7 +289,7 @@ def test_a_seed_s_methods_come_together_in_shuffled_order():
     assert all(sorted(order) == sorted(entrants) for order in orders) and len(set(map(tuple, orders))) > 1
 
 
-# --- the command line -------------------------------------------------------------------------------------------------------
+# --- the command line ------------------------------------------------------------------------------------------------
 
 
 def command(*arguments):
@@ -309,7 +309,8 @@ def compared(tmp_path_factory):
 def test_a_comparison_from_end_to_end(compared):
     folder, _, done = compared
     assert done.returncode == 0, done.stderr
-    page, numbers = (folder / "results/regression.md").read_text(), json.loads((folder / "results/regression.json").read_text())
+    page = (folder / "results/regression.md").read_text()
+    numbers = json.loads((folder / "results/regression.json").read_text())
     assert [row["name"] for row in numbers["rows"]][0] == "uniform"
     assert {row["name"] for row in numbers["rows"]} == {"uniform", "isample", "isample@0.5"}
     assert (folder / "results/regression.png").read_bytes().startswith(b"\x89PNG")

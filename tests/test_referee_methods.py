@@ -225,7 +225,8 @@ def test_every_method_learns_from_the_same_beginning(name):
     steps = find_method(name).train(made)
     for _ in range(600):
         assert next(steps) in (None, False, True)
-    assert made.model.weight.item() == pytest.approx(3.0, abs=0.1) and made.model.bias.item() == pytest.approx(1.0, abs=0.1)
+    assert made.model.weight.item() == pytest.approx(3.0, abs=0.1)
+    assert made.model.bias.item() == pytest.approx(1.0, abs=0.1)
 
 
 def line():

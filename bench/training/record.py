@@ -126,8 +126,8 @@ def read_finished(run: Run, folder: Path) -> RunRecord | None:
     record = read(path) if path.is_file() else None
     if record is not None and record.run != run:
         raise RunFileError(
-            f"{path} holds a run of {record.run.seconds:g} s on {record.run.data}, and {run.seconds:g} s on {run.data} are "
-            "asked for: choose another output folder"
+            f"{path} holds a run of {record.run.seconds:g} s on {record.run.data}, and {run.seconds:g} s on {run.data} "
+            "are asked for: choose another output folder"
         )
     return record
 

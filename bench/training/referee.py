@@ -89,7 +89,8 @@ class Meter:
         try:
             active = next(steps)
         except StopIteration:
-            raise RuntimeError(f"a method must go on until its time is spent; it ended after {self.elapsed:.1f} s") from None
+            message = f"a method must go on until its time is spent; it ended after {self.elapsed:.1f} s"
+            raise RuntimeError(message) from None
         seconds = time.perf_counter() - began
         self.cpu_seconds += time.process_time() - cpu_began
         self.elapsed += seconds

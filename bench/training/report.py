@@ -100,14 +100,13 @@ def title(records: list[RunRecord]) -> str:
 def standings(table: list[Row]) -> list[str]:
     """In plain words: who is before isample with the same time, by either measure."""
     full = [row for row in table if row.share == 1.0 and row.training_loss.count]
-    ours = next((row for row in full if row.method == "isample"), None)
-    if ours is None:
+    if not any(row.name == "isample" for row in full):
         return []
-    measures = [("final training loss", lambda r: r.training_loss.mean), ("final test error", lambda r: r.test_error.mean)]
     lines = []
-    for name, value in measures:
-        ahead = [row.name for row in sorted(full, key=value) if value(row) < value(ours)]
-        lines.append(f"- Lower {name} than isample's, on average: {', '.join(ahead) or 'none'}.")
+    for measured, measure in (("training loss", "training_loss"), ("test error", "test_error")):
+        means = {row.name: getattr(row, measure).mean for row in full}
+        ahead = [name for name in sorted(means, key=means.get) if means[name] < means["isample"]]
+        lines.append(f"- Lower final {measured} than isample's, on average: {', '.join(ahead) or 'none'}.")
     return lines
 
 
@@ -154,7 +153,8 @@ def percent(value: Interval | None, digits: int = 0, signed: bool = False) -> st
     if value is None or not value.count:
         return "–"
     sign = "+" if signed else ""
-    return cell(value, lambda number: f"{100 * number:{sign}.{digits}f}", lambda number: f"{100 * number:.{digits}f}") + " %"
+    width_text = f"{{:.{digits}f}}".format
+    return cell(value.scaled(100), f"{{:{sign}.{digits}f}}".format, width_text) + " %"
 
 
 def cell(value: Interval, text: Callable[[float], str], width_text: Callable[[float], str] | None = None) -> str:

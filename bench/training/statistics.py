@@ -24,6 +24,9 @@ class Interval:
     half_width: float
     count: int
 
+    def scaled(self, factor: float) -> Interval:
+        return Interval(factor * self.mean, factor * self.half_width, self.count)
+
 
 def interval(values: Sequence[float]) -> Interval:
     count = len(values)
