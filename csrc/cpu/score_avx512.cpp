@@ -1,9 +1,5 @@
 // The score loops for processors with AVX512. Standard headers come first: nothing of theirs may be compiled for an
 // instruction set that the rest of the program cannot count on.
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -14,9 +10,9 @@
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #define ISAMPLE_LOOPS avx512
 #define ISAMPLE_VECTOR_BYTES 64
-#define ISAMPLE_MAX_FLOAT _mm512_max_ps
-#define ISAMPLE_MAX_DOUBLE _mm512_max_pd
-using FloatRegister = __m512;
-using DoubleRegister = __m512d;
+#if !defined(__clang__)
+#define ISAMPLE_MAX_FLOAT(a, b) __builtin_ia32_maxps512_mask(a, b, decltype(a){}, -1, 4)
+#define ISAMPLE_MAX_DOUBLE(a, b) __builtin_ia32_maxpd512_mask(a, b, decltype(a){}, -1, 4)
+#endif
 #include "score_loops.inc"
 #endif

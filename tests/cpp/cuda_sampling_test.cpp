@@ -104,7 +104,7 @@ void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& 
   Fenced<float> tau(1, kUnwritten);
   Stages stages(n, 1, launcher);
   const DistributionTask task = {score.data(), n, floor, nullptr, tau.data(), nullptr, 0};
-  expect(launch_prefix_sum(task, sums.data(), stages.data(), launcher) == cudaSuccess, "the launch");
+  expect_done(launch_prefix_sum(task, sums.data(), stages.data(), launcher));
   int64_t sum = 0;
   for (size_t i = 0; i < score.size(); ++i) {
     sum += serial.sums.total == 0 ? 0 : serial.mass[i];
@@ -120,7 +120,7 @@ void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& 
     const int64_t count = std::min<int64_t>(300, 2 * n);
     DrawnInto drawn(count);
     const DrawTask draw = {DrawMethod::systematic, count, {5, 9, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
-    expect(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher) == cudaSuccess, "the launch");
+    expect_done(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher), 1);
     drawn.expect_equal(SerialDraws(serial, stratified, count, {5, 9}));
   }
 }
