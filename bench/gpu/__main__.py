@@ -2,7 +2,7 @@
 
     build       the extension, in place, for this GPU                        setup.py build_ext
     tests       every test that reaches the ops, those for a GPU included    pytest
-    sanitizer   memcheck, racecheck, synccheck, initcheck over a driver      compute-sanitizer
+    sanitizer   the kernels' own tests, plain and under the four tools       tests/cpp, compute-sanitizer
     ops         the ops against torch, cold and warm                         bench/gpu/ops.py
     kernels     the kernels without Python                                   bench/kernels/cuda
 
@@ -32,7 +32,7 @@ from bench.gpu.report import write_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench/results"
-DRIVER = ROOT / "build/gpu"
+DEVICE = ROOT / "build/device"
 
 
 def run(command: list[str], limit: float, **environment: str) -> dict:
@@ -71,29 +71,24 @@ def tests() -> dict:
     return result
 
 
-def compile_cuda(name: str, source: str) -> str:
-    """A program without torch out of one of bench/kernels/cuda's sources and all kernels."""
-    DRIVER.mkdir(parents=True, exist_ok=True)
-    target = DRIVER / name
-    kernels = sorted(str(path) for path in (ROOT / "csrc/cuda").glob("*.cu"))
-    loops = str(ROOT / "csrc/cpu/sampling.cpp")
-    flags = ["-std=c++20", "-O3", "-lineinfo", f"-arch=sm_{architecture().replace('.', '')}"]
-    done = run(["nvcc", *flags, source, loops, *kernels, "-o", str(target)], 50)
+def compiled(command: list[str], limit: float) -> None:
+    done = run(command, limit)
     if done["code"]:
         raise RuntimeError(done["tail"])
-    return str(target)
 
 
 def sanitizer() -> dict:
+    """The stand-in's tests, compiled for the device: once plain, then under each tool."""
+    architecture_flag = f"sm_{architecture().replace('.', '')}"
+    compiled([sys.executable, "tests/cpp/standin/build.py", "--device", architecture_flag], 90)
+    program = str(DEVICE / "cuda_tests")
+    plain = run([program], 40)
     if shutil.which("compute-sanitizer") is None:
-        return {"code": 0, "skipped": "compute-sanitizer is not on the PATH"}
-    driver = compile_cuda("driver", "bench/kernels/cuda/driver.cu")
-    tools, found = ("memcheck", "racecheck", "synccheck", "initcheck"), {}
-    plain = run([driver], 10)
-    for tool in tools:
-        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", driver]
-        found[tool] = run(command, 20)
-    return {"code": max([plain["code"], *(done["code"] for done in found.values())]), "driver": plain, "tools": found}
+        return {"code": plain["code"], "plain": plain, "skipped": "compute-sanitizer is not on the PATH"}
+    tools = {}
+    for tool in ("memcheck", "racecheck", "synccheck", "initcheck"):
+        tools[tool] = run(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", program, "1", "1", "importance"], 25)
+    return {"code": max(done["code"] for done in (plain, *tools.values())), "plain": plain, "tools": tools}
 
 
 def ops() -> dict:
@@ -104,7 +99,11 @@ def ops() -> dict:
 
 
 def kernels() -> dict:
-    return run([compile_cuda("kernels", "bench/kernels/cuda/kernels.cu")], 50)
+    DEVICE.mkdir(parents=True, exist_ok=True)
+    sources = ["bench/kernels/cuda/bench.cu", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cuda").glob("*.cu"))]
+    target = str(DEVICE / "bench")
+    compiled(["nvcc", "-std=c++20", "-O3", "-arch=native", "--threads=0", *sources, "-o", target], 60)
+    return run([target], 50)
 
 
 STAGES = {stage.__name__: stage for stage in (build, tests, sanitizer, ops, kernels)}
