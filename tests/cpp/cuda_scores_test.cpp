@@ -1,9 +1,11 @@
-// softmax_score against a plain evaluation in long double, over all types, alignments, row shapes and odd rows.
+// softmax_score against a plain evaluation in long double, and against the CPU op's loops, over all types, alignments, row
+// shapes and odd rows.
 //
 // Tolerance 2e-6 relative for hard targets: an exp is good to 2e-7, a lane's sum adds a few rounding errors of 6e-8.
 #include <algorithm>
 #include <functional>
 
+#include "../../csrc/cpu/score.h"
 #include "cuda_testing.h"
 
 namespace testing {
@@ -145,6 +147,18 @@ ScoreTask task_of(Logits& logits, const int64_t* labels) {
           -100, 0.0, nullptr, nullptr, nullptr};
 }
 
+// The CPU op on the same task.
+void expect_near_cpu(const ScoreTask& task, const Results& results) {
+  std::vector<float> score(results.score.size()), loss(results.loss.size());
+  const isample::cpu::ScoreTask same = {task.logits, static_cast<isample::cpu::LogitType>(task.type), task.row_stride, task.classes,
+                                        task.labels, nullptr, nullptr, 0.0, task.ignore_index, 0.0, score.data(), loss.data()};
+  isample::cpu::score_loops().rows(same, 0, task.rows);
+  for (size_t row = 0; row < score.size(); ++row) {
+    expect_near("score beside the CPU's,", static_cast<int64_t>(row), results.score[row], score[row], 2e-6L);
+    expect_near("loss beside the CPU's,", static_cast<int64_t>(row), results.loss[row], loss[row], 2e-6L);
+  }
+}
+
 constexpr int64_t kNoLabel = int64_t{1} << 60;  // a label read past the end addresses nothing
 
 void hard_targets(const Format& format, int64_t rows, int64_t classes, int64_t gap, size_t offset) {
@@ -160,6 +174,7 @@ void hard_targets(const Format& format, int64_t rows, int64_t classes, int64_t g
   }
   Results results(rows);
   run(task_of(logits, labels.data()), results);
+  expect_near_cpu(task_of(logits, labels.data()), results);
   for (int64_t row = 0; row < rows; ++row) {
     if (classes > 3000 && row % 4 == 2 && row > 2) continue;  // long double takes its time
     const int64_t label = labels[static_cast<size_t>(row)];

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+CPU_LOOPS = ["sampling", "score_avx2", "score_avx512", "score_baseline", "score_dispatch"]
 KERNELS = ["score", "distribution", "alias", "draws", "prefix_sum", "importance_sample"]
 FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
@@ -33,7 +34,7 @@ def compile_kernels(folder, root=ROOT):
 
 def compile_tests(folder, root=ROOT):
     sources = sorted((root / "tests/cpp").glob("cuda_*.cpp"))
-    sources += [root / "tests/cpp/standin/standin.cpp", root / "csrc/cpu/sampling.cpp"]
+    sources += [root / "tests/cpp/standin/standin.cpp", *(root / f"csrc/cpu/{name}.cpp" for name in CPU_LOOPS)]
     jobs = [(source, folder / f"{source.stem}.o", root) for source in sources]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: compile_object(*job), jobs))
@@ -52,9 +53,12 @@ def build(folder):
 def build_for_device(folder, architecture):
     folder.mkdir(parents=True, exist_ok=True)
     sources = [ROOT / f"csrc/cuda/{name}.cu" for name in KERNELS]
-    sources += [*sorted((ROOT / "tests/cpp").glob("cuda_*.cpp")), ROOT / "csrc/cpu/sampling.cpp"]
-    command = ["nvcc", "-std=c++20", "-O2", "-lineinfo", f"-arch={architecture}", "--threads=0", "-x=cu"]
-    subprocess.run([*command, *map(str, sources), "-o", str(folder / "cuda_tests")], check=True)
+    sources += sorted((ROOT / "tests/cpp").glob("cuda_*.cpp"))
+    cpu_loops = [compile_object(ROOT / f"csrc/cpu/{name}.cpp", folder / f"{name}.o", ROOT) for name in CPU_LOOPS]
+    command = ["nvcc", "-std=c++20", "-O2", "-lineinfo", f"-arch={architecture}", "--threads=0"]
+    tests = folder / "tests.a"
+    subprocess.run([*command, "-lib", "-x=cu", *map(str, sources), "-o", str(tests)], check=True)
+    subprocess.run([*command, str(tests), *map(str, cpu_loops), "-o", str(folder / "cuda_tests")], check=True)
     return folder / "cuda_tests"
 
 
