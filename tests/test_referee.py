@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,14 +171,17 @@ def test_interval_is_student_s():
     assert math.isnan(statistics.interval([5.0]).half_width)
 
 
+MACHINE = {"date": "2030-01-01 00:00 UTC", "cores": 2, "processor": "", "python": "", "torch": "", "isample": ""}
+
+
 def points(*losses, seconds=100.0, error=0.1):
     times = np.linspace(0, seconds, len(losses))
-    return [Point(t, int(t) * 10, loss, loss, error, None, 0.9 * t, 1.0) for t, loss in zip(times, losses)]
+    return [Point(t, int(t) * 10, loss, loss, error, None, 0.95 * t, 1.0) for t, loss in zip(times, losses)]
 
 
 def finished(method, *losses, seed=0, share=1.0, error=0.1):
     run = Run("digits", method, seed, 100.0, share, "digits")
-    return RunRecord(run, {"date": "2030-01-01 00:00 UTC"}, points(*losses, seconds=share * 100, error=error))
+    return RunRecord(run, MACHINE, points(*losses, seconds=share * 100, error=error))
 
 
 def test_time_to_reach_is_linear_between_evaluations():
@@ -216,8 +220,20 @@ def test_rows_pair_the_seeds():
     # differences -0.01 and -0.03: s = 0.02 / sqrt(2), 12.706205 s / sqrt(2)
     assert isample.error_difference.half_width == pytest.approx(0.12706205)
     assert uniform.error_difference.mean == uniform.lead.mean == 0
-    assert isample.updates.mean == 1000 and isample.core_share == pytest.approx(0.9)
+    assert isample.updates.mean == 1000 and isample.disturbed == 0
     assert paper.diverged == 1 and paper.training_loss.count == 0 and paper.lead is None
+
+
+def test_runs_that_lost_their_core_are_marked():
+    from bench.training import report
+
+    slowed = finished("paper", 2.0, 1.0)
+    slowed.points[-1] = replace(slowed.points[-1], cpu_seconds=80.0)
+    records = [finished("uniform", 2.0, 1.0), slowed]
+    assert [row.disturbed for row in statistics.rows(records)] == [0, 1]
+    page = report.markdown(records, "curves.png")
+    assert "| paper † |" in page and "| uniform |" in page
+    assert "Disturbed: paper (seed 0) had their core for less than 90 %" in page
 
 
 def test_the_page_says_who_is_ahead():

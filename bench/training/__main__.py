@@ -118,7 +118,7 @@ def tell(console, record, done: int, total: int) -> None:
     console.print(
         f"[{done}/{total}] {run.task}, {run.name}, seed {run.seed}: {final.updates:,} updates in {final.elapsed:.1f} s, "
         f"training loss {final.training_loss:.4g}, test error {100 * final.test_error:.2f} %, "
-        f"{100 * final.cpu_seconds / final.elapsed:.0f} % of a core, load {final.load:.1f}",
+        f"{100 * record.core_share:.0f} % of a core, load {final.load:.1f}",
         markup=False, highlight=False, soft_wrap=True,
     )
 
@@ -126,7 +126,7 @@ def tell(console, record, done: int, total: int) -> None:
 def run_table(arguments: argparse.Namespace, console, tasks: set[str] | None = None) -> int:
     """Table, page and figure of each of ``tasks``, by default of all that have runs in the folder."""
     from .record import read_all
-    from .report import terminal_table, write
+    from .report import disturbances, terminal_table, write
 
     records = read_all(arguments.output)
     for task in sorted(tasks or {record.run.task for record in records}):
@@ -135,6 +135,7 @@ def run_table(arguments: argparse.Namespace, console, tasks: set[str] | None = N
         if len(budgets) > 1:
             raise ValueError(f"runs of one task must have one budget; {arguments.output} holds {task} with {budgets} s")
         console.print(terminal_table(of_task))
+        console.print("\n".join(disturbances(of_task)), soft_wrap=True)
         console.print("\n".join(str(path) for path in write(of_task, arguments.results)), highlight=False)
     return 0
 

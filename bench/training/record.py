@@ -74,6 +74,11 @@ class RunRecord:
     def final(self) -> Point:
         return self.points[-1]
 
+    @property
+    def core_share(self) -> float:
+        """The share of its training time that the run really had its core."""
+        return self.final.cpu_seconds / self.final.elapsed
+
 
 class RunWriter:
     """Writes a run's file line by line, so that it can be watched and an interruption shows."""

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from .methods import METHODS
 from .record import RunRecord
-from .statistics import BASELINE, Interval, Row, rows
+from .statistics import BASELINE, UNDISTURBED, Interval, Row, rows
 from .tasks import LOSSES, TASKS
 
 COLUMNS: list[tuple[str, Callable[[Row], str]]] = [
-    ("method", lambda row: row.name),
+    ("method", lambda row: row.name + (" †" if row.disturbed else "")),
     ("time to uniform's final training loss", lambda row: time_cell(row)),
     ("lead in time", lambda row: percent(row.lead, signed=True)),
     ("final training loss", lambda row: cell(row.training_loss, significant) if row.training_loss.count else "diverged"),
@@ -59,7 +59,7 @@ def markdown(records: list[RunRecord], figure: str) -> str:
     lines += ["| " + " | ".join(name for name, _ in COLUMNS) + " |"]
     lines += ["|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in table]
-    lines += ["", *standings(table), ""]
+    lines += ["", *standings(table), *disturbances(records), ""]
     lines += [LEGEND.format(error_title=LOSSES[TASKS[records[0].run.task].loss].error_title), ""]
     lines += ["## Methods", ""]
     lines += [f"- **{name}**: {METHODS[name].summary}." for name in METHODS if any(row.method == name for row in table)]
@@ -110,10 +110,20 @@ def standings(table: list[Row]) -> list[str]:
     return lines
 
 
+def disturbances(records: list[RunRecord]) -> list[str]:
+    """Which runs were slowed down from outside, so that their figures are worth little."""
+    names = [f"{r.run.name} (seed {r.run.seed})" for r in records if r.core_share < UNDISTURBED]
+    if not names:
+        return []
+    least = f"{100 * UNDISTURBED:.0f} %"
+    return [f"- † Disturbed: {', '.join(names)} had their core for less than {least} of the time. "
+            "Delete their run files and repeat the command to do them again."]
+
+
 def setting(records: list[RunRecord]) -> list[str]:
     task, machine = TASKS[records[0].run.task], records[0].machine
     loads = [point.load for record in records for point in record.points]
-    shares = [record.final.cpu_seconds / record.final.elapsed for record in records]
+    shares = [record.core_share for record in records]
     dates = sorted(record.machine["date"] for record in records)
     settings = f"b = {task.batch_size}, SGD, learning rate {task.learning_rate:g}, momentum {task.momentum:g}"
     if task.weight_decay:

@@ -13,6 +13,7 @@ from .record import Point, RunRecord
 
 CONFIDENCE = 0.95
 BASELINE = "uniform"
+UNDISTURBED = 0.9  # the least share of its core with which a run counts as undisturbed
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Row:
     ``time_to_baseline`` is the share of the budget until uniform's final training loss of the same seed, over the
     ``reached`` seeds that came there; ``lead`` as above; ``error_difference`` is the test error less uniform's of the
     same seed. These are None without a uniform run of the same seed. ``active`` is the share of the training time spent
-    in importance-sampled steps, None for methods without a switch. ``core_share`` is the least share of a core that a
-    run had: well below 1, the machine was disturbed.
+    in importance-sampled steps, None for methods without a switch. ``disturbed`` runs had their core for less than 90 %
+    of their time.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Row:
     error_difference: Interval | None
     updates: Interval
     active: Interval | None
-    core_share: float
+    disturbed: int
 
 
 def rows(records: Iterable[RunRecord]) -> list[Row]:
@@ -122,5 +123,5 @@ def row(name: str, records: list[RunRecord], baselines: dict[int, RunRecord]) ->
         error_difference=over([r.final.test_error - b.final.test_error for r, b in pairs]),
         updates=interval([record.final.updates for record in records]),
         active=over(active),
-        core_share=min(record.final.cpu_seconds / record.final.elapsed for record in records),
+        disturbed=sum(record.core_share < UNDISTURBED for record in records),
     )
