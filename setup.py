@@ -83,7 +83,7 @@ def extension():
         "cxx": flags + system_flags,
         "nvcc": ["-std=c++20", "-O3", "-lineinfo", "-Xptxas=-v", *system_flags],
     }
-    headers = glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True)
+    headers = glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True) + glob("csrc/**/*.cuh", recursive=True)
     module = kind("isample._C", sources, depends=headers, define_macros=macros, extra_compile_args=arguments,
                   extra_link_args=["-fopenmp"])
     return module, cpp_extension.BuildExtension

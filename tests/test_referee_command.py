@@ -1,0 +1,117 @@
+"""The referee's command line: a whole comparison, resuming, killing, and what it refuses."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy")
+pytest.importorskip("rich")
+pytest.importorskip("matplotlib")
+
+from bench.training import record
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "bench.training", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("referee")
+    arguments = ["compare", "--task", "regression", "--seconds", "1", "--seeds", "1", "--methods", "uniform,isample"]
+    arguments += ["--share", "isample=0.5", "--output", folder / "runs", "--results", folder / "results"]
+    return folder, arguments, command(*arguments)
+
+
+def test_a_comparison_from_end_to_end(compared):
+    folder, _, done = compared
+    assert done.returncode == 0, done.stderr
+    page = (folder / "results/regression.md").read_text()
+    numbers = json.loads((folder / "results/regression.json").read_text())
+    assert [row["name"] for row in numbers["rows"]][0] == "uniform"
+    assert {row["name"] for row in numbers["rows"]} == {"uniform", "isample", "isample@0.5"}
+    assert (folder / "results/regression.png").read_bytes().startswith(b"\x89PNG")
+    assert "| uniform | " in page and "compare --task regression --seconds 1 --seeds 1" in page
+    assert str(ROOT) not in page and str(folder) not in page
+    for run in numbers["runs"]:
+        elapsed = [point["elapsed"] for point in run["points"]]
+        budget = run["run"]["share"] * 1.0
+        assert elapsed[0] == 0 and budget <= elapsed[-1] < budget + 0.5 and len(elapsed) > 10
+        assert run["points"][-1]["training_loss"] < 0.5 < run["points"][0]["training_loss"]
+    # One seed, so all begin alike.
+    assert len({run["points"][0]["training_loss"] for run in numbers["runs"]}) == 1
+
+
+def test_resuming_skips_what_is_finished_and_repeats_what_is_not(compared):
+    folder, arguments, _ = compared
+    files = {path.name: path for path in (folder / "runs").iterdir()}
+    interrupted = files["regression.uniform.0.jsonl"]
+    interrupted.write_text("\n".join(interrupted.read_text().splitlines()[:4]) + "\n")
+    kept = {name: path.read_bytes() for name, path in files.items() if path != interrupted}
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "[3/3] regression, uniform, seed 0" in done.stdout and "[1/3]" not in done.stdout
+    assert all(files[name].read_bytes() == content for name, content in kept.items())
+    assert record.read(interrupted) is not None
+
+    (folder / "results/regression.md").unlink()
+    again = command("table", folder / "runs", "--results", folder / "results")
+    assert again.returncode == 0 and (folder / "results/regression.md").is_file()
+
+
+def test_a_killed_comparison_takes_its_runs_along(tmp_path):
+    arguments = ["compare", "--task", "regression", "--seconds", "60", "--seeds", "1", "--methods", "uniform"]
+    arguments += ["--output", tmp_path / "runs", "--results", tmp_path / "results"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "bench.training", *map(str, arguments)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    path = tmp_path / "runs/regression.uniform.0.jsonl"
+    until = time.monotonic() + 120
+    while not (path.is_file() and "point" in path.read_text()):
+        assert time.monotonic() < until and started.poll() is None
+        time.sleep(0.1)
+    started.terminate()
+    _, error = started.communicate(timeout=60)  # its runs hold the pipe open as long as they live
+    assert started.returncode == 130 and "the same command goes on" in error
+    assert record.read(path) is None
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--task", "mnits"], "task must be one of cifar10, cifar10-label-noise"),
+        (["--methods", "uniform,magic"], "method must be one of infobatch, isample"),
+        (["--methods", "uniform,uniform"], "must name each entrant once"),
+        (["--share", "isample=1.5"], "--share must be METHOD=S"),
+        (["--share", "nobody=0.5"], "method must be one of"),
+        (["--task", "mnist", "--root", "/nowhere"], "no mnist in /nowhere: looked for mnist.npz"),
+        (["--seconds", "0"], "--seconds must be positive; got 0"),
+        (["--seeds", "0"], "--seeds must be at least 1; got 0"),
+        (["--jobs", "1000"], "--jobs must be from 1 to the number of cores"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_runs(arguments, message, tmp_path, capsys):
+    from bench.training.__main__ import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", "--task", "regression", "--output", str(tmp_path / "runs"), *arguments])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_table_needs_runs(tmp_path, capsys):
+    from bench.training.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["table", str(tmp_path)])
+    assert f"no finished run in {tmp_path}" in capsys.readouterr().err
