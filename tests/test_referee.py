@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from bench.training.tasks import TASKS, Task
 from bench.training.training import Training
 from isample.demo.data import Images
 
-ROOT = Path(__file__).parent.parent
 
 
 # --- the clock -------------------------------------------------------------------------------------------------------

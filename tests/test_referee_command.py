@@ -1,7 +1,6 @@
 """The referee's command line: a whole comparison, resuming, killing, and what it refuses."""
 
 import json
-import math
 import subprocess
 import sys
 import time
