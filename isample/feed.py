@@ -33,7 +33,7 @@ class PresampleFeed:
         drawn = next_presample(iterator, trainer.next_size, trainer.batch_size, trainer.device)
         if drawn is None:
             return None
-        report = trainer.step(drawn.inputs, drawn.targets)
+        report = trainer.train_on(drawn.inputs, drawn.targets)
         self.batches += drawn.batches
         return report
 

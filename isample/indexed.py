@@ -57,6 +57,15 @@ def check_can_be_indexed(loader: Any, batch_size: int) -> None:
         raise ValueError(f"loader's batch_size must be the trainer's ({batch_size}); got {loader.batch_size}")
 
 
+def can_be_indexed(loader: Any, batch_size: int) -> bool:
+    """Whether memory mode can take over ``loader``."""
+    try:
+        check_can_be_indexed(loader, batch_size)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def indexed_loader(loader: DataLoader, sampler: MemorySampler) -> DataLoader:
     """``loader`` again, over the same data set and with the same collate function, workers and pinning, but drawn by
     ``sampler`` and yielding ((inputs, targets), indices)."""

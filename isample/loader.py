@@ -61,7 +61,7 @@ class ImportanceLoader:
     def _uniform_batch(self, drawn: Presample) -> Iterator[WeightedBatch]:
         indices, weights = uniform_draw(drawn.size, self.device)
         batch = WeightedBatch(drawn.inputs, drawn.targets, weights, indices, False)
-        if not self.sampler.gate.needs_tau:
+        if not self.sampler.gate.scores_uniform_steps:
             yield batch
             return
         seen: list[torch.Tensor] = []

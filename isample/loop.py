@@ -11,6 +11,7 @@ from torch import nn
 
 from isample.feed import MemoryFeed, PresampleFeed
 from isample.history import History, StepReport
+from isample.indexed import can_be_indexed
 from isample.losses import per_sample_loss
 from isample.nested import batch_length, logits_of, map_tensors
 from isample.random_state import random_state, restore_random_state
@@ -82,6 +83,7 @@ class Loop:
         if not self._resuming:
             self._position = Position()
         self._resuming = False
+        self._trainer.enter("memory" if can_be_indexed(loader, self._trainer.batch_size) else "presample")
         feed = (MemoryFeed if self._trainer.mode == "memory" else PresampleFeed)(self._trainer, loader)
         return self._run(feed, epochs, seconds)
 
@@ -94,7 +96,7 @@ class Loop:
                 place.batches = feed.batches
                 spent = time.perf_counter() - began
                 place.elapsed += spent
-                self._trainer.sampler.gate.clock(report.active, spent)
+                self._trainer.sampler.gate.clock(report.active, spent, report.scoring_seconds)
                 self.progress = self._share_spent(feed.loader, epochs, seconds)
                 yield replace(report, elapsed=place.elapsed)
                 began = time.perf_counter()

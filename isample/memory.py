@@ -3,10 +3,11 @@
 Every training forward pass shows the scores of its batch for free. Kept, they give a distribution over the whole data
 set from which the next batches are drawn,
 
-    p_i = (1 - floor) s_i / sum(s) + floor / N        weight 1 / (N p_i)
+    p_i = (1 - floor) e_i / sum(e) + floor / N        weight 1 / (N p_i)
 
-Stale scores cost variance, never bias: the weight is that of the p which stood when the sample was drawn. The floor
-bounds weights by 1 / floor, and sees to it that no sample is forgotten.
+e_i being what the remembered score still foretells, see :mod:`isample.calibration`. Stale scores cost variance, never
+bias: the weight is that of the p which stood when the sample was drawn. The floor bounds weights by 1 / floor, and sees
+to it that no sample is forgotten.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Iterator, NamedTuple
 import torch
 from torch.utils.data import Sampler
 
+from isample.calibration import Calibration
 from isample.errors import IsampleError
 from isample.nested import map_tensors
 from isample.ops import PrefixSum, draw, prefix_sum
@@ -27,8 +29,9 @@ from isample.ops import PrefixSum, draw, prefix_sum
 NEVER_SEEN = -1.0  # in place of a score
 
 _STATE = (
-    "batch_size", "floor", "half_life", "score", "active", "epoch", "drawn", "rebuild_seconds", "_rebuild_every",
-    "_uniform_batches", "_left", "_order", "_table", "_table_age", "_pending",
+    "batch_size", "floor", "half_life", "score", "active", "epoch", "drawn", "draw_size", "draw_seconds", "rebuild_seconds",
+    "_rebuild_every",
+    "_uniform_batches", "_left", "_order", "_table", "_table_age", "_pending", "_met",
 )  # fmt: skip
 
 
@@ -66,8 +69,8 @@ class MemorySampler(Sampler[list[int]]):
     floor: share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily a whole number.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
-    rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a 64th of the scores are
-        new; the cost is then some 0.3 microseconds a sample. ``rebuild_seconds`` measures it.
+    rebuild_every: batches between two renewals of the table. By default N / 32b, at which about a 32nd of the scores are
+        new. ``rebuild_seconds`` measures the cost.
     seed: of the draws; by default taken from torch's generator.
     device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
         indices are Python integers; :meth:`draw` gives them on the device.
@@ -107,13 +110,16 @@ class MemorySampler(Sampler[list[int]]):
         self.score = torch.full((size,), NEVER_SEEN, device=device)
         self.active = True
         self.epoch, self.drawn = 0, 0  # whole epochs, batches
+        self.draw_size = batch_size  # samples of the next batch that importance chooses, at most batch_size
         self._uniform_batches = math.ceil(uniform_epochs * len(self))
-        self.rebuild_seconds = 0.0
+        self.draw_seconds = self.rebuild_seconds = 0.0  # all draws by importance, and the tables among them
         self._left = len(self)  # batches that this epoch still has to draw
         self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
         self._table: PrefixSum | None = None
         self._table_age = 0
         self._pending: deque[Drawn] = deque()
+        self.calibration = Calibration(device)
+        self._met: list[tuple[torch.Tensor, torch.Tensor]] = []  # remembered and fresh scores since the last table
 
     @property
     def size(self) -> int:
@@ -121,7 +127,7 @@ class MemorySampler(Sampler[list[int]]):
 
     @property
     def rebuild_every(self) -> int:
-        return self._rebuild_every or max(1, self.size // (64 * self.batch_size))
+        return self._rebuild_every or max(1, self.size // (32 * self.batch_size))
 
     @property
     def tau(self) -> torch.Tensor:
@@ -151,8 +157,10 @@ class MemorySampler(Sampler[list[int]]):
         if not self.active or self.drawn <= self._uniform_batches:
             return self._deal()
         self._order = None
-        table = self._current_table()
-        return Drawn(*draw(table, self.batch_size, method="stratified", generator=self.generator), active=True)
+        begin, table = time.perf_counter(), self._current_table()
+        drawn = draw(table, self.draw_size, method="stratified", generator=self.generator)
+        self.draw_seconds += time.perf_counter() - begin
+        return Drawn(*drawn, active=True)
 
     def take(self, indices: torch.Tensor) -> Drawn:
         """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices`` int64 [b] must be its indices.
@@ -182,7 +190,12 @@ class MemorySampler(Sampler[list[int]]):
         """Remembers fresh scores, float32 [b], of the samples ``indices``, int64 [b]."""
         if score.shape != indices.shape:
             raise ValueError(f"score must have the shape of indices, {tuple(indices.shape)}; got {tuple(score.shape)}")
-        self.score[indices.to(self.score.device)] = score.detach().to(self.score)
+        indices, fresh = indices.to(self.score.device), score.detach().to(self.score)
+        self._met.append((self.score[indices], fresh))
+        self.score[indices] = fresh
+        if len(self._met) >= self.rebuild_every:
+            self.calibration.learn(*(torch.cat(scores) for scores in zip(*self._met)), len(self._met))
+            self._met = []
 
     def resize(self, size: int) -> None:
         """The data set has grown to ``size`` samples."""
@@ -195,6 +208,7 @@ class MemorySampler(Sampler[list[int]]):
         """All of it, the batches that a DataLoader has drawn ahead included."""
         state = {name: getattr(self, name) for name in _STATE}
         state["generator"] = self.generator.get_state()
+        state["calibration"] = vars(self.calibration)
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -203,6 +217,7 @@ class MemorySampler(Sampler[list[int]]):
         for name in _STATE:
             setattr(self, name, map_tensors(lambda tensor: tensor.to(device), state[name]))
         self.generator.set_state(state["generator"])
+        vars(self.calibration).update({name: sums.to(device) for name, sums in state["calibration"].items()})
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> MemorySampler:
@@ -226,7 +241,8 @@ class MemorySampler(Sampler[list[int]]):
             mean = torch.where(seen, self.score, 0).sum() / seen.sum().clamp(min=1)
             kept = 0.5 ** (self._table_age / (self.half_life * len(self)))
             self.score.copy_(torch.where(seen, torch.lerp(mean, self.score, kept), NEVER_SEEN))
-            self._table = prefix_sum(torch.where(seen, self.score, mean), floor=self.floor)
+            expected = self.calibration.expected(torch.where(seen, self.score, mean))
+            self._table = prefix_sum(expected, floor=self.floor)
             self._table_age = 0
             self.rebuild_seconds += time.perf_counter() - begin
         self._table_age += 1

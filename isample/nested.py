@@ -32,6 +32,11 @@ def batch_length(batch: Any, name: str) -> int:
     return lengths[0]
 
 
+def take(inputs: Any, targets: Any, which: torch.Tensor | slice) -> tuple[Any, Any]:
+    """The samples ``which`` of both."""
+    return tuple(map_tensors(lambda tensor: tensor[which], batch) for batch in (inputs, targets))
+
+
 def join(batches: list[Any]) -> Any:
     """Concatenates batches of one structure along dim 0."""
     if len(batches) == 1:

@@ -49,8 +49,8 @@ class ImportanceSampler:
         batch_size: int = 128,
         presample: int | None = None,
         score: Union[str, Callable] = "upper_bound",
-        draws: str = "alias",
-        gate: Union[str, Gate, None] = None,
+        draws: str = "pps",
+        gate: Union[str, Gate, None] = "threshold",
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
         seed: int | None = None,
@@ -68,12 +68,18 @@ class ImportanceSampler:
         self.batch_size, self.presample = batch_size, presample
         self.loss = make_loss(loss)
         self.score, self.draw = make_score(score), make_draw(draws)
-        self.gate = make_gate(gate, mode, batch_size, presample, tau_threshold)
+        self._gate_arguments = gate, batch_size, presample, tau_threshold
+        self.set_mode(mode)
         self.tau_momentum = tau_momentum
         self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
         self.generator = torch.Generator(device)
         # Seeded from torch's own generator, so that torch.manual_seed reproduces; drawing then leaves that one alone.
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
+
+    def set_mode(self, mode: str) -> None:
+        """The gate anew, for ``memory`` or ``presample``; to be called before the first step only."""
+        gate, *rest = self._gate_arguments
+        self.gate = make_gate(gate, mode, *rest)
         self.active = self.gate.is_open(0.0)
 
     @property
@@ -81,24 +87,25 @@ class ImportanceSampler:
         """How many samples the next step has use for: B when importance sampling is on, b when it is not."""
         return self.presample if self.active else self.batch_size
 
-    def select(self, model: nn.Module, inputs: Any, targets: Any) -> Selection:
-        """Lines 6 to 9 of Algorithm 1: score the presample, draw ``batch_size`` of it, weight; and line 17 for tau.
+    def select(self, model: nn.Module, inputs: Any, targets: Any, draws: int | None = None) -> Selection:
+        """Lines 6 to 9 of Algorithm 1: score the presample, draw ``draws`` of it (``batch_size``), weight; and line 17 for
+        tau.
 
         Leaves no trace in the model, the autograd graph or the global random state.
         """
-        size = batch_length(inputs, "inputs")
+        size, draws = batch_length(inputs, "inputs"), draws or self.batch_size
         with leaving_no_trace(model, self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
             logits = None if self.score.from_logits is None else logits_of(model, inputs, size)
             if self._fuses(logits):
                 indices, weights, score, _, tau = ops.importance_sample(
-                    logits, targets, self.batch_size, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,
+                    logits, targets, draws, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,
                     generator=self.generator, **cross_entropy_options(self.loss),
                 )  # fmt: skip
             else:
-                score = self.scores(model, inputs, targets, logits)
+                score = self.fresh_scores(model, inputs, targets, logits)
                 _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
-                indices, weights = ops.draw(score, self.batch_size, method=self.draw.name, generator=self.generator)
+                indices, weights = ops.draw(score, draws, method=self.draw.name, generator=self.generator)
             return Selection(indices, weights, score, tau, timer())
 
     def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
@@ -107,29 +114,18 @@ class ImportanceSampler:
         Returns the whole batch with weights of 1.
         """
         size = logits.shape[0]
-        with leaving_no_trace(model, self.tau_ema.device):
-            timer = start_timer(self.tau_ema.device)
-            score = self.scores(model, inputs, targets, logits.detach())
-            _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
-            return Selection(*uniform_draw(size, logits.device), score, tau, timer())
-
-    def remember(
-        self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor, indices: torch.Tensor,
-        weights: torch.Tensor, tau: torch.Tensor,
-    ) -> Selection:  # fmt: skip
-        """Memory mode: the scores of a batch that was drawn before, free as in :meth:`observe`. ``tau`` is that of the
-        table it was drawn from, which is an average over the data set already, so it becomes ``tau_ema`` as it is."""
-        with leaving_no_trace(model, self.tau_ema.device):
-            timer = start_timer(self.tau_ema.device)
-            score = self.scores(model, inputs, targets, logits.detach())
-            _, status = ops.distribution(score)
-            self.tau_ema.copy_(torch.where(status.isnan(), self.tau_ema, tau))
-            return Selection(indices, weights, score, torch.where(status.isnan(), status, tau), timer())
+        timer = start_timer(self.tau_ema.device)
+        score = self.fresh_scores(model, inputs, targets, logits)
+        _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
+        return Selection(*uniform_draw(size, logits.device), score, tau, timer())
 
     def fresh_scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> torch.Tensor:
-        """The scores of a batch from its training pass, float32 [b]: what :meth:`select` had to foresee."""
+        """The scores of a batch, float32 [b]: free where the ``logits`` of its training pass suffice."""
+        if self.score.from_logits is not None:
+            with torch.no_grad():
+                return self.score.from_logits(self.loss, logits.detach(), targets)
         with leaving_no_trace(model, self.tau_ema.device):
-            return self.scores(model, inputs, targets, logits.detach())
+            return self.score.from_model(self.loss, model, inputs, targets)
 
     def draw_seed(self) -> int:
         """A seed for another generator, out of this one's."""
@@ -156,12 +152,6 @@ class ImportanceSampler:
     def _fuses(self, logits: torch.Tensor | None) -> bool:
         is_upper_bound = self.score.name == "upper_bound" and isinstance(self.loss, nn.CrossEntropyLoss)
         return is_upper_bound and logits is not None and logits.dim() == 2
-
-    def scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None) -> torch.Tensor:
-        """One score a sample, float32 [B]; ``logits`` are not looked at by scores that need the model itself."""
-        if self.score.from_logits is not None:
-            return self.score.from_logits(self.loss, logits, targets)
-        return self.score.from_model(self.loss, model, inputs, targets)
 
 
 def second_moments(score: torch.Tensor, weights: torch.Tensor, active: bool) -> list[torch.Tensor]:

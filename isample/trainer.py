@@ -1,28 +1,34 @@
-"""Algorithm 1 of Katharopoulos and Fleuret (2018): train uniformly while that is best, and by importance when it pays."""
+"""Training by importance where that pays, uniform training elsewhere: Algorithm 1 of Katharopoulos and Fleuret (2018),
+and what goes beyond it."""
 
 from __future__ import annotations
 
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Callable, Iterable, Iterator, Union
 
 import torch
 from torch import nn
 
+from isample.adapt import ADAPT, batch_draws
 from isample.gate import Gate, effective_batch
 from isample.history import Evaluation, History, StepReport
 from isample.losses import Loss, per_sample_loss
 from isample.loop import Loop, evaluate
-from isample.memory import MemorySampler
-from isample.nested import batch_length, logits_of, map_tensors
+from isample.memory import Drawn, MemorySampler
+from isample.nested import batch_length, logits_of, map_tensors, take
 from isample.random_state import random_state, restore_random_state
+from isample.readback import read_late
 from isample.registry import look_up
 from isample.sampler import ImportanceSampler, Selection, raise_if_not_finite, second_moments
+from isample.stopwatch import Stopwatch
+from isample.update import Update
 
 Callback = Callable[["Trainer", StepReport], None]
 
-MODES = ("memory", "presample")
+MODES = ("auto", "memory", "presample")
 
 
 class Trainer:
@@ -36,14 +42,21 @@ class Trainer:
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with ``reduction="none"``,
         or a callable ``(logits, targets) -> [B]``.
     batch_size: b, the samples that a step learns from.
-    presample: B >= b, the samples that an active step scores; 5b by default.
+    presample: B >= b, the samples that an active step of presample mode scores; 5b by default.
+    mode: ``"memory"``: no scoring pass, but a remembered score a sample of the data set, see
+        :class:`isample.MemorySampler`. ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory
+        mode in a ``fit`` over an ordinary DataLoader of a map-style data set; presample mode for :meth:`step`, for any
+        other loader, for a score that needs a pass of its own, and if something is given that only it has
+        (``presample``, ``draws``, ``tau_threshold``, ``gate="threshold"``).
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable ``(logits, targets) -> [B]``.
-    mode: ``"presample"`` (Algorithm 1) or ``"memory"``: no scoring pass, but a remembered score a sample of the data
-        set, see :class:`isample.MemorySampler`; ``presample``, ``draws`` and ``tau_threshold`` then have no meaning.
-    draws: ``"alias"`` (with replacement, the paper's), ``"systematic"`` or ``"pps"`` (without replacement).
-    gate: ``"threshold"`` (the paper's rule, the default), ``"speedup"`` (measured; the default of memory mode),
-        ``"always"``, ``"never"``, or an ``isample.gate.Gate``.
-    tau_threshold: of the threshold gate; (B + 3b) / 3b by default.
+    draws: of presample mode: ``"pps"`` (the default) or ``"systematic"`` (without replacement), ``"alias"`` (with
+        replacement, the paper's).
+    gate: ``"speedup"`` (measured, the default), ``"threshold"`` (the paper's rule), ``"always"``, ``"never"``, or an
+        ``isample.gate.Gate``.
+    adapt: what the noise that is saved is used for: ``"lr"`` (the default) raises the learning rate of active steps,
+        never beyond the highest that the schedule has had; ``"batch"`` draws fewer samples; None does neither. See
+        :mod:`isample.adapt`.
+    tau_threshold: of the threshold gate, which it implies; (B + 3b) / 3b by default.
     tau_momentum: a_tau of the moving average of tau.
     clip_grad_norm: the largest norm of all gradients together, or None.
     autocast: a dtype for ``torch.autocast`` around the forward passes, or None.
@@ -63,10 +76,11 @@ class Trainer:
         batch_size: int = 128,
         presample: int | None = None,
         *,
-        mode: str = "presample",
+        mode: str = "auto",
         score: Union[str, Callable] = "upper_bound",
-        draws: str = "alias",
+        draws: str | None = None,
         gate: Union[str, Gate, None] = None,
+        adapt: str | None = "lr",
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
         clip_grad_norm: float | None = None,
@@ -77,24 +91,34 @@ class Trainer:
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}")
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
-        if not isinstance(accumulate, int) or accumulate < 1:
-            raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
         self.mode = look_up({name: name for name in MODES}, mode, "mode")
+        self.adapt = None if adapt is None else look_up({name: name for name in ADAPT}, adapt, "adapt")
         self.model, self.optimizer = model, optimizer
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        first = "memory" if mode == "memory" else "presample"
         self.sampler = ImportanceSampler(
-            loss, batch_size, presample, score, draws, gate, tau_threshold, tau_momentum, seed, self.device, mode
+            loss, batch_size, presample, score, draws or "pps", gate, tau_threshold, tau_momentum, seed, self.device, first
         )
-        self.clip_grad_norm, self.autocast, self.scaler, self.accumulate = clip_grad_norm, autocast, scaler, accumulate
+        asks_for_presample = (presample, draws, tau_threshold) != (None, None, None) or gate == "threshold"
+        if mode == "auto" and (asks_for_presample or self.sampler.score.from_logits is None):
+            self.mode = "presample"
+        self.autocast = autocast
+        self.update = Update(model, optimizer, clip_grad_norm, scaler, accumulate)
         self.step_count = 0
         self.selection: Selection | None = None
         self.memory: MemorySampler | None = None  # made by fit, once the data set is known
         self.history = History()
+        self._draw_seconds = 0.0  # of the memory's draws, up to the last step
         self._loop = Loop(self)
+
+    @classmethod
+    def paper(
+        cls, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss = "cross_entropy", batch_size: int = 128,
+        presample: int | None = None, **options: Any,
+    ) -> Trainer:  # fmt: skip
+        """The paper's algorithm as it stands: Algorithm 1, draws with replacement, its switch, and nothing beyond."""
+        beyond = {"mode": "presample", "draws": "alias", "gate": "threshold", "adapt": None}
+        return cls(model, optimizer, loss, batch_size, presample, **{**beyond, **options})
 
     @property
     def batch_size(self) -> int:
@@ -120,25 +144,33 @@ class Trainer:
         Importance sampling on and n > b: all n are scored and b of them drawn. Otherwise a uniform step on the first b
         (on all, where there are fewer). :attr:`next_size` says how many are of use.
         """
+        report = self.train_on(inputs, targets)
+        self.sampler.gate.clock(report.active, report.seconds, report.scoring_seconds)
+        return report
+
+    def train_on(self, inputs: Any, targets: Any) -> StepReport:
+        """:meth:`step` for a caller that tells the gate the time itself, loading included, as :meth:`fit` does."""
         begin = time.perf_counter()
+        self.enter("presample")
         size = self._check(inputs, targets)
         active = self.sampler.active and size > self.batch_size
-        moments = None
+        selection, moments = None, None
         with self._autocast():
             if active:
-                selection = self.sampler.select(self.model, inputs, targets)  # lines 6-8
-                inputs, targets = _take(inputs, targets, selection.indices)
+                draws = batch_draws(self.batch_size, self.sampler.gate.gain) if self.adapt == "batch" else None
+                selection = self.sampler.select(self.model, inputs, targets, draws)  # lines 6-8
+                inputs, targets = take(inputs, targets, selection.indices)
                 logits = self._logits(inputs)
-                if self.sampler.gate.needs_moments:
+                if self.sampler.gate.needs_gain or self.adapt is not None:
                     fresh = self.sampler.fresh_scores(self.model, inputs, targets, logits)
                     moments = second_moments(fresh, selection.weights, active)
                 loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
             else:
                 if size > self.batch_size:
-                    inputs, targets = _take(inputs, targets, slice(self.batch_size))  # line 12
+                    inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
                 logits = self._logits(inputs)
-                scored = self.sampler.gate.needs_tau
-                selection = self.sampler.observe(self.model, inputs, targets, logits) if scored else None  # line 15
+                if self.sampler.gate.scores_uniform_steps:
+                    selection = self.sampler.observe(self.model, inputs, targets, logits)  # line 15
                 loss = self._losses(logits, targets).mean()  # line 13
         size = size if active else min(size, self.batch_size)
         return self._finish(loss, active, size, selection, moments, begin)  # lines 10, 14, 17
@@ -146,21 +178,35 @@ class Trainer:
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor) -> StepReport:
         """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices`` int64 [b] are its place in
         the data set. ``fit`` calls this with ``mode="memory"``."""
-        begin = time.perf_counter()
+        begin, memory, overhead = time.perf_counter(), self.memory, Stopwatch()
         self._check(inputs, targets)
-        memory = self.memory
-        _, weights, active = memory.take(indices)
+        with overhead:
+            drawn = memory.take(indices)
+            scored = drawn.active or self.sampler.active or self.sampler.gate.scores_uniform_steps
+        selection, moments = None, None
         with self._autocast():
             logits = self._logits(inputs)
-            selection = self.sampler.remember(self.model, inputs, targets, logits, indices, weights, memory.tau)
-            loss = (weights * self._losses(logits, targets)).mean()
-        implied = weights if active else memory.implied_weights(indices)
-        wanted = self.sampler.gate.needs_moments and implied is not None
-        moments = second_moments(selection.score, implied, active) if wanted else None
-        report = self._finish(loss, active, memory.size if active else len(indices), selection, moments, begin)
-        memory.update(indices, selection.score)
-        memory.active = self.sampler.active
-        return report
+            if scored:
+                with overhead:
+                    selection, moments = self._recall(drawn, inputs, targets, logits)
+            losses = self._losses(logits, targets)
+            loss = (drawn.weights * losses).mean() if drawn.active else losses.mean()
+        size = memory.size if drawn.active else len(indices)
+        report = self._finish(loss, drawn.active, size, selection, moments, begin)
+        with overhead:
+            if selection is not None:
+                memory.update(drawn.indices, selection.score)
+            memory.active = self.sampler.active
+            if self.adapt == "batch":
+                memory.draw_size = batch_draws(memory.batch_size, self.sampler.gate.gain)
+        drawing, self._draw_seconds = memory.draw_seconds - self._draw_seconds, memory.draw_seconds
+        return replace(report, scoring_seconds=overhead.seconds + drawing)
+
+    def enter(self, mode: str) -> None:
+        """Settles which mode this is, if it is ``auto`` still."""
+        if self.mode == "auto":
+            self.mode = mode
+            self.sampler.set_mode(mode)
 
     def fit(
         self,
@@ -205,12 +251,9 @@ class Trainer:
 
         Raises RuntimeError between two accumulated steps, whose gradients no state holds.
         """
-        if self.step_count % self.accumulate:
-            raise RuntimeError(
-                f"state_dict must be taken after an optimizer step; {self.step_count % self.accumulate} of "
-                f"accumulate={self.accumulate} gradients are pending"
-            )
         return {
+            "mode": self.mode,
+            "update": self.update.state_dict(),
             "step_count": self.step_count,
             "sampler": self.sampler.state_dict(),
             "memory": None if self.memory is None else self.memory.state_dict(),
@@ -219,38 +262,70 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, torch's global random state included."""
+        """Restores what :meth:`state_dict` gave, torch's global random state included.
+
+        Raises ValueError if that trainer was in another mode.
+        """
+        self.enter(state["mode"])
+        if self.mode != state["mode"]:
+            raise ValueError(f"state must be of a trainer in mode {self.mode!r}; got {state['mode']!r}")
+        self.update.load_state_dict(state["update"])
         self.step_count = state["step_count"]
         self.sampler.load_state_dict(state["sampler"])
         self._loop.load_state_dict(state["loop"])
         if state["memory"] is not None:
             self.memory = MemorySampler.from_state(state["memory"], self.device)
+            self._draw_seconds = self.memory.draw_seconds
         restore_random_state(state["random"], self.device)
+
+    def _recall(
+        self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
+    ) -> tuple[Selection, list[torch.Tensor] | None]:
+        """The scores of a batch that the memory drew, and what they say of its draws. Its tau is that of the table, an
+        average over the data set already; NaN if a score is not finite."""
+        score = self.sampler.fresh_scores(self.model, inputs, targets, logits)
+        tau = self.memory.tau + 0.0 * score.sum()
+        weights = drawn.weights if drawn.active else self.memory.implied_weights(drawn.indices)
+        moments = None if weights is None else second_moments(score, weights, drawn.active)
+        return Selection(drawn.indices, drawn.weights, score, tau, float), moments
 
     def _finish(
         self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None,
         moments: list[torch.Tensor] | None, begin: float,
     ) -> StepReport:  # fmt: skip
-        read = self._read_late(loss, selection, moments)
-        self._backward(loss)
+        read = read_late(self._told(loss, selection, moments), self.device)
+        self.update.backward(loss)
         values = read()  # by now the backward pass is queued, so a GPU does not run dry; and no parameter has moved
         if selection is not None:
-            self._learn_of(active, size, selection, values)
-        self._move()
+            self._learn_of(size, selection, values)
+        gain = self.sampler.gate.gain.value if active and self.adapt == "lr" else 1.0
+        self.update.move(gain)
+        self.sampler.decide(values[2] if selection is not None else math.nan)
         self.selection = selection
         self.step_count += 1
         return self._report(active, size, selection, values, time.perf_counter() - begin)
 
-    def _learn_of(self, active: bool, size: int, selection: Selection, values: list[float]) -> None:
-        """Stops the step if a score was not finite; else lets the gate decide about the next."""
-        _, tau, tau_ema, _, _, *moments = values
+    def _told(
+        self, loss: torch.Tensor, selection: Selection | None, moments: list[torch.Tensor] | None
+    ) -> list[torch.Tensor]:
+        """What is read of a step: its loss and, if it was scored, tau, tau's average, the least and the largest weight,
+        and the moments if any."""
+        if selection is None:
+            return [loss.detach()]
+        tau_ema = selection.tau if self.mode == "memory" else self.sampler.tau_ema
+        return [loss.detach(), selection.tau, tau_ema, *selection.weights.aminmax(), *(moments or ())]
+
+    def _learn_of(self, size: int, selection: Selection, values: list[float]) -> None:
+        """Stops the step if a score was not finite; else tells the gate what was drawn."""
+        tau, moments = values[1], values[5:]
         if tau != tau:
-            self.optimizer.zero_grad(set_to_none=True)
+            self.update.discard()
             raise_if_not_finite(selection, tau)
         if moments:
-            share = self.batch_size / size if self.mode == "presample" else 0.0
-            self.sampler.gate.observe(active, *moments, share)
-        self.sampler.decide(tau_ema)
+            self.sampler.gate.gain.observe(*moments, share=0.0 if self.mode == "memory" else self.batch_size / size)
+            self.sampler.gate.gain.drawn = len(selection.indices) / self.batch_size
+        if self.mode == "memory":
+            self.sampler.tau_ema.fill_(tau)
 
     def _check(self, inputs: Any, targets: Any) -> int:
         """The number of samples, once all is found in order."""
@@ -278,49 +353,6 @@ class Trainer:
     def _losses(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
         return per_sample_loss(self.sampler.loss, logits, targets)
 
-    def _backward(self, loss: torch.Tensor) -> None:
-        if self.step_count % self.accumulate == 0:
-            self.optimizer.zero_grad(set_to_none=True)
-        if self.accumulate > 1:
-            loss = loss / self.accumulate
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-
-    def _move(self) -> None:
-        """The optimizer's step, every ``accumulate`` calls."""
-        if (self.step_count + 1) % self.accumulate:
-            return
-        if self.clip_grad_norm is not None:
-            if self.scaler is not None:
-                self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-
-    def _read_late(
-        self, loss: torch.Tensor, selection: Selection | None, moments: list[torch.Tensor] | None
-    ) -> Callable[[], list[float]]:
-        """A reader of the loss and, where there is a selection, tau, tau_ema, the least and the largest weight, and the
-        moments if any. On a GPU the copy is queued now and waited for when read."""
-        values = [loss.detach()]
-        if selection is not None:
-            values += [selection.tau, self.sampler.tau_ema, *selection.weights.aminmax(), *(moments or ())]
-        if self.device.type != "cuda":
-            return lambda: [value.item() for value in values]
-        stacked = torch.stack([value.float() for value in values])
-        pinned = torch.empty(stacked.shape, pin_memory=True)
-        pinned.copy_(stacked, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record()
-
-        def read() -> list[float]:
-            done.synchronize()
-            return pinned.tolist()
-
-        return read
-
     def _report(
         self, active: bool, size: int, selection: Selection | None, values: list[float], seconds: float
     ) -> StepReport:
@@ -339,7 +371,3 @@ class Trainer:
             scoring_seconds=0.0 if selection is None else selection.timer(),
             seconds=seconds,
         )
-
-
-def _take(inputs: Any, targets: Any, which: torch.Tensor | slice) -> tuple[Any, Any]:
-    return tuple(map_tensors(lambda tensor: tensor[which], batch) for batch in (inputs, targets))

@@ -1,12 +1,11 @@
 """The speedup gate against simulated machines: does it find what pays, and what does finding out cost?"""
 
 import copy
-import math
 import random
 
 import pytest
 
-from isample.gate import SpeedupGate, effective_batch, make_gate
+from isample.gate import Gain, MemoryGate, SpeedupGate, effective_batch, make_gate
 
 
 def run(gate, steps, gain, cost, noise=0.1, share=0.2, seed=0):
@@ -22,8 +21,8 @@ def run(gate, steps, gain, cost, noise=0.1, share=0.2, seed=0):
         if active:
             first = rng.lognormvariate(0, 0.5)
             ratio = 1 / gain(step) - share
-            gate.observe(True, first, first * ratio * rng.lognormvariate(-0.045, 0.3), share)
-        gate.clock(active, seconds)
+            gate.gain.observe(first, first * ratio * rng.lognormvariate(-0.045, 0.3), share)
+        gate.clock(active, seconds, 0.0)
         spent, uniform, active_steps = spent + seconds, uniform + base, active_steps + active
         active = gate.is_open(0.0)
     return spent / uniform, active_steps / steps
@@ -49,14 +48,49 @@ def test_it_switches_on_late_and_off_again():
         assert gate.opened == expected, gain
 
 
-def test_memory_mode_asks_for_gain_alone():
-    """No probes where an active step takes no longer; closed while stale scores add noise, open when they remove it."""
-    gate = SpeedupGate(free=True)
-    assert not gate.is_open(0.0) and math.isnan(gate.gain)
-    for uniform, importance, opened in ((1.0, 1.1, False), (1.0, 0.5, True), (1.0, 0.97, True), (1.0, 1.2, False)):
-        for _ in range(400):
-            gate.observe(False, uniform, importance, 0.0)
-        assert gate.is_open(0.0) == opened and gate.gain == pytest.approx(uniform / importance, rel=0.01)
+def run_memory(gate, steps, gain, overhead, noise=0.3, seed=0):
+    """A machine on which remembering takes ``overhead`` of a plain step, in every active step and in those uniform ones
+    that the gate wants scored. Returns total time over that of plain steps, and the share of active steps."""
+    rng, spent, uniform, active_steps, active = random.Random(seed), 0.0, 0.0, 0, gate.is_open(0.0)
+    for step in range(steps):
+        base = rng.lognormvariate(0, noise) * (5.0 if rng.random() < 0.01 else 1.0)
+        scored = active or gate.scores_uniform_steps
+        extra = overhead * rng.lognormvariate(-0.02, 0.2) if scored else 0.0
+        if scored:
+            first = rng.lognormvariate(0, 0.5)
+            gate.gain.observe(first, first / gain(step) * rng.lognormvariate(-0.045, 0.3), 0.0)
+        gate.clock(active, base + extra, extra)
+        spent, uniform, active_steps = spent + base + extra, uniform + base, active_steps + active
+        active = gate.is_open(0.0)
+    return spent / uniform, active_steps / steps
+
+
+@pytest.mark.parametrize("overhead", [0.001, 0.02, 0.03, 0.1, 0.8, 5.0])
+@pytest.mark.parametrize("gain", [0.5, 1.0, 20.0])
+def test_memory_mode_costs_less_than_three_percent_whatever_the_overhead(overhead, gain):
+    slower, share = run_memory(MemoryGate(), 20000, lambda step: gain, overhead)
+    assert slower < 1.03
+    if gain < 1 or overhead > 0.03:
+        assert share < 0.01
+    if gain > 1 and overhead < 0.015:
+        assert share > 0.95
+
+
+def test_memory_mode_closes_while_stale_scores_add_noise():
+    gate = MemoryGate()
+    for gain, expected in ((0.9, False), (3.0, True), (0.8, False)):
+        run_memory(gate, 3000, lambda step: gain, 0.005)
+        assert gate.opened == expected and gate.gain.value == pytest.approx(gain, rel=0.3), gain
+
+
+def test_gain_is_what_is_left_of_the_noise():
+    """1 / (b/B + ratio); of half the draws, 1 / (b/B + 2 ratio). NaN before there is enough to tell."""
+    gain = Gain()
+    for count in range(30):
+        gain.observe(2.0, 0.5, share=0.1)
+        assert (gain.value == pytest.approx(1 / (0.1 + 0.25))) == (count >= 10), count
+    gain.drawn = 0.5
+    assert gain.value == pytest.approx(1 / (0.1 + 0.5)) and gain.ratio == 0.25
 
 
 def test_effective_batch_of_the_paper_s_own_example():
@@ -67,11 +101,11 @@ def test_effective_batch_of_the_paper_s_own_example():
 
 def test_state_round_trip():
     gate, other = SpeedupGate(), SpeedupGate()
-    run(gate, 500, lambda step: 3.0, lambda step: 2.0)
+    run(gate, 3000, lambda step: 3.0, lambda step: 2.0)
     other.load_state_dict(copy.deepcopy(gate.state_dict()))
-    assert (other.gain, other.cost, other.opened) == (gate.gain, gate.cost, gate.opened)
+    assert (other.gain.value, other.cost, other.opened) == (gate.gain.value, gate.cost, gate.opened)
     run(gate, 100, lambda step: 1.0, lambda step: 2.0)
-    assert other.gain != gate.gain
+    assert other.gain.value != gate.gain.value
 
 
 def test_a_gate_must_be_one():

@@ -11,7 +11,7 @@ import isample
 
 from tests.test_trainer import B, CLASSES, b, make_data, make_model, make_trainer, parameters_of
 
-OPTIONS = {"batch_size": b, "presample": B, "tau_threshold": 1.15, "seed": 7}
+OPTIONS = {"batch_size": b, "presample": B, "draws": "alias", "tau_threshold": 1.15, "seed": 7}
 
 
 def batches():

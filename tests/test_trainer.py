@@ -41,7 +41,7 @@ def make_trainer(model, **options):
     options = {"batch_size": b, "presample": B, "tau_threshold": 1.15, "seed": 7} | options
     if options.get("gate", "threshold") != "threshold":
         options.pop("tau_threshold")
-    return isample.Trainer(model, optimizer, **options)
+    return isample.Trainer.paper(model, optimizer, **options)
 
 
 def parameters_of(model):
@@ -103,7 +103,7 @@ def test_step_replays_algorithm_1_line_by_line():
 @pytest.mark.parametrize("batch_size,presample,expected", [(128, 640, 8 / 3), (16, 48, 2.0), (32, 128, 7 / 3)])
 def test_default_threshold_is_the_papers(batch_size, presample, expected):
     model = make_model()
-    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), 0.1), batch_size=batch_size, presample=presample)
+    trainer = isample.Trainer.paper(model, torch.optim.SGD(model.parameters(), 0.1), "mse", batch_size, presample)
     assert trainer.sampler.gate.threshold == pytest.approx(expected)
 
 

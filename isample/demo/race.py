@@ -115,8 +115,8 @@ class Race:
             dataset = ImageDataset(images.x_train, images.y_train, moments, shift, settings.seed)
             model = copy.deepcopy(network)
             optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM)
-            trainer = Trainer(model, optimizer, "cross_entropy", settings.batch_size, settings.presample,
-                              gate=gate, seed=settings.seed)
+            trainer = Trainer.paper(model, optimizer, "cross_entropy", settings.batch_size, settings.presample,
+                                    gate=gate, seed=settings.seed)
             loader = batches(dataset, settings.batch_size, shuffle_seed=settings.seed)
             return Contestant(name, trainer, trainer.iterate(loader, seconds=settings.seconds), watch)
 

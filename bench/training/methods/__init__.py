@@ -42,7 +42,7 @@ METHODS = {
     "paper": Entry(
         paper, "Katharopoulos and Fleuret 2018, Algorithm 1: B = 5b scored, b drawn with replacement, switch on tau"
     ),
-    "isample": Entry(isample_default, "isample.Trainer in memory mode, all else by default"),
+    "isample": Entry(isample_default, "isample.Trainer, all by default: memory mode"),
 }
 
 

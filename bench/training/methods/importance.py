@@ -12,15 +12,12 @@ PRESAMPLE = 5  # B / b of the paper's experiments
 
 
 def paper(training: Training) -> Iterator[bool]:
-    trainer = isample.Trainer(
+    trainer = isample.Trainer.paper(
         training.model,
         training.optimizer,
         training.task.loss,
         training.batch_size,
         PRESAMPLE * training.batch_size,
-        mode="presample",
-        draws="alias",
-        gate="threshold",
         seed=training.seed,
     )
     return steps(trainer, training)
@@ -32,7 +29,6 @@ def isample_default(training: Training) -> Iterator[bool]:
         training.optimizer,
         training.task.loss,
         batch_size=training.batch_size,
-        mode="memory",
         seed=training.seed,
     )
     return steps(trainer, training)

@@ -1,0 +1,61 @@
+"""Turns the noise that importance sampling removes into larger steps or smaller batches (the paper's future work).
+
+Larger steps. A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good as one ``gain`` times
+larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root for optimizers that divide by the
+gradient's own scale (Malladi et al. 2022):
+
+    lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)
+
+The last bound is about curvature, not noise: it does not go beyond what the user found to be stable by more than
+``headroom``. So the rate falls later than the schedule's, and still to 0 with it.
+
+Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see :class:`isample.gate.Gain`;
+it is 1 for b' = b ratio / (1 - b/B).
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import Iterator
+
+import torch
+
+from isample.gate import Gain
+
+ADAPT = ("lr", "batch")
+CAP, HEADROOM = 10.0, 2.0
+LEAST_BATCH = 1 / 4
+DIVIDES_BY_SCALE = ("Adam", "Adagrad", "RMSprop", "Rprop", "Adadelta", "Lion", "NAdam", "RAdam")
+
+
+class LearningRate:
+    """Raises the rates of ``optimizer`` for one step at a time; schedulers and state see the user's own."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, headroom: float = HEADROOM, cap: float = CAP):
+        names = {base.__name__ for base in type(optimizer).__mro__}
+        self.root = any(name in other for name in DIVIDES_BY_SCALE for other in names)
+        self.optimizer, self.headroom, self.cap = optimizer, headroom, cap
+        self.highest = [0.0] * len(optimizer.param_groups)
+
+    @contextmanager
+    def raised(self, gain: float) -> Iterator[None]:
+        """Within it the optimizer's rates are those for batches that are worth ``gain`` of their size; NaN is 1."""
+        factor = min(max(1.0, gain), self.cap) if gain == gain else 1.0
+        factor = math.sqrt(factor) if self.root else factor
+        groups, own = self.optimizer.param_groups, [group["lr"] for group in self.optimizer.param_groups]
+        self.highest = [max(highest, float(lr)) for highest, lr in zip(self.highest, own)]
+        if factor > 1.0:
+            for group, lr, highest in zip(groups, own, self.highest):
+                group["lr"] = max(lr, min(lr * factor, self.headroom * highest))
+        try:
+            yield
+        finally:
+            for group, lr in zip(groups, own):
+                group["lr"] = lr
+
+
+def batch_draws(batch_size: int, gain: Gain) -> int:
+    """b': as many draws as are no noisier than a uniform batch of ``batch_size``, but a quarter of it at least."""
+    ratio = gain.ratio / max(1.0 - gain.share, 1e-6)
+    return batch_size if not ratio < 1 else math.ceil(batch_size * max(ratio, LEAST_BATCH))

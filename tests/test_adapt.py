@@ -1,0 +1,107 @@
+"""Larger steps and smaller batches out of the noise that was saved: against the formulas, by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import isample
+from isample.adapt import LearningRate, batch_draws
+from isample.gate import Gain
+from tests.test_trainer import b, make_data, make_model
+
+
+def optimizer_of(kind=torch.optim.SGD, lr=0.1):
+    return kind([nn.Parameter(torch.ones(2))], lr=lr)
+
+
+def rate_within(rates, gain):
+    with rates.raised(gain):
+        return rates.optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize(
+    "kind,decay,gain,expected",
+    [
+        (torch.optim.SGD, 1.0, 1.5, 0.15),  # in proportion
+        (torch.optim.SGD, 1.0, 7.0, 0.2),  # but at most twice the highest there was
+        (torch.optim.SGD, 0.1, 7.0, 0.07),
+        (torch.optim.SGD, 0.01, 70.0, 0.01),  # and at most ten times the schedule's own
+        (torch.optim.SGD, 0.1, 0.5, 0.01),  # never lower than that
+        (torch.optim.SGD, 0.1, math.nan, 0.01),
+        (torch.optim.AdamW, 0.1, 4.0, 0.02),  # the root, for what divides by the gradient's scale
+        (torch.optim.RMSprop, 0.1, 4.0, 0.02),
+    ],
+)
+def test_rates_follow_the_formula_and_come_back(kind, decay, gain, expected):
+    optimizer = optimizer_of(kind)
+    rates = LearningRate(optimizer)
+    assert rate_within(rates, 1.0) == 0.1
+    optimizer.param_groups[0]["lr"] = 0.1 * decay
+    assert rate_within(rates, gain) == pytest.approx(expected)
+    assert optimizer.param_groups[0]["lr"] == 0.1 * decay
+
+
+def test_rates_come_back_after_an_error():
+    rates = LearningRate(optimizer_of())
+    with pytest.raises(KeyboardInterrupt), rates.raised(2.0):
+        raise KeyboardInterrupt
+    assert rates.optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_an_sgd_step_moves_by_the_raised_rate():
+    """One step of plain SGD on a gradient of 1, by hand."""
+    optimizer = optimizer_of(lr=0.1)
+    parameter = optimizer.param_groups[0]["params"][0]
+    parameter.grad = torch.ones(2)
+    with LearningRate(optimizer).raised(1.5):
+        optimizer.step()
+    torch.testing.assert_close(parameter.detach(), torch.full((2,), 1 - 0.15))
+
+
+@pytest.mark.parametrize(
+    "ratio,share,expected", [(0.5, 0.0, 50), (0.401, 0.2, 51), (0.01, 0.0, 25), (1.3, 0.0, 100), (0.9, 0.2, 100)]
+)
+def test_smaller_batches_are_as_noisy_as_uniform_ones(ratio, share, expected):
+    """share + ratio 100/b' = 1, between a quarter and all of 100."""
+    gain = Gain()
+    assert batch_draws(100, gain) == 100, "nothing is known yet"
+    for _ in range(20):
+        gain.observe(1.0, ratio, share)
+    assert batch_draws(100, gain) == expected
+
+
+def learnt_but_for_some(n=1200):
+    inputs, targets = make_data(n)
+    targets[::17] = (targets[::17] + 1) % 5
+    return DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True)
+
+
+@pytest.mark.parametrize("mode", ["memory", "presample"])
+def test_the_trainer_draws_fewer_once_there_is_a_gain(mode):
+    model, sizes = make_model(), []
+    model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])) if torch.is_grad_enabled() else None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    trainer = isample.Trainer(model, optimizer, batch_size=b, mode=mode, adapt="batch", gate="always", seed=5)
+    trainer.fit(learnt_but_for_some(), epochs=10)
+    assert sizes[0] == b and min(sizes) < b and trainer.sampler.gate.gain.drawn == sizes[-1] / b
+
+
+def test_only_active_steps_are_larger():
+    """The largest rate that the optimizer sees, in the uniform epoch and after it."""
+    model, seen = make_model(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"]))
+    trainer = isample.Trainer(model, optimizer, batch_size=b, gate="always", seed=5)
+    history = trainer.fit(learnt_but_for_some(), epochs=6)
+    assert trainer.mode == "memory"
+    raised = [rate > 0.05 for rate in seen]
+    assert not any(up and not report.active for up, report in zip(raised, history.steps))
+    assert sum(raised) > 100 and max(seen) <= 0.1
+
+
+def test_unknown_use():
+    with pytest.raises(ValueError, match="adapt must be one of batch, lr; got 'momentum'"):
+        isample.Trainer(make_model(), optimizer_of(), adapt="momentum")
