@@ -64,7 +64,7 @@ def extension():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
     from torch.utils import cpp_extension
 
-    sources = sorted(["csrc/ops.cpp", *glob("csrc/cpu/*.cpp")])
+    sources = sorted([*glob("csrc/*.cpp"), *glob("csrc/cpu/*.cpp")])
     # without -fopenmp at::parallel_for silently runs on one thread; the runtime is the one that torch has loaded
     flags = ["-std=c++20", "-O3", "-Wall", "-Wextra", "-fopenmp"]
     # torch's own headers are not ours to warn about

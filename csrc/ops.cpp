@@ -37,6 +37,11 @@ TORCH_LIBRARY(isample, m) {
         "Generator? generator=None) -> (Tensor indices, Tensor weights)",
         {at::Tag::nondeterministic_seeded});
 
+  // Of a batch and its fresh scores: how noisy its draws were, and the scores that these take the place of.
+  m.def("draw_moments(Tensor score, Tensor weights, bool drawn) -> Tensor");
+
+  m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score) -> Tensor");
+
   m.def("importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
         "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int ignore_index=-100, "
         "float label_smoothing=0.0, int? seed=None, int offset=0, Generator? generator=None) "
@@ -46,7 +51,8 @@ TORCH_LIBRARY(isample, m) {
 
 // No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "importance_sample"})
+  for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
+                         "draw_moments", "remember", "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 

@@ -74,11 +74,10 @@ class Gain:
 class Gate:
     """What every gate answers, and what it is told.
 
-    ``scores_uniform_steps``: whether the next step is to be scored if it is a uniform one; ``needs_gain``: whether it goes
-    by ``gain``.
+    ``scores_uniform_steps``: whether the next step is to be scored if it is a uniform one.
     """
 
-    scores_uniform_steps, needs_gain = True, False
+    scores_uniform_steps = True
 
     def __init__(self):
         self.gain = Gain()
@@ -125,7 +124,7 @@ class SpeedupGate(Gate):
     cost at most ``probe_share`` of the time. It opens with a margin of 5 %, and closes when there is no gain left.
     """
 
-    scores_uniform_steps, needs_gain = False, True
+    scores_uniform_steps = False
     MARGIN, LEAST = 1.05, 12
 
     def __init__(self, probe_share: float = 0.01):
@@ -166,12 +165,11 @@ class MemoryGate(Gate):
     """The speedup gate of memory mode, where an active step costs what a uniform one does and the remembering besides.
 
     Not every gain in noise is one in time, so this gate does not trade the one for the other: it is open while there is
-    a gain and the overhead is below ``LIMIT`` of a step. While it is closed, uniform steps are scored as long as all
+    a gain and the overhead is small: it opens below ``LIMIT`` of a step, and closes above ``MOST``. While it is closed, uniform steps are scored as long as all
     scoring together costs at most ``WATCH`` of the time. So a run loses no more than the larger of the two.
     """
 
-    needs_gain = True
-    MARGIN, LIMIT, WATCH = 1.05, 0.025, 0.015
+    MARGIN, LIMIT, MOST, WATCH = 1.05, 0.022, 0.028, 0.02
     HORIZON = 50  # steps
 
     def __init__(self):
@@ -191,7 +189,8 @@ class MemoryGate(Gate):
         return self.overhead <= self.WATCH * self.elapsed
 
     def is_open(self, tau_ema: float) -> bool:
-        self.opened = self.cost <= 1.0 + self.LIMIT and self.gain.of_whole_batches > (1.0 if self.opened else self.MARGIN)
+        most, least = (self.MOST, 1.0) if self.opened else (self.LIMIT, self.MARGIN)
+        self.opened = self.cost <= 1.0 + most and self.gain.of_whole_batches > least
         return self.opened
 
     def clock(self, active: bool, seconds: float, overhead: float) -> None:

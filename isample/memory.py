@@ -24,7 +24,7 @@ from torch.utils.data import Sampler
 from isample.calibration import Calibration
 from isample.errors import IsampleError
 from isample.nested import map_tensors
-from isample.ops import PrefixSum, draw, prefix_sum
+from isample.ops import PrefixSum, draw, prefix_sum, remember
 
 NEVER_SEEN = -1.0  # in place of a score
 
@@ -69,7 +69,7 @@ class MemorySampler(Sampler[list[int]]):
     floor: share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily a whole number.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
-    rebuild_every: batches between two renewals of the table. By default N / 32b, at which about a 32nd of the scores are
+    rebuild_every: batches between two renewals of the table. By default N / 16b, at which about a 16th of the scores are
         new. ``rebuild_seconds`` measures the cost.
     seed: of the draws; by default taken from torch's generator.
     device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
@@ -127,7 +127,7 @@ class MemorySampler(Sampler[list[int]]):
 
     @property
     def rebuild_every(self) -> int:
-        return self._rebuild_every or max(1, self.size // (32 * self.batch_size))
+        return self._rebuild_every or max(1, self.size // (16 * self.batch_size))
 
     @property
     def tau(self) -> torch.Tensor:
@@ -177,12 +177,18 @@ class MemorySampler(Sampler[list[int]]):
             )
         return self._pending.popleft()
 
-    def implied_weights(self, indices: torch.Tensor) -> torch.Tensor | None:
-        """The weights, float32 [b], that samples would have if they were drawn from the table; None while none was seen
-        for a second time, when they could tell nothing."""
-        if self.drawn <= len(self):
-            return None
-        indices, sums = indices.to(self.score.device), self._current_table().sums
+    @property
+    def tells(self) -> bool:
+        """Whether enough is remembered to foretell anything: a whole epoch."""
+        return self.drawn > len(self)
+
+    def implied_weights(self, indices: torch.Tensor) -> torch.Tensor:
+        """The weights, float32 [b], that samples would have if they were drawn from the table; 1 before it :attr:`tells`
+        anything."""
+        indices = indices.to(self.score.device)
+        if not self.tells:
+            return torch.ones(indices.shape, device=self.score.device)
+        sums = self._current_table().sums
         mass = sums[indices] - torch.where(indices > 0, sums[indices - 1], 0)
         return (sums[-1] / (self.size * mass.double())).float()
 
@@ -191,8 +197,7 @@ class MemorySampler(Sampler[list[int]]):
         if score.shape != indices.shape:
             raise ValueError(f"score must have the shape of indices, {tuple(indices.shape)}; got {tuple(score.shape)}")
         indices, fresh = indices.to(self.score.device), score.detach().to(self.score)
-        self._met.append((self.score[indices], fresh))
-        self.score[indices] = fresh
+        self._met.append((remember(self.score, indices, fresh), fresh))
         if len(self._met) >= self.rebuild_every:
             self.calibration.learn(*(torch.cat(scores) for scores in zip(*self._met)), len(self._met))
             self._met = []

@@ -8,12 +8,13 @@ import torch
 
 
 def read_late(values: list[torch.Tensor], device: torch.device) -> Callable[[], list[float]]:
-    """A reader of 0-dim ``values``. On a GPU the copy is queued now, and waited for when the reader is called."""
+    """A reader of ``values``, 0-dim or vectors, one after the other. On a GPU the copy is queued now, and waited for when
+    the reader is called."""
     if device.type != "cuda":
-        return lambda: [value.item() for value in values]
-    stacked = torch.stack([value.float() for value in values])
-    pinned = torch.empty(stacked.shape, pin_memory=True)
-    pinned.copy_(stacked, non_blocking=True)
+        return lambda: [number for value in values for number in value.reshape(-1).tolist()]
+    joined = torch.cat([value.double().reshape(-1) for value in values])
+    pinned = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
+    pinned.copy_(joined, non_blocking=True)
     done = torch.cuda.Event()
     done.record()
 

@@ -122,8 +122,7 @@ class ImportanceSampler:
     def fresh_scores(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> torch.Tensor:
         """The scores of a batch, float32 [b]: free where the ``logits`` of its training pass suffice."""
         if self.score.from_logits is not None:
-            with torch.no_grad():
-                return self.score.from_logits(self.loss, logits.detach(), targets)
+            return self.score.from_logits(self.loss, logits.detach(), targets)
         with leaving_no_trace(model, self.tau_ema.device):
             return self.score.from_model(self.loss, model, inputs, targets)
 
@@ -152,15 +151,6 @@ class ImportanceSampler:
     def _fuses(self, logits: torch.Tensor | None) -> bool:
         is_upper_bound = self.score.name == "upper_bound" and isinstance(self.loss, nn.CrossEntropyLoss)
         return is_upper_bound and logits is not None and logits.dim() == 2
-
-
-def second_moments(score: torch.Tensor, weights: torch.Tensor, active: bool) -> list[torch.Tensor]:
-    """Unbiased estimates of E[g^2] under uniform draws and of E[(w g)^2] under importance draws, each 0-dim, from a batch
-    of fresh scores that importance chose (``active``) or that a uniform draw did; ``weights`` are those of importance
-    draws in either case."""
-    squares = score.square()
-    uniform = squares * weights if active else squares
-    return [uniform.mean(), (uniform * weights).mean()]
 
 
 def uniform_draw(size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -122,7 +122,8 @@ def make_score(score: Union[str, Callable]) -> Score:
         raise TypeError(f"score must be a name or a callable; got {type(score).__name__}")
 
     def from_logits(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
-        values = score(logits, targets)
+        with torch.no_grad():
+            values = score(logits, targets)
         if not isinstance(values, torch.Tensor) or values.shape != logits.shape[:1]:
             got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
             raise ValueError(f"score must give one value a sample, shape ({logits.shape[0]},); got {got}")

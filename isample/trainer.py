@@ -13,16 +13,18 @@ import torch
 from torch import nn
 
 from isample.adapt import ADAPT, batch_draws
+from isample.errors import NonFiniteScoreError
 from isample.gate import Gate, effective_batch
 from isample.history import Evaluation, History, StepReport
 from isample.losses import Loss, per_sample_loss
 from isample.loop import Loop, evaluate
 from isample.memory import Drawn, MemorySampler
 from isample.nested import batch_length, logits_of, map_tensors, take
+from isample.ops import draw_moments
 from isample.random_state import random_state, restore_random_state
 from isample.readback import read_late
 from isample.registry import look_up
-from isample.sampler import ImportanceSampler, Selection, raise_if_not_finite, second_moments
+from isample.sampler import ImportanceSampler, Selection
 from isample.stopwatch import Stopwatch
 from isample.update import Update
 
@@ -161,9 +163,10 @@ class Trainer:
                 selection = self.sampler.select(self.model, inputs, targets, draws)  # lines 6-8
                 inputs, targets = take(inputs, targets, selection.indices)
                 logits = self._logits(inputs)
-                if self.sampler.gate.needs_gain or self.adapt is not None:
+                fresh = selection.score[selection.indices]
+                if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
                     fresh = self.sampler.fresh_scores(self.model, inputs, targets, logits)
-                    moments = second_moments(fresh, selection.weights, active)
+                moments = draw_moments(fresh, selection.weights, drawn=True)
                 loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
             else:
                 if size > self.batch_size:
@@ -280,50 +283,43 @@ class Trainer:
 
     def _recall(
         self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
-    ) -> tuple[Selection, list[torch.Tensor] | None]:
+    ) -> tuple[Selection, torch.Tensor]:
         """The scores of a batch that the memory drew, and what they say of its draws. Its tau is that of the table, an
-        average over the data set already; NaN if a score is not finite."""
+        average over the data set already."""
         score = self.sampler.fresh_scores(self.model, inputs, targets, logits)
-        tau = self.memory.tau + 0.0 * score.sum()
-        weights = drawn.weights if drawn.active else self.memory.implied_weights(drawn.indices)
-        moments = None if weights is None else second_moments(score, weights, drawn.active)
-        return Selection(drawn.indices, drawn.weights, score, tau, float), moments
+        implied = drawn.weights if drawn.active else self.memory.implied_weights(drawn.indices)
+        selection = Selection(drawn.indices, drawn.weights, score, self.memory.tau, float)
+        return selection, draw_moments(score, implied, drawn=drawn.active)
 
     def _finish(
-        self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None,
-        moments: list[torch.Tensor] | None, begin: float,
+        self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None, moments: torch.Tensor | None,
+        begin: float,
     ) -> StepReport:  # fmt: skip
-        read = read_late(self._told(loss, selection, moments), self.device)
-        self.update.backward(loss)
-        values = read()  # by now the backward pass is queued, so a GPU does not run dry; and no parameter has moved
+        told = [loss.detach()]
         if selection is not None:
-            self._learn_of(size, selection, values)
-        gain = self.sampler.gate.gain.value if active and self.adapt == "lr" else 1.0
-        self.update.move(gain)
-        self.sampler.decide(values[2] if selection is not None else math.nan)
+            told += [selection.tau, selection.tau if self.mode == "memory" else self.sampler.tau_ema]
+        read = read_late(told if moments is None else [*told, moments], self.device)
+        self.update.backward(loss)
+        loss_value, *told = read()  # by now the backward pass is queued, so a GPU does not run dry; no parameter has moved
+        tau, tau_ema = told[:2] if selection is not None else (math.nan, math.nan)
+        if selection is not None:
+            self._learn_of(size, selection, tau, told[2:])
+        self.update.move(self.sampler.gate.gain.value if active and self.adapt == "lr" else 1.0)
+        self.sampler.decide(tau_ema)
         self.selection = selection
         self.step_count += 1
-        return self._report(active, size, selection, values, time.perf_counter() - begin)
+        weights = told[5:] if active else (1.0, 1.0)
+        return self._report(active, size, selection, (loss_value, tau, tau_ema, *weights), time.perf_counter() - begin)
 
-    def _told(
-        self, loss: torch.Tensor, selection: Selection | None, moments: list[torch.Tensor] | None
-    ) -> list[torch.Tensor]:
-        """What is read of a step: its loss and, if it was scored, tau, tau's average, the least and the largest weight,
-        and the moments if any."""
-        if selection is None:
-            return [loss.detach()]
-        tau_ema = selection.tau if self.mode == "memory" else self.sampler.tau_ema
-        return [loss.detach(), selection.tau, tau_ema, *selection.weights.aminmax(), *(moments or ())]
-
-    def _learn_of(self, size: int, selection: Selection, values: list[float]) -> None:
+    def _learn_of(self, size: int, selection: Selection, tau: float, moments: list[float]) -> None:
         """Stops the step if a score was not finite; else tells the gate what was drawn."""
-        tau, moments = values[1], values[5:]
-        if tau != tau:
+        if tau != tau or (moments and not math.isfinite(moments[0])):
             self.update.discard()
-            raise_if_not_finite(selection, tau)
-        if moments:
-            self.sampler.gate.gain.observe(*moments, share=0.0 if self.mode == "memory" else self.batch_size / size)
-            self.sampler.gate.gain.drawn = len(selection.indices) / self.batch_size
+            raise NonFiniteScoreError.from_scores(selection.score)
+        gain = self.sampler.gate.gain
+        if moments and (self.mode == "presample" or self.memory.tells):
+            gain.observe(moments[1], moments[2], share=0.0 if self.mode == "memory" else self.batch_size / size)
+            gain.drawn = len(selection.indices) / self.batch_size
         if self.mode == "memory":
             self.sampler.tau_ema.fill_(tau)
 
@@ -354,10 +350,9 @@ class Trainer:
         return per_sample_loss(self.sampler.loss, logits, targets)
 
     def _report(
-        self, active: bool, size: int, selection: Selection | None, values: list[float], seconds: float
+        self, active: bool, size: int, selection: Selection | None, values: tuple[float, ...], seconds: float
     ) -> StepReport:
-        unscored = (*values, math.nan, math.nan, 1.0, 1.0)
-        loss, tau, tau_ema, weight_min, weight_max = unscored if selection is None else values[:5]
+        loss, tau, tau_ema, weight_min, weight_max = values
         return StepReport(
             step=self.step_count,
             loss=loss,
