@@ -38,16 +38,20 @@ class LearningRate:
         self.optimizer, self.headroom, self.cap = optimizer, headroom, cap
         self.highest = [0.0] * len(optimizer.param_groups)
 
+    def note(self) -> None:
+        """To be called before every step, to know the highest rates."""
+        for index, group in enumerate(self.optimizer.param_groups):
+            if group["lr"] > self.highest[index]:
+                self.highest[index] = float(group["lr"])
+
     @contextmanager
     def raised(self, gain: float) -> Iterator[None]:
-        """Within it the optimizer's rates are those for batches that are worth ``gain`` of their size; NaN is 1."""
-        factor = min(max(1.0, gain), self.cap) if gain == gain else 1.0
+        """Within it the optimizer's rates are those for batches that are worth ``gain`` > 1 of their size."""
+        factor = min(gain, self.cap)
         factor = math.sqrt(factor) if self.root else factor
         groups, own = self.optimizer.param_groups, [group["lr"] for group in self.optimizer.param_groups]
-        self.highest = [max(highest, float(lr)) for highest, lr in zip(self.highest, own)]
-        if factor > 1.0:
-            for group, lr, highest in zip(groups, own, self.highest):
-                group["lr"] = max(lr, min(lr * factor, self.headroom * highest))
+        for group, lr, highest in zip(groups, own, self.highest):
+            group["lr"] = max(lr, min(lr * factor, self.headroom * highest))
         try:
             yield
         finally:

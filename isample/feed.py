@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
+import torch
+
 from isample.history import StepReport
 from isample.indexed import check_can_be_indexed, indexed_loader
 from isample.memory import MemorySampler
@@ -69,7 +71,10 @@ class MemoryFeed:
         batch, indices = fetched
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise TypeError(f"loader must yield (inputs, targets); got {type(batch).__name__}")
-        inputs, targets = map_tensors(lambda tensor: tensor.to(self.trainer.device, non_blocking=True), tuple(batch))
+        inputs, targets = (map_tensors(self._to_device, part) for part in batch)
         report = self.trainer.memory_step(inputs, targets, indices)
         self.batches += 1
         return report
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.trainer.device, non_blocking=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from isample.memory import MemorySampler
@@ -30,9 +29,9 @@ class IndexedCollate:
     def __init__(self, collate: Callable):
         self.collate = collate
 
-    def __call__(self, fetched: tuple[list[int], Any]) -> tuple[Any, torch.Tensor]:
+    def __call__(self, fetched: tuple[list[int], Any]) -> tuple[Any, list[int]]:
         indices, items = fetched
-        return self.collate(items), torch.tensor(indices, dtype=torch.int64)
+        return self.collate(items), indices
 
 
 def check_can_be_indexed(loader: Any, batch_size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, Union
 
 import torch
@@ -98,7 +98,8 @@ class Loop:
                 place.elapsed += spent
                 self._trainer.sampler.gate.clock(report.active, spent, report.scoring_seconds)
                 self.progress = self._share_spent(feed.loader, epochs, seconds)
-                yield replace(report, elapsed=place.elapsed)
+                report.elapsed = place.elapsed
+                yield report
                 began = time.perf_counter()
                 if seconds is not None and place.elapsed >= seconds:
                     return

@@ -117,7 +117,7 @@ class MemorySampler(Sampler[list[int]]):
         self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
         self._table: PrefixSum | None = None
         self._table_age = 0
-        self._pending: deque[Drawn] = deque()
+        self._pending: deque[tuple[list[int], Drawn | None]] = deque()
         self.calibration = Calibration(device)
         self._met: list[tuple[torch.Tensor, torch.Tensor]] = []  # remembered and fresh scores since the last table
 
@@ -140,42 +140,46 @@ class MemorySampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of one epoch, or of what is left of one that was broken off; those that were drawn before and
         never asked back come first."""
-        for drawn in list(self._pending):
-            yield drawn.indices.tolist()
+        for listed, _ in list(self._pending):
+            yield listed
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         while self._left > 0:
-            self._pending.append(self.draw())
-            yield self._pending[-1].indices.tolist()
+            next_batch = self._next()
+            drawn = next_batch if isinstance(next_batch, Drawn) else None
+            listed = (next_batch if drawn is None else drawn.indices).tolist()
+            self._pending.append((listed, drawn))
+            yield listed
 
     def draw(self) -> Drawn:
         """The next batch, on the sampler's device."""
-        if self._left == 0:
-            self.epoch, self._left = self.epoch + 1, len(self)
-        self._left -= 1
-        self.drawn += 1
-        if not self.active or self.drawn <= self._uniform_batches:
-            return self._deal()
-        self._order = None
-        begin, table = time.perf_counter(), self._current_table()
-        drawn = draw(table, self.draw_size, method="stratified", generator=self.generator)
-        self.draw_seconds += time.perf_counter() - begin
-        return Drawn(*drawn, active=True)
+        next_batch = self._next()
+        return next_batch if isinstance(next_batch, Drawn) else self.dealt(next_batch)
 
-    def take(self, indices: torch.Tensor) -> Drawn:
-        """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices`` int64 [b] must be its indices.
+    def take(self, indices: torch.Tensor | list[int]) -> Drawn:
+        """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices``, int64 [b], must be its indices.
 
         Raises MemoryOrderError where they are not: something between the sampler and the model reorders.
         """
+        return self.match(indices) or self.dealt(indices)
+
+    def match(self, indices: torch.Tensor | list[int]) -> Drawn | None:
+        """:meth:`take` that gives None for a uniform batch, without the trouble of making its weights of 1."""
         if not self._pending:
             raise MemoryOrderError("indices must be those of a batch of this sampler; got a batch when none is expected")
-        drawn = self._pending[0]
-        if not torch.equal(drawn.indices, indices.to(drawn.indices.device)):
+        listed, drawn = self._pending[0]
+        if listed is not indices and listed != (indices.tolist() if isinstance(indices, torch.Tensor) else indices):
             raise MemoryOrderError(
                 "indices must come in the order in which the sampler drew them; got another batch "
                 "(build the DataLoader with batch_sampler=sampler, and shuffle nothing behind it)"
             )
-        return self._pending.popleft()
+        self._pending.popleft()
+        return drawn
+
+    def dealt(self, indices: torch.Tensor | list[int]) -> Drawn:
+        """A uniform batch of these ``indices``."""
+        indices = torch.as_tensor(indices, device=self.score.device)
+        return Drawn(indices, torch.ones(indices.shape, device=indices.device), active=False)
 
     @property
     def tells(self) -> bool:
@@ -231,13 +235,25 @@ class MemorySampler(Sampler[list[int]]):
         sampler.load_state_dict(state)
         return sampler
 
-    def _deal(self) -> Drawn:
-        """The next batch of a shuffled pass over all samples."""
-        device = self.score.device
+    def _next(self) -> Drawn | torch.Tensor:
+        """The next batch: drawn by importance, or the indices of one that was dealt from a shuffled pass."""
+        if self._left == 0:
+            self.epoch, self._left = self.epoch + 1, len(self)
+        self._left -= 1
+        self.drawn += 1
+        if not self.active or self.drawn <= self._uniform_batches:
+            return self._deal()
+        self._order = None
+        begin, table = time.perf_counter(), self._current_table()
+        drawn = draw(table, self.draw_size, method="stratified", generator=self.generator)
+        self.draw_seconds += time.perf_counter() - begin
+        return Drawn(*drawn, active=True)
+
+    def _deal(self) -> torch.Tensor:
         if self._order is None or len(self._order) == 0:
-            self._order = torch.randperm(self.size, generator=self.generator, device=device)
-        indices, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
-        return Drawn(indices, torch.ones(len(indices), device=device), active=False)
+            self._order = torch.randperm(self.size, generator=self.generator, device=self.score.device)
+        indices, self._order = self._order.tensor_split([self.batch_size])
+        return indices
 
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:

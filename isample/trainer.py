@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any, Callable, Iterable, Iterator, Union
 
 import torch
@@ -178,32 +177,33 @@ class Trainer:
         size = size if active else min(size, self.batch_size)
         return self._finish(loss, active, size, selection, moments, begin)  # lines 10, 14, 17
 
-    def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor) -> StepReport:
-        """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices`` int64 [b] are its place in
-        the data set. ``fit`` calls this with ``mode="memory"``."""
+    def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]) -> StepReport:
+        """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b], are its places in
+        the data set. ``fit`` calls this in memory mode."""
         begin, memory, overhead = time.perf_counter(), self.memory, Stopwatch()
         self._check(inputs, targets)
         with overhead:
-            drawn = memory.take(indices)
-            scored = drawn.active or self.sampler.active or self.sampler.gate.scores_uniform_steps
-        selection, moments = None, None
+            drawn = memory.match(indices)
+            if drawn is None and (self.sampler.active or self.sampler.gate.scores_uniform_steps):
+                drawn = memory.dealt(indices)
+        if drawn is None:
+            return self._plain_step(inputs, targets, begin)
         with self._autocast():
             logits = self._logits(inputs)
-            if scored:
-                with overhead:
-                    selection, moments = self._recall(drawn, inputs, targets, logits)
+            with overhead:
+                selection, moments = self._recall(drawn, inputs, targets, logits)
             losses = self._losses(logits, targets)
             loss = (drawn.weights * losses).mean() if drawn.active else losses.mean()
         size = memory.size if drawn.active else len(indices)
         report = self._finish(loss, drawn.active, size, selection, moments, begin)
         with overhead:
-            if selection is not None:
-                memory.update(drawn.indices, selection.score)
+            memory.update(drawn.indices, selection.score)
             memory.active = self.sampler.active
             if self.adapt == "batch":
                 memory.draw_size = batch_draws(memory.batch_size, self.sampler.gate.gain)
         drawing, self._draw_seconds = memory.draw_seconds - self._draw_seconds, memory.draw_seconds
-        return replace(report, scoring_seconds=overhead.seconds + drawing)
+        report.scoring_seconds = overhead.seconds + drawing
+        return report
 
     def enter(self, mode: str) -> None:
         """Settles which mode this is, if it is ``auto`` still."""
@@ -281,6 +281,19 @@ class Trainer:
             self._draw_seconds = self.memory.draw_seconds
         restore_random_state(state["random"], self.device)
 
+    def _plain_step(self, inputs: Any, targets: Any, begin: float) -> StepReport:
+        """A uniform step that nobody wants scored: nothing is done that a loop without isample would not do."""
+        with self._autocast():
+            loss = self._losses(self._logits(inputs), targets).mean()
+        self.update.backward(loss)
+        self.update.move(1.0)
+        self.sampler.decide(math.nan)
+        self.selection = None
+        self.step_count += 1
+        size = batch_length(inputs, "inputs")
+        nan, seconds = math.nan, time.perf_counter() - begin
+        return StepReport(self.step_count, loss.item(), nan, nan, False, size, float(size), 1.0, 1.0, 0.0, seconds)
+
     def _recall(
         self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
     ) -> tuple[Selection, torch.Tensor]:
@@ -331,14 +344,14 @@ class Trainer:
         if batch_length(targets, "targets") != size:
             raise ValueError(f"targets must hold as many samples as inputs ({size}); got {batch_length(targets, 'targets')}")
 
-        def same_device(tensor: torch.Tensor) -> torch.Tensor:
-            if tensor.device != self.device:
-                raise ValueError(f"inputs and targets must be on the model's device ({self.device}); got {tensor.device}")
-            return tensor
-
-        map_tensors(same_device, inputs)
-        map_tensors(same_device, targets)
+        for part in (inputs, targets):
+            map_tensors(self._check_device, part)
         return size
+
+    def _check_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device != self.device:
+            raise ValueError(f"inputs and targets must be on the model's device ({self.device}); got {tensor.device}")
+        return tensor
 
     def _autocast(self):
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -52,7 +53,8 @@ class Update:
             if self.scaler is not None:
                 self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
-        with self.rates.raised(gain):
+        self.rates.note()
+        with self.rates.raised(gain) if gain > 1.0 else nullcontext():  # NaN is not known yet
             if self.scaler is None:
                 self.optimizer.step()
             else:

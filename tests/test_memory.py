@@ -119,8 +119,8 @@ def test_weights_are_those_of_the_table_that_drew_whatever_the_prefetching(worke
     scores = make_scores()
     sampler = warm_sampler(scores, rebuild_every=1, half_life=math.inf)
     drawn = []
-    original = sampler.draw
-    sampler.draw = lambda: drawn.append(original()) or drawn[-1]
+    original = sampler._next
+    sampler._next = lambda: drawn.append(original()) or drawn[-1]
     loader = DataLoader(TensorDataset(torch.arange(N)), batch_sampler=sampler, num_workers=workers)
     for step, (indices,) in enumerate(loader):
         batch = sampler.take(indices)
