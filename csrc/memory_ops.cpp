@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "checks.h"
+#include "core/distribution.h"
 
 namespace isample {
 namespace {
@@ -53,6 +54,36 @@ at::Tensor draw_moments_composite(const at::Tensor& score, const at::Tensor& wei
                     largest});
 }
 
+void check_places(const at::Tensor& sums, const at::Tensor& indices) {
+  check_prefix_sums(sums);
+  check_dtype("indices", indices, at::kLong);
+  TORCH_CHECK_VALUE(indices.dim() == 1, "indices must be one-dimensional, got shape ", indices.sizes());
+  check_device("indices", indices, "sums", sums.device());
+}
+
+at::Tensor draw_weights_cpu(const at::Tensor& sums, const at::Tensor& indices) {
+  check_places(sums, indices);
+  const at::Tensor ends = sums.contiguous(), places = indices.contiguous();
+  const int64_t* end = ends.const_data_ptr<int64_t>();
+  const int64_t* place = places.const_data_ptr<int64_t>();
+  const int64_t n = ends.size(0), count = places.size(0);
+  at::Tensor result = at::empty({count}, indices.options().dtype(at::kFloat));
+  float* weights = result.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < count; ++i) {
+    TORCH_CHECK_INDEX(place[i] >= 0 && place[i] < n, "indices must lie in [0, ", n, "), got ", place[i]);
+    const int64_t mass = end[place[i]] - (place[i] > 0 ? end[place[i] - 1] : 0);
+    weights[i] = importance_weight(static_cast<int32_t>(mass), end[n - 1], n);
+  }
+  return result;
+}
+
+at::Tensor draw_weights_composite(const at::Tensor& sums, const at::Tensor& indices) {
+  check_places(sums, indices);
+  const at::Tensor before = at::where(indices.gt(0), sums.index_select(0, (indices - 1).clamp_min(0)), 0);
+  const at::Tensor mass = sums.index_select(0, indices) - before;
+  return (sums[-1].to(at::kDouble) / (mass.to(at::kDouble) * sums.size(0))).to(at::kFloat);
+}
+
 void check_remember(const at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score) {
   check_dtype("memory", memory, at::kFloat);
   TORCH_CHECK_VALUE(memory.dim() == 1 && memory.is_contiguous(), "memory must be one-dimensional and contiguous, got shape ",
@@ -88,11 +119,13 @@ at::Tensor remember_composite(at::Tensor& memory, const at::Tensor& indices, con
 }  // namespace
 
 TORCH_LIBRARY_IMPL(isample, CPU, m) {
+  m.impl("draw_weights", &draw_weights_cpu);
   m.impl("draw_moments", &draw_moments_cpu);
   m.impl("remember", &remember_cpu);
 }
 
 TORCH_LIBRARY_IMPL(isample, CUDA, m) {
+  m.impl("draw_weights", &draw_weights_composite);
   m.impl("draw_moments", &draw_moments_composite);
   m.impl("remember", &remember_composite);
 }

@@ -37,6 +37,9 @@ TORCH_LIBRARY(isample, m) {
         "Generator? generator=None) -> (Tensor indices, Tensor weights)",
         {at::Tag::nondeterministic_seeded});
 
+  // The weights that items would have, if draws from the sums gave them.
+  m.def("draw_weights(Tensor sums, Tensor indices) -> Tensor");
+
   // Of a batch and its fresh scores: how noisy its draws were, and the scores that these take the place of.
   m.def("draw_moments(Tensor score, Tensor weights, bool drawn) -> Tensor");
 
@@ -52,7 +55,7 @@ TORCH_LIBRARY(isample, m) {
 // No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
   for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
-                         "draw_moments", "remember", "importance_sample"})
+                         "draw_weights", "draw_moments", "remember", "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 

@@ -12,7 +12,7 @@ never      no step: plain uniform training, and no score is computed
 from __future__ import annotations
 
 import math
-from typing import Any, Union
+from typing import Any, Sequence, Union
 
 from isample.registry import look_up
 
@@ -74,10 +74,12 @@ class Gain:
 class Gate:
     """What every gate answers, and what it is told.
 
-    ``scores_uniform_steps``: whether the next step is to be scored if it is a uniform one.
+    ``scores_uniform_steps``: whether the next step is to be scored if it is a uniform one. ``presample``: the size that the
+    next active step should have, or None if the gate has no opinion.
     """
 
     scores_uniform_steps = True
+    presample: int | None = None
 
     def __init__(self):
         self.gain = Gain()
@@ -86,8 +88,9 @@ class Gate:
         """Whether the next step should be an importance-sampled one."""
         raise NotImplementedError
 
-    def clock(self, active: bool, seconds: float, overhead: float) -> None:
-        """A step's wall-clock time, loading included; ``overhead`` is the part that plain training would not have."""
+    def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:
+        """A step's wall-clock time, loading included; ``overhead`` is the part that plain training would not have, ``size``
+        the number of samples it looked at."""
 
     def state_dict(self) -> dict[str, Any]:
         return {**vars(self), "gain": dict(vars(self.gain))}
@@ -122,54 +125,71 @@ class SpeedupGate(Gate):
 
     The times are medians of the clock. A closed gate probes: it takes an active step as long as all probes together
     cost at most ``probe_share`` of the time. It opens with a margin of 5 %, and closes when there is no gain left.
+
+    It chooses the presample, too, among ``presamples`` >= ``batch_size``: what an active step takes beyond a uniform one
+    is proportional to B, and ``ratio`` is a matter of the scores alone, so gain / cost is known for each,
+    1 / ((b/B + ratio) (1 + B t_sample / t_uniform)).
     """
 
     scores_uniform_steps = False
-    MARGIN, LEAST = 1.05, 12
+    MARGIN, LEAST, KEPT = 1.05, 12, 51
 
-    def __init__(self, probe_share: float = 0.01):
+    def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (5,), probe_share: float = 0.01):
         super().__init__()
-        self.probe_share = probe_share
+        self.batch_size, self.presamples, self.probe_share = batch_size, tuple(presamples), probe_share
+        self.presample = self.presamples[len(self.presamples) // 2]
         self.opened = False
-        self.times: dict[bool, list[float]] = {False: [], True: []}
+        self.uniform: list[float] = []  # seconds of steps
+        self.sample: list[float] = []  # seconds that active steps took longer than the median uniform one, a sample
         self.elapsed = self.probing = 0.0
 
-    @property
-    def cost(self) -> float:
+    def cost(self, presample: int) -> float:
         """t_active / t_uniform as measured; NaN before enough was seen."""
-        if min(len(self.times[False]), len(self.times[True])) < self.LEAST:
+        if min(len(self.uniform), len(self.sample)) < self.LEAST:
             return math.nan
-        return _median(self.times[True]) / _median(self.times[False])
+        return 1.0 + presample * _median(self.sample) / _median(self.uniform)
+
+    def speedup(self, presample: int) -> float:
+        """The gain over the cost of active steps; NaN before enough was seen."""
+        return 1.0 / ((self.batch_size / presample + self.gain.ratio / self.gain.drawn) * self.cost(presample))
 
     def is_open(self, tau_ema: float) -> bool:
-        need = self.cost if self.opened else self.cost * self.MARGIN
-        self.opened = self.gain.value > need  # NaN is no
+        best = max(self.presamples, key=self.speedup)  # of NaNs, the first
+        if self.speedup(best) == self.speedup(best):
+            self.presample = best
+        self.opened = self.speedup(self.presample) > (1.0 if self.opened else self.MARGIN)  # NaN is no
         return self.opened or self._may_probe()
 
-    def clock(self, active: bool, seconds: float, overhead: float) -> None:
-        kept = self.times[active]
-        kept.append(seconds)
-        del kept[:-51]
+    def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:
         self.elapsed += seconds
-        if active and not self.opened:
-            self.probing += max(0.0, seconds - _median(self.times[False]))
+        if not active:
+            self._keep(self.uniform, seconds)
+        elif self.uniform:  # a run may begin with an active step, which tells nothing then
+            extra = seconds - _median(self.uniform)
+            self._keep(self.sample, extra / size)
+            if not self.opened:
+                self.probing += max(0.0, extra)
+
+    def _keep(self, values: list[float], value: float) -> None:
+        values.append(value)
+        del values[: -self.KEPT]
 
     def _may_probe(self) -> bool:
-        if len(self.times[False]) < self.LEAST:
+        if len(self.uniform) < self.LEAST:
             return False
-        expected = _median(self.times[True]) if self.times[True] else 10 * _median(self.times[False])
-        return self.probing + expected - _median(self.times[False]) < self.probe_share * self.elapsed
+        expected = self.presample * _median(self.sample) if self.sample else 9 * _median(self.uniform)
+        return self.probing + expected < self.probe_share * self.elapsed
 
 
 class MemoryGate(Gate):
     """The speedup gate of memory mode, where an active step costs what a uniform one does and the remembering besides.
 
     Not every gain in noise is one in time, so this gate does not trade the one for the other: it is open while there is
-    a gain and the overhead is small: it opens below ``LIMIT`` of a step, and closes above ``MOST``. While it is closed, uniform steps are scored as long as all
+    a gain and the overhead is below ``LIMIT`` of a step. While it is closed, uniform steps are scored as long as all
     scoring together costs at most ``WATCH`` of the time. So a run loses no more than the larger of the two.
     """
 
-    MARGIN, LIMIT, MOST, WATCH = 1.05, 0.022, 0.028, 0.02
+    MARGIN, LIMIT, WATCH = 1.05, 0.03, 0.02
     HORIZON = 50  # steps
 
     def __init__(self):
@@ -189,11 +209,11 @@ class MemoryGate(Gate):
         return self.overhead <= self.WATCH * self.elapsed
 
     def is_open(self, tau_ema: float) -> bool:
-        most, least = (self.MOST, 1.0) if self.opened else (self.LIMIT, self.MARGIN)
-        self.opened = self.cost <= 1.0 + most and self.gain.of_whole_batches > least
+        least = 1.0 if self.opened else self.MARGIN
+        self.opened = self.cost <= 1.0 + self.LIMIT and self.gain.of_whole_batches > least
         return self.opened
 
-    def clock(self, active: bool, seconds: float, overhead: float) -> None:
+    def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:
         self.elapsed += seconds
         self.overhead += overhead
         if overhead > 0:
@@ -207,33 +227,37 @@ def _median(values: list[float]) -> float:
 
 
 GATES = {
-    "threshold": lambda threshold, memory: ThresholdGate(threshold),
-    "speedup": lambda threshold, memory: MemoryGate() if memory else SpeedupGate(),
-    "always": lambda threshold, memory: ConstantGate(True),
-    "never": lambda threshold, memory: ConstantGate(False),
+    "threshold": lambda batch_size, presamples, threshold: ThresholdGate(threshold),
+    "speedup": lambda batch_size, presamples, threshold: SpeedupGate(batch_size, presamples),
+    "always": lambda batch_size, presamples, threshold: ConstantGate(True),
+    "never": lambda batch_size, presamples, threshold: ConstantGate(False),
 }
+DEFAULT_RATIO, RATIOS = 5, (2, 3, 5, 8, 12)  # B / b where none is given
 
 
 def make_gate(
-    gate: Union[str, Gate, None], mode: str, batch_size: int, presample: int, tau_threshold: float | None
+    gate: Union[str, Gate, None], mode: str, batch_size: int, presample: int | None, tau_threshold: float | None
 ) -> Gate:
     """The gate of a name, or a :class:`Gate`; None is ``speedup``, or ``threshold`` if there is a ``tau_threshold``.
 
     ``tau_threshold`` defaults to :func:`break_even_tau`; only the ``threshold`` gate takes one. Memory mode has no
-    presample, which that gate is about.
+    presample, which that gate is about. Where ``presample`` is None, ``speedup`` chooses it.
     """
-    memory = mode == "memory"
     if gate is None:
         gate = "speedup" if tau_threshold is None else "threshold"
-    if memory and (gate == "threshold" or isinstance(gate, ThresholdGate)):
+    if mode == "memory" and (gate == "threshold" or isinstance(gate, ThresholdGate)):
         raise ValueError("gate must be one of always, never, speedup for mode='memory'; got 'threshold'")
     if tau_threshold is not None and gate != "threshold":
         raise ValueError(f"tau_threshold must be given with gate='threshold' only; got gate={gate!r}")
     if tau_threshold is not None and not tau_threshold >= 0:
         raise ValueError(f"tau_threshold must be >= 0; got {tau_threshold}")
     if isinstance(gate, str):
-        threshold = break_even_tau(batch_size, presample) if tau_threshold is None else float(tau_threshold)
-        return look_up(GATES, gate, "gate")(threshold, memory)
+        make = look_up(GATES, gate, "gate")
+        if mode == "memory" and gate == "speedup":
+            return MemoryGate()
+        presamples = [ratio * batch_size for ratio in RATIOS] if presample is None else [presample]
+        threshold = break_even_tau(batch_size, presample or DEFAULT_RATIO * batch_size)
+        return make(batch_size, presamples, threshold if tau_threshold is None else float(tau_threshold))
     if not isinstance(gate, Gate):
         raise TypeError(f"gate must be a name or an isample.gate.Gate; got {type(gate).__name__}")
     return gate

@@ -96,7 +96,7 @@ class Loop:
                 place.batches = feed.batches
                 spent = time.perf_counter() - began
                 place.elapsed += spent
-                self._trainer.sampler.gate.clock(report.active, spent, report.scoring_seconds)
+                self._trainer.sampler.gate.clock(report.active, spent, report.scoring_seconds, report.presample)
                 self.progress = self._share_spent(feed.loader, epochs, seconds)
                 report.elapsed = place.elapsed
                 yield report

@@ -23,8 +23,9 @@ from torch.utils.data import Sampler
 
 from isample.calibration import Calibration
 from isample.errors import IsampleError
+from isample.memory_ops import draw_weights, remember
 from isample.nested import map_tensors
-from isample.ops import PrefixSum, draw, prefix_sum, remember
+from isample.ops import PrefixSum, draw, prefix_sum
 
 NEVER_SEEN = -1.0  # in place of a score
 
@@ -43,8 +44,11 @@ class Drawn(NamedTuple):
     """A batch: ``indices`` int64 [b] in the data set, ``weights`` float32 [b], and whether importance chose it."""
 
     indices: torch.Tensor
-    weights: torch.Tensor
+    weights: torch.Tensor | None
     active: bool
+
+    def with_weights(self) -> Drawn:
+        return self if self.active else self._replace(weights=torch.ones(self.indices.shape, device=self.indices.device))
 
 
 class MemorySampler(Sampler[list[int]]):
@@ -117,7 +121,7 @@ class MemorySampler(Sampler[list[int]]):
         self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
         self._table: PrefixSum | None = None
         self._table_age = 0
-        self._pending: deque[tuple[list[int], Drawn | None]] = deque()
+        self._pending: deque[tuple[list[int], Drawn]] = deque()
         self.calibration = Calibration(device)
         self._met: list[tuple[torch.Tensor, torch.Tensor]] = []  # remembered and fresh scores since the last table
 
@@ -145,26 +149,24 @@ class MemorySampler(Sampler[list[int]]):
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         while self._left > 0:
-            next_batch = self._next()
-            drawn = next_batch if isinstance(next_batch, Drawn) else None
-            listed = (next_batch if drawn is None else drawn.indices).tolist()
-            self._pending.append((listed, drawn))
+            batch = self._next()
+            listed = batch.indices.tolist()
+            self._pending.append((listed, batch))
             yield listed
 
     def draw(self) -> Drawn:
         """The next batch, on the sampler's device."""
-        next_batch = self._next()
-        return next_batch if isinstance(next_batch, Drawn) else self.dealt(next_batch)
+        return self._next().with_weights()
 
     def take(self, indices: torch.Tensor | list[int]) -> Drawn:
         """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices``, int64 [b], must be its indices.
 
         Raises MemoryOrderError where they are not: something between the sampler and the model reorders.
         """
-        return self.match(indices) or self.dealt(indices)
+        return self.match(indices).with_weights()
 
-    def match(self, indices: torch.Tensor | list[int]) -> Drawn | None:
-        """:meth:`take` that gives None for a uniform batch, without the trouble of making its weights of 1."""
+    def match(self, indices: torch.Tensor | list[int]) -> Drawn:
+        """:meth:`take`, without the trouble of making a uniform batch's weights of 1: they are None."""
         if not self._pending:
             raise MemoryOrderError("indices must be those of a batch of this sampler; got a batch when none is expected")
         listed, drawn = self._pending[0]
@@ -175,11 +177,6 @@ class MemorySampler(Sampler[list[int]]):
             )
         self._pending.popleft()
         return drawn
-
-    def dealt(self, indices: torch.Tensor | list[int]) -> Drawn:
-        """A uniform batch of these ``indices``."""
-        indices = torch.as_tensor(indices, device=self.score.device)
-        return Drawn(indices, torch.ones(indices.shape, device=indices.device), active=False)
 
     @property
     def tells(self) -> bool:
@@ -192,9 +189,7 @@ class MemorySampler(Sampler[list[int]]):
         indices = indices.to(self.score.device)
         if not self.tells:
             return torch.ones(indices.shape, device=self.score.device)
-        sums = self._current_table().sums
-        mass = sums[indices] - torch.where(indices > 0, sums[indices - 1], 0)
-        return (sums[-1] / (self.size * mass.double())).float()
+        return draw_weights(self._current_table(), indices)
 
     def update(self, indices: torch.Tensor, score: torch.Tensor) -> None:
         """Remembers fresh scores, float32 [b], of the samples ``indices``, int64 [b]."""
@@ -235,8 +230,8 @@ class MemorySampler(Sampler[list[int]]):
         sampler.load_state_dict(state)
         return sampler
 
-    def _next(self) -> Drawn | torch.Tensor:
-        """The next batch: drawn by importance, or the indices of one that was dealt from a shuffled pass."""
+    def _next(self) -> Drawn:
+        """The next batch, drawn by importance or dealt from a shuffled pass."""
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         self._left -= 1
@@ -249,11 +244,11 @@ class MemorySampler(Sampler[list[int]]):
         self.draw_seconds += time.perf_counter() - begin
         return Drawn(*drawn, active=True)
 
-    def _deal(self) -> torch.Tensor:
+    def _deal(self) -> Drawn:
         if self._order is None or len(self._order) == 0:
             self._order = torch.randperm(self.size, generator=self.generator, device=self.score.device)
         indices, self._order = self._order.tensor_split([self.batch_size])
-        return indices
+        return Drawn(indices, None, active=False)
 
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:

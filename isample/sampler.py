@@ -15,7 +15,7 @@ from torch import nn
 from isample import ops
 from isample.draws import make_draw
 from isample.errors import NonFiniteScoreError
-from isample.gate import Gate, make_gate
+from isample.gate import DEFAULT_RATIO, Gate, make_gate
 from isample.losses import Loss, make_loss
 from isample.nested import batch_length, logits_of
 from isample.scores import cross_entropy_options, leaving_no_trace, make_score
@@ -57,15 +57,14 @@ class ImportanceSampler:
         device: torch.device | str = "cpu",
         mode: str = "presample",
     ):
-        presample = 5 * batch_size if presample is None else presample
-        for name, value in (("batch_size", batch_size), ("presample", presample)):
+        for name, value in (("batch_size", batch_size), ("presample", 1 if presample is None else presample)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
-        if presample < batch_size:
+        if presample is not None and presample < batch_size:
             raise ValueError(f"presample must be >= batch_size; got presample={presample}, batch_size={batch_size}")
         if not 0 <= tau_momentum < 1:
             raise ValueError(f"tau_momentum must be in [0, 1); got {tau_momentum}")
-        self.batch_size, self.presample = batch_size, presample
+        self.batch_size = batch_size
         self.loss = make_loss(loss)
         self.score, self.draw = make_score(score), make_draw(draws)
         self._gate_arguments = gate, batch_size, presample, tau_threshold
@@ -78,9 +77,15 @@ class ImportanceSampler:
 
     def set_mode(self, mode: str) -> None:
         """The gate anew, for ``memory`` or ``presample``; to be called before the first step only."""
-        gate, *rest = self._gate_arguments
-        self.gate = make_gate(gate, mode, *rest)
+        gate, batch_size, presample, tau_threshold = self._gate_arguments
+        self.gate = make_gate(gate, mode, batch_size, presample, tau_threshold)
+        self._presample = presample or DEFAULT_RATIO * batch_size
         self.active = self.gate.is_open(0.0)
+
+    @property
+    def presample(self) -> int:
+        """B of the next active step."""
+        return self.gate.presample or self._presample
 
     @property
     def next_size(self) -> int:

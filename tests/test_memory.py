@@ -97,7 +97,7 @@ def test_the_gate_opens_memory_mode_once_scores_foretell_scores():
     inputs, targets = make_data(1200)
     targets[::17] = (targets[::17] + 1) % CLASSES
     gate = MemoryGate()
-    gate.LIMIT = gate.MOST = gate.WATCH = math.inf  # this network's steps are too short for the overhead
+    gate.LIMIT = gate.WATCH = math.inf  # this network's steps are too short for the overhead
     trainer = memory_trainer(make_model(), gate=gate)
     history = trainer.fit(DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True), epochs=6)
     assert not any(report.active for report in history.steps[:100])

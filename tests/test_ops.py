@@ -30,6 +30,9 @@ def cases():
     yield ops.draw.table, (*ops.alias_table(SCORE), 4), {"seed": 1}
     yield ops.prefix_sum, (SCORE,), {"floor": 0.1}
     yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
+    yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
+    yield ops.draw_moments, (SCORE, torch.rand(12), True), {}
+    yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {}
 
 
 @pytest.mark.parametrize("op, arguments, options", list(cases()))

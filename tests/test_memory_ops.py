@@ -1,0 +1,80 @@
+"""The ops of a step that remembers its scores, against plain Python in float64."""
+
+import math
+import random
+
+import pytest
+import torch
+
+import isample
+from isample.memory_ops import draw_moments, draw_weights, remember
+
+RNG = random.Random(0)
+SCORES = [RNG.expovariate(1.0) for _ in range(50)]
+WEIGHTS = [RNG.uniform(0.1, 5.0) for _ in range(50)]
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_moments(drawn):
+    """The two estimates by their formulas; float32 inputs, float64 sums."""
+    got = draw_moments(torch.tensor(SCORES), torch.tensor(WEIGHTS), drawn=drawn).tolist()
+    uniform = [g * g * (w if drawn else 1) for g, w in zip(SCORES, WEIGHTS)]
+    importance = [g * g * w * (w if drawn else 1) for g, w in zip(SCORES, WEIGHTS)]
+    expected = [sum(SCORES), sum(uniform) / 50, sum(importance) / 50, min(WEIGHTS), max(WEIGHTS)]
+    assert got == pytest.approx(expected, rel=1e-6)
+
+
+def test_moments_estimate_what_they_say():
+    """Over 4,000 batches: E[g^2] of uniform draws and E[(w g)^2] of importance draws, from either kind of batch."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(200, generator=generator) ** 3
+    p = 0.8 * scores / scores.sum() + 0.2 / 200
+    weights = 1 / (200 * p)
+    truth = [(scores**2).double().mean().item(), (p * (weights * scores) ** 2).double().sum().item()]
+    for drawn in (True, False):
+        picks = torch.multinomial(p if drawn else torch.ones(200), 4000 * 20, replacement=True, generator=generator)
+        found = torch.stack([draw_moments(scores[i], weights[i], drawn=drawn)[1:3] for i in picks.view(4000, 20)])
+        error = found.std(dim=0) / math.sqrt(4000)
+        assert ((found.mean(0) - torch.tensor(truth)).abs() < 4 * error).all(), drawn
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_shows_in_the_sum(bad):
+    assert not math.isfinite(draw_moments(torch.tensor([1.0, bad]), torch.ones(2), drawn=True)[0])
+
+
+def test_weights_are_those_of_the_draws():
+    table = isample.prefix_sum(torch.tensor(SCORES), floor=0.3)
+    indices, weights = isample.draw(table, 20, method="stratified", seed=1)
+    assert torch.equal(draw_weights(table, indices), weights)
+    mass = table.sums.diff(prepend=torch.zeros(1, dtype=torch.int64)).tolist()
+    expected = [sum(mass) / (50 * k) for k in mass]
+    assert draw_weights(table, torch.arange(50)).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_remember_swaps():
+    memory = torch.arange(6.0)
+    assert remember(memory, torch.tensor([4, 0]), torch.tensor([7.0, 8.0])).tolist() == [4.0, 0.0]
+    assert memory.tolist() == [8.0, 1.0, 2.0, 3.0, 7.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "call,error,match",
+    [
+        (lambda: draw_moments(torch.ones(3), torch.ones(2), drawn=True), ValueError, "weights must have the shape of score"),
+        (lambda: draw_moments(torch.ones(3).double(), torch.ones(3), drawn=True), TypeError, "score must be torch.float32"),
+        (lambda: remember(torch.ones(3), torch.tensor([3]), torch.ones(1)), IndexError, r"indices must lie in \[0, 3\), got 3"),
+        (lambda: remember(torch.ones(3), torch.tensor([1.0]), torch.ones(1)), TypeError, "indices must be torch.int64"),
+        (lambda: remember(torch.ones(3, 2), torch.tensor([1]), torch.ones(1)), ValueError, "memory must be one-dim"),
+    ],
+)
+def test_bad_arguments(call, error, match):
+    with pytest.raises(error, match=match):
+        call()
+
+
+def test_a_bad_index_changes_nothing():
+    memory = torch.arange(3.0)
+    with pytest.raises(IndexError):
+        remember(memory, torch.tensor([0, -1]), torch.ones(2))
+    assert memory.tolist() == [0.0, 1.0, 2.0]
