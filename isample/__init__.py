@@ -15,6 +15,7 @@ from isample.ops import (
     softmax_score,
 )
 from isample.sampler import ImportanceSampler
+from isample.scoring import Scoring
 from isample.trainer import Trainer
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MemorySampler",
     "NonFiniteScoreError",
     "PrefixSum",
+    "Scoring",
     "StepReport",
     "Trainer",
     "WeightedBatch",

@@ -17,8 +17,9 @@ from isample.draws import make_draw
 from isample.errors import NonFiniteScoreError
 from isample.gate import DEFAULT_RATIO, Gate, make_gate
 from isample.losses import Loss, make_loss
-from isample.nested import batch_length, logits_of
+from isample.nested import batch_length
 from isample.scores import cross_entropy_options, leaving_no_trace, make_score
+from isample.scoring import Scoring, ScoringPass
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ImportanceSampler:
         seed: int | None = None,
         device: torch.device | str = "cpu",
         mode: str = "presample",
+        scoring: Scoring | None = None,
     ):
         for name, value in (("batch_size", batch_size), ("presample", 1 if presample is None else presample)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -69,6 +71,7 @@ class ImportanceSampler:
         self.score, self.draw = make_score(score), make_draw(draws)
         self._gate_arguments = gate, batch_size, presample, tau_threshold
         self.set_mode(mode)
+        self.scoring = ScoringPass(scoring or Scoring(), torch.device(device))
         self.tau_momentum = tau_momentum
         self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
         self.generator = torch.Generator(device)
@@ -99,9 +102,9 @@ class ImportanceSampler:
         Leaves no trace in the model, the autograd graph or the global random state.
         """
         size, draws = batch_length(inputs, "inputs"), draws or self.batch_size
-        with leaving_no_trace(model, self.tau_ema.device):
+        with leaving_no_trace(self.scoring.module(model), self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
-            logits = None if self.score.from_logits is None else logits_of(model, inputs, size)
+            logits = None if self.score.from_logits is None else self.scoring.logits(model, inputs, size)
             if self._fuses(logits):
                 indices, weights, score, _, tau = ops.importance_sample(
                     logits, targets, draws, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,

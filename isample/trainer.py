@@ -24,6 +24,7 @@ from isample.random_state import random_state, restore_random_state
 from isample.readback import read_late
 from isample.registry import look_up
 from isample.sampler import ImportanceSampler, Selection
+from isample.scoring import Scoring
 from isample.stopwatch import Stopwatch
 from isample.update import Update
 
@@ -49,14 +50,15 @@ class Trainer:
         :class:`isample.MemorySampler`. ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory
         mode in a ``fit`` over an ordinary DataLoader of a map-style data set; presample mode for :meth:`step`, for any
         other loader, for a score that needs a pass of its own, and if something is given that only it has
-        (``presample``, ``draws``, ``tau_threshold``, ``gate="threshold"``).
+        (``presample``, ``draws``, ``scoring``, ``tau_threshold``, ``gate="threshold"``).
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable ``(logits, targets) -> [B]``.
     draws: of presample mode: ``"pps"`` (the default) or ``"systematic"`` (without replacement), ``"alias"`` (with
         replacement, the paper's).
+    scoring: of presample mode: how the scoring pass is made cheap, an :class:`isample.Scoring`.
     gate: ``"speedup"`` (measured, the default), ``"threshold"`` (the paper's rule), ``"always"``, ``"never"``, or an
         ``isample.gate.Gate``.
-    adapt: what the noise that is saved is used for: ``"lr"`` (the default) raises the learning rate of active steps,
-        never beyond the highest that the schedule has had; ``"batch"`` draws fewer samples; None does neither. See
+    adapt: what the noise that is saved is used for: ``"lr"`` (the default) raises the learning rate of active steps, to
+        twice the highest that the schedule has had at most; ``"batch"`` draws fewer samples; None does neither. See
         :mod:`isample.adapt`.
     tau_threshold: of the threshold gate, which it implies; (B + 3b) / 3b by default.
     tau_momentum: a_tau of the moving average of tau.
@@ -83,6 +85,7 @@ class Trainer:
         draws: str | None = None,
         gate: Union[str, Gate, None] = None,
         adapt: str | None = "lr",
+        scoring: Scoring | None = None,
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
         clip_grad_norm: float | None = None,
@@ -99,9 +102,10 @@ class Trainer:
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         first = "memory" if mode == "memory" else "presample"
         self.sampler = ImportanceSampler(
-            loss, batch_size, presample, score, draws or "pps", gate, tau_threshold, tau_momentum, seed, self.device, first
-        )
-        asks_for_presample = (presample, draws, tau_threshold) != (None, None, None) or gate == "threshold"
+            loss, batch_size, presample, score, draws or "pps", gate, tau_threshold, tau_momentum, seed, self.device,
+            first, scoring,
+        )  # fmt: skip
+        asks_for_presample = (presample, draws, tau_threshold, scoring) != (None,) * 4 or gate == "threshold"
         if mode == "auto" and (asks_for_presample or self.sampler.score.from_logits is None):
             self.mode = "presample"
         self.autocast = autocast

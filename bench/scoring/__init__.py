@@ -1,0 +1,1 @@
+"""What cheap scoring saves and what it loses. `python -m bench.scoring --help`."""
