@@ -8,6 +8,7 @@ from typing import Any, Iterable, Iterator
 import torch
 from torch import nn
 
+from isample.gate import SpeedupGate
 from isample.nested import map_tensors
 from isample.presample import Presample, next_presample
 from isample.sampler import ImportanceSampler, raise_if_not_finite, uniform_draw
@@ -31,8 +32,8 @@ class ImportanceLoader:
     ``loader`` yields (inputs, targets) batches of ``batch_size`` samples. When importance sampling is on, B/b of them
     are joined, scored by ``model`` and drawn from; when it is off, each is passed on with weights of 1, and its scores
     are read off the training forward pass (by a hook on ``model``, so call the very module that was given here).
-    ``options`` are those of :class:`isample.Trainer` that concern the sampling: loss, score, draws, gate,
-    tau_threshold, tau_momentum, seed. ``sampler`` holds tau's average and the gate.
+    ``options`` are those of :class:`isample.Trainer` that concern the sampling: loss, score, draws, scoring, gate
+    (``"threshold"`` by default), tau_threshold, tau_momentum, seed. ``sampler`` holds tau's average and the gate.
 
     Raises NonFiniteScoreError before a batch with a score that is no finite number is passed on (active), or before
     the batch after it (not active); RuntimeError if the model was not called on a uniform batch.
@@ -42,6 +43,11 @@ class ImportanceLoader:
         self.loader, self.model = loader, model
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.sampler = ImportanceSampler(batch_size=batch_size, presample=presample, device=self.device, **options)
+        if isinstance(self.sampler.gate, SpeedupGate):
+            raise ValueError(
+                "gate must be one of threshold, always, never for an ImportanceLoader, which does not see how long the "
+                "training takes; got 'speedup' (isample.Trainer does)"
+            )
 
     def __iter__(self) -> Iterator[WeightedBatch]:
         batches, sampler = iter(self.loader), self.sampler

@@ -201,6 +201,19 @@ class MemorySampler(Sampler[list[int]]):
             self.calibration.learn(*(torch.cat(scores) for scores in zip(*self._met)), len(self._met))
             self._met = []
 
+    def by_group(self, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the training goes: of each group of samples, such as a class, the mean remembered score, NaN where none was
+        seen, and the share of the draws, both float32 [G]; ``groups`` int64 [N] in [0, G)."""
+        if groups.shape != self.score.shape or groups.dtype != torch.int64:
+            raise ValueError(f"groups must be int64 [{self.size}]; got {groups.dtype} {list(groups.shape)}")
+        groups = groups.to(self.score.device)
+        seen = (self.score != NEVER_SEEN).float()
+        ends = self._current_table().sums
+        mass = ends.diff(prepend=ends.new_zeros(1))
+        sums = torch.zeros(int(groups.max()) + 1, 3, dtype=torch.float64, device=groups.device)
+        sums.index_put_((groups,), torch.stack([self.score * seen, seen, mass], dim=1).double(), accumulate=True)
+        return (sums[:, 0] / sums[:, 1]).float(), (sums[:, 2] / sums[:, 2].sum()).float()
+
     def resize(self, size: int) -> None:
         """The data set has grown to ``size`` samples."""
         if size < self.size:

@@ -104,6 +104,19 @@ def test_the_gate_opens_memory_mode_once_scores_foretell_scores():
     assert sum(report.active for report in history.steps[-100:]) > 90 and gate.gain.value > 1.05
 
 
+def test_statistics_by_class():
+    """Six samples of three classes, by hand: 0.5 of a uniform distribution and 0.5 of the scores over their sum, 10; the
+    sample that was never seen counts as an average one, of 2."""
+    sampler = isample.MemorySampler(6, 2, floor=0.5, uniform_epochs=1e-9, seed=0)
+    sampler.update(torch.arange(5), torch.tensor([1.0, 3.0, 4.0, 0.0, 2.0]))
+    mean, share = sampler.by_group(torch.tensor([0, 0, 1, 1, 1, 2]))
+    assert mean[:2].tolist() == [2.0, 2.0] and mean[2].isnan()
+    expected = [0.5 * 4 / 12 + 0.5 * 2 / 6, 0.5 * 6 / 12 + 0.5 * 3 / 6, 0.5 * 2 / 12 + 0.5 / 6]
+    torch.testing.assert_close(share, torch.tensor(expected), rtol=1e-5, atol=0)
+    with pytest.raises(ValueError, match=r"groups must be int64 \[6\]"):
+        sampler.by_group(torch.zeros(5, dtype=torch.int64))
+
+
 def test_growth():
     sampler = warm_sampler(make_scores())
     sampler.resize(N + 50)
