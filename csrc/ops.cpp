@@ -45,6 +45,12 @@ TORCH_LIBRARY(isample, m) {
 
   m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score) -> Tensor");
 
+  // softmax_score and these in one call. Without weights the batch is a uniform one; with `sums`, weighed as draws from
+  // them would be. CPU only: elsewhere the parts cost no more.
+  m.def("recall(Tensor(a!) memory, Tensor logits, Tensor targets, Tensor indices, Tensor? weights, Tensor? sums, *, "
+        "Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
+        "-> (Tensor score, Tensor moments, Tensor before)");
+
   m.def("importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
         "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int ignore_index=-100, "
         "float label_smoothing=0.0, int? seed=None, int offset=0, Generator? generator=None) "
@@ -55,7 +61,7 @@ TORCH_LIBRARY(isample, m) {
 // No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
   for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
-                         "draw_weights", "draw_moments", "remember", "importance_sample"})
+                         "draw_weights", "draw_moments", "remember", "recall", "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 

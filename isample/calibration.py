@@ -31,9 +31,9 @@ class Calibration:
 
     def learn(self, remembered: torch.Tensor, fresh: torch.Tensor, batches: int) -> None:
         """From the samples of so many ``batches``: their ``remembered`` and ``fresh`` scores, float32 [n]. A remembered
-        score below 0 is none, and counts for nothing."""
-        again = (remembered >= 0).float()
-        values = torch.stack([fresh.square() * again, again], dim=1)
+        score below 0 is none, and counts for nothing, as does a fresh one that is not finite."""
+        again = (remembered >= 0) & fresh.isfinite()
+        values = torch.stack([torch.where(again, fresh.square(), 0.0), again.float()], dim=1)
         found = torch.zeros(OCTAVES, 2, device=fresh.device)
         found.index_put_((_octave(remembered).long(),), values, accumulate=True)  # in a fixed order, also on a GPU
         kept = math.exp(-batches / HORIZON)

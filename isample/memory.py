@@ -23,7 +23,7 @@ from torch.utils.data import Sampler
 
 from isample.calibration import Calibration
 from isample.errors import IsampleError
-from isample.memory_ops import draw_weights, remember
+from isample.memory_ops import draw_weights, recall, remember
 from isample.nested import map_tensors
 from isample.ops import PrefixSum, draw, prefix_sum
 
@@ -183,6 +183,19 @@ class MemorySampler(Sampler[list[int]]):
         """Whether enough is remembered to foretell anything: a whole epoch."""
         return self.drawn > len(self)
 
+    def recall(
+        self, logits: torch.Tensor, targets: torch.Tensor, drawn: Drawn, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """:func:`isample.softmax_score` of a batch that was drawn, float32 [b], what it tells of the draws, see
+        :func:`isample.memory_ops.draw_moments`, and :meth:`update`, in one call."""
+        table = self._current_table() if self.tells and not drawn.active else None
+        weights = drawn.weights if drawn.active else None
+        score, moments, before = recall(
+            self.score, logits, targets, drawn.indices, weights=weights, table=table, **options
+        )
+        self._note(before, score)
+        return score, moments
+
     def implied_weights(self, indices: torch.Tensor) -> torch.Tensor:
         """The weights, float32 [b], that samples would have if they were drawn from the table; 1 before it :attr:`tells`
         anything."""
@@ -196,7 +209,10 @@ class MemorySampler(Sampler[list[int]]):
         if score.shape != indices.shape:
             raise ValueError(f"score must have the shape of indices, {tuple(indices.shape)}; got {tuple(score.shape)}")
         indices, fresh = indices.to(self.score.device), score.detach().to(self.score)
-        self._met.append((remember(self.score, indices, fresh), fresh))
+        self._note(remember(self.score, indices, fresh), fresh)
+
+    def _note(self, before: torch.Tensor, fresh: torch.Tensor) -> None:
+        self._met.append((before, fresh))
         if len(self._met) >= self.rebuild_every:
             self.calibration.learn(*(torch.cat(scores) for scores in zip(*self._met)), len(self._met))
             self._met = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from isample.ops import PrefixSum
+from isample.ops import PrefixSum, softmax_score
 
 
 def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def _(score, weights, drawn):
 
 def remember(memory: Tensor, indices: Tensor, score: Tensor) -> Tensor:
     """Puts fresh scores, float32 [b], into ``memory``, float32 [N], at ``indices``, int64 [b]; returns those that were
-    there, float32 [b].
+    there, float32 [b]. One that is not finite is not put there.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.
@@ -61,3 +61,35 @@ def remember(memory: Tensor, indices: Tensor, score: Tensor) -> Tensor:
 @torch.library.register_fake("isample::remember")
 def _(memory, indices, score):
     return torch.empty_like(score, memory_format=torch.contiguous_format)
+
+
+def recall(
+    memory: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    indices: Tensor,
+    *,
+    weights: Tensor | None,
+    table: PrefixSum | None,
+    **options,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`isample.softmax_score` of a batch, :func:`draw_moments` and :func:`remember`, on a CPU in one call.
+
+    ``weights`` are those of importance draws. None means that the batch is a uniform one; its moments are then told by the
+    weights that draws from ``table`` would have, or, without a table, by weights of 1. ``options`` are softmax_score's.
+
+    Returns:
+        score, moments and the scores that ``memory`` held before.
+    """
+    sums = None if table is None else table.sums
+    if logits.device.type == "cpu":
+        return torch.ops.isample.recall.default(memory, logits, targets, indices, weights, sums, **options)
+    score = softmax_score(logits, targets, **options)[0]
+    implied = weights if weights is not None else torch.ones_like(score) if table is None else draw_weights(table, indices)
+    return score, draw_moments(score, implied, drawn=weights is not None), remember(memory, indices, score)
+
+
+@torch.library.register_fake("isample::recall")
+def _(memory, logits, targets, indices, weights, sums, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+    score = logits.new_empty(logits.shape[0], dtype=torch.float32)
+    return score, score.new_empty(5, dtype=torch.float64), torch.empty_like(score)

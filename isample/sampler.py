@@ -105,7 +105,7 @@ class ImportanceSampler:
         with leaving_no_trace(self.scoring.module(model), self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
             logits = None if self.score.from_logits is None else self.scoring.logits(model, inputs, size)
-            if self._fuses(logits):
+            if self.fuses(logits):
                 indices, weights, score, _, tau = ops.importance_sample(
                     logits, targets, draws, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,
                     generator=self.generator, **cross_entropy_options(self.loss),
@@ -156,7 +156,8 @@ class ImportanceSampler:
         self.active = state["active"]
         self.gate.load_state_dict(state["gate"])
 
-    def _fuses(self, logits: torch.Tensor | None) -> bool:
+    def fuses(self, logits: torch.Tensor | None) -> bool:
+        """Whether the scores of ``logits`` are those of softmax_score, which the fused ops begin with."""
         is_upper_bound = self.score.name == "upper_bound" and isinstance(self.loss, nn.CrossEntropyLoss)
         return is_upper_bound and logits is not None and logits.dim() == 2
 

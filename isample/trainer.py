@@ -24,6 +24,7 @@ from isample.random_state import random_state, restore_random_state
 from isample.readback import read_late
 from isample.registry import look_up
 from isample.sampler import ImportanceSampler, Selection
+from isample.scores import cross_entropy_options
 from isample.scoring import Scoring
 from isample.stopwatch import Stopwatch
 from isample.update import Update
@@ -200,7 +201,6 @@ class Trainer:
         size = memory.size if drawn.active else len(indices)
         report = self._finish(loss, drawn.active, size, selection, moments, begin)
         with overhead:
-            memory.update(drawn.indices, selection.score)
             memory.active = self.sampler.active
             if self.adapt == "batch":
                 memory.draw_size = batch_draws(memory.batch_size, self.sampler.gate.gain)
@@ -300,12 +300,18 @@ class Trainer:
     def _recall(
         self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
     ) -> tuple[Selection, torch.Tensor]:
-        """The scores of a batch that the memory drew, and what they say of its draws. Its tau is that of the table, an
-        average over the data set already."""
-        score = self.sampler.fresh_scores(self.model, inputs, targets, logits)
-        weights = drawn.weights if drawn.active else self.memory.implied_weights(drawn.indices)
-        selection = Selection(drawn.indices, drawn.weights, score, self.memory.tau, float)
-        return selection, draw_moments(score, weights, drawn=drawn.active)
+        """The scores of a batch that the memory drew, remembered, and what they say of its draws. Its tau is that of the
+        table, an average over the data set already."""
+        memory, sampler = self.memory, self.sampler
+        if sampler.fuses(logits):
+            options = cross_entropy_options(sampler.loss)
+            score, moments = memory.recall(logits.detach(), targets, drawn, **options)
+        else:
+            score = sampler.fresh_scores(self.model, inputs, targets, logits)
+            weights = drawn.weights if drawn.active else memory.implied_weights(drawn.indices)
+            moments = draw_moments(score, weights, drawn=drawn.active)
+            memory.update(drawn.indices, score)
+        return Selection(drawn.indices, drawn.weights, score, memory.tau, float), moments
 
     def _finish(
         self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None, moments: torch.Tensor | None,

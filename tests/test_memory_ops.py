@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import isample
-from isample.memory_ops import draw_moments, draw_weights, remember
+from isample.memory_ops import draw_moments, draw_weights, recall, remember
 
 RNG = random.Random(0)
 SCORES = [RNG.expovariate(1.0) for _ in range(50)]
@@ -56,6 +56,35 @@ def test_remember_swaps():
     memory = torch.arange(6.0)
     assert remember(memory, torch.tensor([4, 0]), torch.tensor([7.0, 8.0])).tolist() == [4.0, 0.0]
     assert memory.tolist() == [8.0, 1.0, 2.0, 3.0, 7.0, 5.0]
+
+
+@pytest.mark.parametrize("kind", ["drawn", "uniform", "uniform with a table"])
+def test_recall_is_its_parts(kind):
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(8, 5, generator=generator), torch.randint(5, (8,), generator=generator)
+    indices, memory = torch.arange(8) * 3, torch.rand(30, generator=generator)
+    table, weights = isample.prefix_sum(memory, floor=0.2), torch.rand(8, generator=generator)
+    expected_memory = memory.clone()
+    score = isample.softmax_score(logits, targets, label_smoothing=0.1)[0]
+    used = {"drawn": weights, "uniform": torch.ones(8), "uniform with a table": draw_weights(table, indices)}[kind]
+    expected = score, draw_moments(score, used, drawn=kind == "drawn"), remember(expected_memory, indices, score)
+    got = recall(
+        memory, logits, targets, indices, weights=weights if kind == "drawn" else None,
+        table=table if kind == "uniform with a table" else None, label_smoothing=0.1,
+    )  # fmt: skip
+    assert all(map(torch.equal, got, expected)) and torch.equal(memory, expected_memory)
+
+
+def test_a_bad_score_is_not_remembered():
+    logits, memory = torch.zeros(2, 3), torch.arange(4.0)
+    logits[1, 0] = math.nan
+    score, moments, _ = recall(memory, logits, torch.tensor([0, 1]), torch.tensor([1, 2]), weights=None, table=None)
+    assert score.isnan().tolist() == [False, True] and moments[0].isnan()
+    torch.testing.assert_close(memory, torch.tensor([0.0, math.sqrt(6) / 3, 2.0, 3.0]))  # of (1/3 - 1, 1/3, 1/3)
+    sampler = isample.MemorySampler(4, 2, uniform_epochs=1e-9, rebuild_every=1, seed=0)
+    for values in ([1.0, 2.0], [math.nan, math.inf]):
+        sampler.update(torch.tensor([0, 1]), torch.tensor(values))
+    assert sampler.score[:2].tolist() == [1.0, 2.0] and sampler.calibration.expected(torch.ones(1)).isfinite()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ def cases():
     yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
     yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
     yield ops.draw_moments, (SCORE, torch.rand(12), True), {}
+    memory, places = torch.rand(30), torch.arange(12) * 2
+    yield ops.recall, (memory, LOGITS, LABELS, places, SCORE, None), {"label_smoothing": 0.1}
+    yield ops.recall, (memory, LOGITS, LABELS, places, None, ops.prefix_sum(memory)[0]), {}
+    yield ops.recall, (memory, LOGITS, LABELS, places, None, None), {}
     yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {}
 
 
