@@ -11,7 +11,7 @@ from bench.training.data import Rows, Sets
 from bench.training.methods import METHODS, find_method
 from bench.training.methods.infobatch import ANNEAL_FROM, Pruning, infobatch
 from bench.training.methods.selective_backprop import Acceptance, selective_backprop, weighted_mean
-from bench.training.methods.uniform import large_batch, random_selection, uniform
+from bench.training.methods.uniform import double_rate, large_batch, random_selection, uniform
 from bench.training.tasks import Task
 from bench.training.training import Training
 
@@ -69,6 +69,14 @@ def test_large_batch_is_twice_the_batch_at_twice_the_learning_rate():
     made.progress = 0.75
     made.decay_learning_rate()
     assert made.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+
+
+def test_double_rate_is_uniform_at_twice_the_learning_rate():
+    made, plain = training(), training()
+    advance(double_rate, made, 3)
+    advance(uniform, plain, 3)
+    assert [batch for batch, _ in made.trained] == [batch for batch, _ in plain.trained]
+    assert made.optimizer.param_groups[0]["lr"] == made.optimizer.param_groups[0]["initial_lr"] == 0.02
 
 
 def test_random_selection_takes_a_fifth_of_what_was_loaded_without_preference():

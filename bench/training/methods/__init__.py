@@ -10,7 +10,7 @@ from ..training import Method
 from .importance import isample_default, paper
 from .infobatch import infobatch
 from .selective_backprop import selective_backprop, selective_backprop_reweighted
-from .uniform import large_batch, random_selection, uniform
+from .uniform import double_rate, large_batch, random_selection, uniform
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Entry:
 METHODS = {
     "uniform": Entry(uniform, "plain loop over shuffled batches of b"),
     "large-batch": Entry(large_batch, "plain loop over batches of 2b, learning rate doubled (linear scaling)"),
+    "double-rate": Entry(double_rate, "plain loop with twice the learning rate, which isample's may reach"),
     "random": Entry(random_selection, "loads 5b samples, trains on a random b of them"),
     "selective-backprop": Entry(
         selective_backprop,

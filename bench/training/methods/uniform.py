@@ -26,6 +26,12 @@ def large_batch(training: Training) -> Iterator[None]:
         yield
 
 
+def double_rate(training: Training) -> Iterator[None]:
+    """What a higher learning rate alone does: isample's may be up to twice the task's."""
+    training.scale_learning_rate(2)
+    return uniform(training)
+
+
 def random_selection(training: Training) -> Iterator[None]:
     """Pays for loading a presample and learns nothing from it: what selection by importance has to beat."""
     generator = training.generator()
