@@ -79,7 +79,7 @@ class MemorySampler(Sampler[list[int]]):
     device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
         indices are Python integers; :meth:`draw` gives them on the device.
 
-    It keeps 12 bytes a sample: a float32 score and an int64 prefix sum.
+    It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an int32 order.
     """
 
     def __init__(
@@ -275,9 +275,10 @@ class MemorySampler(Sampler[list[int]]):
 
     def _deal(self) -> Drawn:
         if self._order is None or len(self._order) == 0:
-            self._order = torch.randperm(self.size, generator=self.generator, device=self.score.device)
+            options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
+            self._order = torch.randperm(self.size, generator=self.generator, **options)
         indices, self._order = self._order.tensor_split([self.batch_size])
-        return Drawn(indices, None, active=False)
+        return Drawn(indices.long(), None, active=False)
 
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:

@@ -12,6 +12,7 @@ import isample
 from isample import _C
 from tests.kinds import KINDS, scores
 from tests.test_ops import CHECKS
+from isample.memory_ops import draw_weights, recall
 from tests.test_ops import cases as opcheck_cases
 
 BUILT = bool(_C.build_info()["cuda_architectures"])
@@ -144,7 +145,9 @@ def test_a_device_must_be_one():
 # ---- What torch asks of an op ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("op, arguments, options", list(opcheck_cases()))
+@pytest.mark.parametrize(
+    "op, arguments, options", [case for case in opcheck_cases() if case[0] is not torch.ops.isample.recall]
+)  # which is for CPUs: elsewhere its parts are called
 def test_opcheck(op, arguments, options):
     op = op if isinstance(op, torch._ops.OpOverload) else op.default
     options = {name: to_cuda(value) for name, value in options.items()}
@@ -241,7 +244,9 @@ def make_trainer(**options):
         {"presample": 60, "tau_threshold": 1.15},
         {"presample": 60, "gate": "always", "score": "gradient_norm", "draws": "pps"},
         {"presample": 60, "gate": "always", "autocast": torch.bfloat16, "clip_grad_norm": 1.0},
-        {"mode": "memory"},
+        {"mode": "memory", "gate": "always"},
+        {"mode": "memory", "gate": "always", "adapt": "batch", "score": "loss"},
+        {"presample": 60, "gate": "always", "scoring": isample.Scoring(dtype=torch.bfloat16, chunk=32)},
         {"gate": "never"},
     ],
 )
@@ -252,6 +257,26 @@ def test_training_learns(options):
     assert trainer.evaluate(loader).error < 0.1
     assert (history.active_share > 0) == (options.get("gate") != "never")
     assert all(report.scoring_seconds >= 0 for report in history.steps)
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_recalling_agrees_with_the_cpu(drawn):
+    """Scores to float32 rounding; weights to the bit, since they are integers divided in double."""
+    generator = torch.Generator().manual_seed(2)
+    logits, targets = torch.randn(40, 7, generator=generator), torch.randint(7, (40,), generator=generator)
+    memory, indices = torch.rand(300, generator=generator), torch.randperm(300, generator=generator)[:40]
+    weights = torch.rand(40, generator=generator) if drawn else None
+    results = []
+    for device in ("cpu", "cuda"):
+        kept = memory.to(device)
+        table = isample.prefix_sum(kept, floor=0.2)
+        given = None if weights is None else weights.to(device)
+        places = indices.to(device)
+        found = recall(kept, logits.to(device), targets.to(device), places, weights=given, table=table)
+        results.append([part.cpu() for part in (*found, kept, draw_weights(table, places))])
+    for mine, theirs in zip(*results):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
+    assert torch.equal(results[0][-1], results[1][-1])
 
 
 def test_a_step_that_is_not_finite_moves_nothing():

@@ -259,3 +259,14 @@ def test_non_finite_scores_stop_the_step():
 def test_bad_arguments(options, match):
     with pytest.raises(ValueError, match=match):
         isample.MemorySampler(**{"size": 100, "batch_size": 10, **options})
+
+
+def test_sixteen_bytes_a_sample():
+    """What stays after a table was made while uniform batches are dealt."""
+    sampler = warm_sampler(make_scores(100_000))
+    sampler.active, sampler.drawn = False, 10**9
+    drawn = sampler.draw()
+    sampler.implied_weights(drawn.indices)
+    kept = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
+            for part in (sampler.score, sampler._order, *sampler._table)}  # fmt: skip
+    assert sum(kept.values()) <= 16 * 100_000 + 64
