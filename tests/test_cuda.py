@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample import _C
+from isample.memory_ops import draw_weights, recall
 from tests.kinds import KINDS, scores
 from tests.test_ops import CHECKS
-from isample.memory_ops import draw_weights, recall
 from tests.test_ops import cases as opcheck_cases
 
 BUILT = bool(_C.build_info()["cuda_architectures"])
