@@ -6,7 +6,7 @@ SVRG whose anchor is measured on B samples only, drawn without replacement, on w
     n geometric, P(n = k) = (1 - q) q^k with q = B / (B + b), whose mean is B / b
 
 The authors have b = 1; the mean is that of the batched algorithm of Lei et al. (2017). With B = N it goes to the
-optimum itself, otherwise to a neighbourhood that shrinks as 1 / B.
+optimum itself, otherwise to a neighbourhood of it.
 """
 
 from __future__ import annotations
