@@ -5,14 +5,18 @@ import math
 import pytest
 
 pytest.importorskip("scipy")
+pytest.importorskip("rich")
 
 import torch
 from torch import nn
 
 import isample
+from bench.training.__main__ import checked_plan, parser
 from bench.training.methods import EACH_ONCE, METHODS, find_method
 from bench.training.methods.online_batch_selection import Ranking, online_batch_selection, rank_probabilities
 from bench.training.methods.prioritized import Priorities, prioritized
+from bench.training.record import Point, Run, RunRecord
+from bench.training.report import command
 from bench.training.training import Training
 from tests.linear import begin, parameters
 
@@ -60,6 +64,16 @@ def test_each_method_has_one_name_but_the_paper_s_which_has_two():
     assert METHODS["paper"] is METHODS["upper_bound"] and find_method("paper") is find_method("upper_bound")
     entries = [METHODS[name] for name in EACH_ONCE]
     assert all(entries.count(entry) == 1 for entry in METHODS.values()) and "upper_bound" in EACH_ONCE
+    plan = checked_plan(parser().parse_args(["compare", "--task", "regression", "--output", "runs"]))
+    assert plan.entrants == [(name, 1.0) for name in EACH_ONCE]
+
+
+def test_a_comparison_of_all_says_so():
+    """Its page's command is the one that does it again."""
+    point = Point(1.0, 10, 0.5, 0.5, 0.5, None, 1.0, 0.0)
+    records = [RunRecord(Run("digits", name, 0, 1.0, 1.0, "digits"), {}, [point]) for name in EACH_ONCE]
+    assert "--methods all " in command(records)
+    assert "--methods all " not in command(records[1:]) and "large-batch,random," in command(records[1:])
 
 
 # --- online batch selection -------------------------------------------------------------------------------------------

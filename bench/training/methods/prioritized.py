@@ -37,8 +37,9 @@ class Priorities:
         """Fresh losses [b] of the samples ``index``, int64 [b]."""
         self.priority[index] = (losses.abs() + EPSILON) ** self.alpha
         self.unseen[index] = False
-        highest = torch.where(self.unseen, 0.0, self.priority).max()
-        self.priority = torch.where(self.unseen, highest, self.priority)
+        if self.unseen.any():  # mostly not, and then nothing but the draw takes time in proportion to the data set
+            highest = torch.where(self.unseen, 0.0, self.priority).max()
+            self.priority = torch.where(self.unseen, highest, self.priority)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Samples, int64 [count], and their weights before they are divided by the largest, float32 [count]."""
