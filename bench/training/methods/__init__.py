@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from isample.registry import look_up
 
 from ..training import Method
-from .importance import isample_default, paper
+from .importance import gradient_norm, isample_default, loss, upper_bound
 from .infobatch import infobatch
+from .katyusha import katyusha
+from .online_batch_selection import online_batch_selection
+from .prioritized import prioritized
+from .scsg import scsg
 from .selective_backprop import selective_backprop, selective_backprop_reweighted
+from .svrg import svrg
 from .uniform import double_rate, large_batch, random_selection, uniform
 
 
@@ -40,11 +45,38 @@ METHODS = {
         "Qin et al. 2024: an epoch leaves out half of the samples whose loss was below the mean and doubles the "
         "gradient of the other half; the last 12.5 % of the time nothing is left out",
     ),
-    "paper": Entry(
-        paper, "Katharopoulos and Fleuret 2018, Algorithm 1: B = 5b scored, b drawn with replacement, switch on tau"
+    "upper_bound": Entry(
+        upper_bound,
+        "Katharopoulos and Fleuret 2018, Algorithm 1: B = 5b scored, b drawn with replacement, switch on tau",
+    ),
+    "loss": Entry(loss, "Algorithm 1 with the loss in place of the upper bound"),
+    "gradient_norm": Entry(
+        gradient_norm, "Algorithm 1 with the true norm of each sample's gradient in place of the upper bound"
+    ),
+    "online-batch-selection": Entry(
+        online_batch_selection,
+        "Loshchilov and Hutter 2015: drawn by the rank of the latest known loss, the first 100 times as likely as the "
+        "last, falling to 1; all losses computed anew every 1,200 updates",
+    ),
+    "prioritized": Entry(
+        prioritized,
+        "Schaul et al. 2015, proportional: drawn in proportion to the root of the latest known loss, weighted by the "
+        "inverse, divided by the batch's largest",
+    ),
+    "svrg": Entry(
+        svrg, "Johnson and Zhang 2013: no momentum; gradients corrected by those at an anchor, renewed every 5 epochs"
+    ),
+    "scsg": Entry(
+        scsg, "Lei and Jordan 2017: no momentum; the same with an anchor of 32b samples for 32 updates on average"
+    ),
+    "katyusha": Entry(
+        katyusha,
+        "Allen-Zhu 2017: the same with momentum toward the anchor, which is the mean of the last 2 epochs' iterates",
     ),
     "isample": Entry(isample_default, "isample.Trainer, all by default: memory mode"),
 }
+METHODS["paper"] = METHODS["upper_bound"]  # the name in older run files
+EACH_ONCE = [name for name in METHODS if name != "paper"]
 
 
 def find_method(name: str) -> Entry:
