@@ -39,12 +39,12 @@ def test_a_comparison_from_end_to_end(compared):
     assert [row["name"] for row in numbers["rows"]][0] == "uniform"
     assert {row["name"] for row in numbers["rows"]} == {"uniform", "isample", "isample@0.5"}
     assert (folder / "results/regression.png").read_bytes().startswith(b"\x89PNG")
-    assert "| uniform | " in page and "compare --task regression --seconds 1 --seeds 1" in page
+    assert "| uniform" in page and "compare --task regression --seconds 1 --seeds 1" in page
     assert str(ROOT) not in page and str(folder) not in page
     for run in numbers["runs"]:
         elapsed = [point["elapsed"] for point in run["points"]]
         budget = run["run"]["share"] * 1.0
-        assert elapsed[0] == 0 and budget <= elapsed[-1] < budget + 0.5 and len(elapsed) > 10
+        assert elapsed[0] == 0 and budget <= elapsed[-1] < budget + 0.5 and len(elapsed) >= 3
         assert run["points"][-1]["training_loss"] < 0.5 < run["points"][0]["training_loss"]
     # One seed, so all begin alike.
     assert len({run["points"][0]["training_loss"] for run in numbers["runs"]}) == 1
