@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable
 
 import torch
@@ -9,12 +10,12 @@ from torch import nn
 
 from isample.registry import look_up
 
-GROUPS = 8
+GROUPS = 8  # as far as they divide the channels
 
 # Layer normalisation of an image: over all channels and places, with a scale and an offset a channel.
 NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "layer": lambda channels: nn.GroupNorm(1, channels),
-    "group": lambda channels: nn.GroupNorm(min(GROUPS, channels), channels),
+    "group": lambda channels: nn.GroupNorm(math.gcd(GROUPS, channels), channels),
     "batch": nn.BatchNorm2d,
 }
 
