@@ -280,4 +280,4 @@ def test_settings_are_the_paper_s():
     sizes = [make(network, adam, "cross_entropy", 128).presample for make in EXPERIMENTS["ablation-b"].entrants.values()]
     assert sizes == [256, 384, 640, 1024]
     assert (EXPERIMENTS["variance"].updates, EXPERIMENTS["variance"].every) == (50_000, 3_000)
-    assert isinstance(pixels.model(1.0, "layer"), PixelLSTM)
+    assert isinstance(pixels.model(1.0, None), PixelLSTM)

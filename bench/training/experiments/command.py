@@ -8,8 +8,11 @@ from typing import Iterator
 
 import torch
 
-from .registry import EXPERIMENTS, Experiment, check_normalisation, find_experiment
-from .runfile import Run, is_finished
+from isample.registry import look_up
+
+from .networks import NORMALISATIONS
+from .registry import EXPERIMENTS, Experiment, find_experiment
+from .runfile import Record, Run, RunFileError, is_finished, read_all
 from .session import Session, do_run
 
 
@@ -35,7 +38,7 @@ def planned(arguments: argparse.Namespace, experiment: Experiment) -> list[Run]:
         raise ValueError(f"--scale must be in (0, 1]; got {arguments.scale:g}")
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be at least 1; got {arguments.seeds}")
-    check_normalisation(arguments.normalisation)
+    normalisation = checked_normalisation(experiment, arguments)
     methods = experiment.methods if arguments.methods is None else arguments.methods.split(",")
     for method in methods:
         if method not in experiment.entrants:
@@ -46,7 +49,7 @@ def planned(arguments: argparse.Namespace, experiment: Experiment) -> list[Run]:
     device = checked_device(arguments.device)
     budget = budget_of(experiment, arguments)
     return [
-        Run(arguments.name, method, seed, budget, arguments.scale, arguments.normalisation, experiment.data, device)
+        Run(arguments.name, method, seed, budget, arguments.scale, normalisation, experiment.data, device)
         for seed in range(arguments.seeds)
         for method in methods
     ]
@@ -66,6 +69,15 @@ def budget_of(experiment: Experiment, arguments: argparse.Namespace) -> float:
     if not 0 < arguments.seconds < float("inf"):
         raise ValueError(f"--seconds must be positive; got {arguments.seconds:g}")
     return arguments.seconds
+
+
+def checked_normalisation(experiment: Experiment, arguments: argparse.Namespace) -> str | None:
+    if arguments.normalisation is None:
+        return experiment.normalisation
+    if experiment.normalisation is None:
+        raise ValueError(f"--normalisation must not be given for {arguments.name}; got {arguments.normalisation!r}")
+    look_up(NORMALISATIONS, arguments.normalisation, "--normalisation")
+    return arguments.normalisation
 
 
 def checked_device(name: str | None) -> str:
@@ -105,6 +117,27 @@ def outcome(point: dict) -> str:
     return told
 
 
+def draw_figures(arguments: argparse.Namespace, console) -> int:
+    """Figures and the table of claims of the finished runs in a folder, into that folder."""
+    from . import claims, figures
+
+    groups: dict[str, list[Record]] = {}
+    for record in read_all(arguments.folder):
+        if record.finished:
+            groups.setdefault(record.run.experiment, []).append(record)
+        else:
+            run = record.run
+            console.print(f"left out, not finished: {run.experiment}, {run.method}, seed {run.seed}", highlight=False)
+    if not groups:
+        raise RunFileError(f"no finished run in {arguments.folder}")
+    ordered = [groups[name] for name in EXPERIMENTS if name in groups]
+    paths = [figures.draw(records, arguments.folder) for records in ordered]
+    table = arguments.folder / "claims.md"
+    table.write_text(claims.page(ordered, [path.name for path in paths]), encoding="utf-8")
+    console.print("\n".join(str(path) for path in [*paths, table]), highlight=False, soft_wrap=True)
+    return 0
+
+
 def add_commands(commands, formatter) -> None:
     run = commands.add_parser("run", help="do one of the paper's experiments", formatter_class=formatter)
     add = run.add_argument
@@ -116,6 +149,10 @@ def add_commands(commands, formatter) -> None:
     add("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     add("--scale", type=float, default=1.0, metavar="S", 
         help="for less time: multiplies the budget, and by its root the networks' widths and the samples looked at")
-    add("--normalisation", default="layer", help="of the wide residual networks: layer, group or batch")
+    add("--normalisation", help="of the wide residual networks: layer, group or batch (default: layer)")
     add("--output", type=Path, default=Path("out/experiments"), metavar="DIR", help="where the run files go")
     run.set_defaults(run=run_experiment)
+
+    figures = commands.add_parser("figures", help="draw figures 1 to 6 from run files, and a table of the paper's claims")
+    figures.add_argument("folder", type=Path, metavar="DIR", help="where the run files are, and the figures go")
+    figures.set_defaults(run=draw_figures)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Any, Callable, Mapping
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ import isample
 from isample.registry import look_up
 
 from .data import Sets, cifar10, cifar100, pixel_mnist
-from .networks import NORMALISATIONS, PixelLSTM, wide_resnet
+from .networks import PixelLSTM, wide_resnet
 
 Entrant = Callable[..., isample.Trainer]
 
@@ -51,7 +51,7 @@ def wide_resnet_28_2(scale: float, normalisation: str, classes: int) -> nn.Modul
     return wide_resnet(28, 2, classes, normalisation, width=scaled(16, scale))
 
 
-def pixel_lstm(scale: float, normalisation: str) -> nn.Module:
+def pixel_lstm(scale: float, normalisation: None) -> nn.Module:
     return PixelLSTM(hidden=scaled(128, scale))
 
 
@@ -59,7 +59,8 @@ def pixel_lstm(scale: float, normalisation: str) -> nn.Module:
 class Experiment:
     """``figure`` is the paper's. ``sets(root)`` reads the data that ``data`` names to the reader.
 
-    ``model(scale, normalisation)`` draws its parameters from torch's generator. The learning rate is divided by five after
+    ``model(scale, normalisation)`` draws its parameters from torch's generator; ``normalisation`` is None where the network
+    leaves no choice of it. The learning rate is divided by five after
     each of ``drops``, shares of the budget. The budget is ``seconds`` of training or, where ``updates`` is given, that many
     updates. ``measure`` says what is looked at on the way: ``progress`` (losses and test error), ``variance`` (figure 1)
     or ``correlation`` (figure 2); ``every`` is the number of updates, or the share of the time, between two looks.
@@ -68,9 +69,10 @@ class Experiment:
     figure: int
     data: str
     sets: Callable[[Path], Sets]
-    model: Callable[[float, str], nn.Module]
+    model: Callable[[float, Any], nn.Module]
     entrants: Mapping[str, Entrant]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
+    normalisation: str | None = None
     drops: tuple[float, ...] = (0.4, 0.8)
     batch_size: int = 128
     clip_grad_norm: float | None = None
@@ -83,7 +85,7 @@ class Experiment:
 
 # The text of the paper names no time budget for CIFAR. Four hours is a choice, of the order of its figures 3 and 6.
 CIFAR10 = Experiment(
-    3, "CIFAR-10", cifar10, partial(wide_resnet_28_2, classes=10), entrants(640, 1.5), seconds=14_400
+    3, "CIFAR-10", cifar10, partial(wide_resnet_28_2, classes=10), entrants(640, 1.5), normalisation="layer", seconds=14_400
 )
 CIFAR100 = replace(CIFAR10, data="CIFAR-100", sets=cifar100, model=partial(wide_resnet_28_2, classes=100))
 
@@ -117,7 +119,3 @@ def find_experiment(name: str) -> Experiment:
 def scaled(number: int, scale: float) -> int:
     """A width or a number of samples. By the root of ``scale``, so that the work of a layer shrinks as the budget does."""
     return max(1, round(number * math.sqrt(scale)))
-
-
-def check_normalisation(name: str) -> None:
-    look_up(NORMALISATIONS, name, "--normalisation")

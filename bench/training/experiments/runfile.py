@@ -29,7 +29,7 @@ class Run:
     seed: int
     budget: float
     scale: float
-    normalisation: str
+    normalisation: str | None
     data: str
     device: str
 
