@@ -60,7 +60,8 @@ def test_probabilities_are_normalised_within_presamples_of_1024(monkeypatch):
     monkeypatch.setattr(measures, "PRESAMPLE", 128)
     model, x, y, _, scores = linear_problem()
     made = measures.probabilities(model, "mse", x, y)
-    expected = {name: (s.reshape(2, 128) / s.reshape(2, 128).sum(1, keepdims=True)).ravel() for name, s in scores.items()}
+    rows = {name: score.reshape(2, 128) for name, score in scores.items()}
+    expected = {name: (row / row.sum(1, keepdims=True)).ravel() for name, row in rows.items()}
     for name, p in made.items():
         assert p.numpy() == pytest.approx(expected[name], rel=1e-4, abs=1e-9)
     errors = measures.squared_errors(made)
@@ -91,7 +92,7 @@ def count(model):
 
 @pytest.mark.parametrize("normalisation", ["layer", "group", "batch"])
 def test_wide_resnet_28_2_has_the_parameters_of_the_hand_arithmetic(normalisation):
-    """Each normalisation has two values a channel; each block one before its first and one before its second convolution."""
+    """Each normalisation has two values a channel; a block has one before each of its two convolutions."""
     expected = 3 * 16 * 9
     for inputs, width in ((16, 32), (32, 64), (64, 128)):
         expected += 2 * inputs + inputs * width * 9 + 2 * width + width * width * 9 + inputs * width  # with a shortcut

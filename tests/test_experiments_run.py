@@ -277,7 +277,8 @@ def test_settings_are_the_paper_s():
         assert trainer.presample == presample and trainer.sampler.gate.threshold == threshold
         assert trainer.sampler.draw.name == "alias" and trainer.adapt is None
         assert experiment.entrants["loss"](network, adam, "cross_entropy", b).sampler.score.name == "loss"
-    sizes = [make(network, adam, "cross_entropy", 128).presample for make in EXPERIMENTS["ablation-b"].entrants.values()]
+    ablation = EXPERIMENTS["ablation-b"].entrants.values()
+    sizes = [make(network, adam, "cross_entropy", 128).presample for make in ablation]
     assert sizes == [256, 384, 640, 1024]
     assert (EXPERIMENTS["variance"].updates, EXPERIMENTS["variance"].every) == (50_000, 3_000)
     assert isinstance(pixels.model(1.0, None), PixelLSTM)

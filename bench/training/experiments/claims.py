@@ -17,9 +17,9 @@ REACHED = 0.6  # the training loss that appendix A times
 BEGINNING = 0.2  # share of a run that counts as its beginning
 
 LEGEND = """\
-Values are means over seeds ± the half-width of the 95 % confidence interval (Student's t). Times are seconds of training,
-data loading included, evaluations not. *a* → *b* is uniform sampling → the paper's upper bound. A scale below 1 means a
-smaller network, fewer samples looked at and a smaller budget than the paper's; its numbers are then not the paper's."""
+Values are means over seeds ± the half-width of the 95 % confidence interval (Student's t). Times are seconds of
+training, data loading included, evaluations not. *a* → *b* is uniform sampling → the paper's upper bound. A scale below
+1 means a smaller network, fewer samples looked at and a smaller budget than the paper's."""
 
 
 class Claim(NamedTuple):
@@ -107,7 +107,8 @@ def ablation(methods: dict[str, list[Record]]) -> list[Claim]:
 
 def first_at(points: list[Point], loss: float) -> float:
     """Seconds of training until the first look at which the training loss was no higher; infinity if it never was."""
-    return next((p["elapsed"] for p in points if p["training_loss"] is not None and p["training_loss"] <= loss), math.inf)
+    finite = [point for point in points if point["training_loss"] is not None]
+    return next((point["elapsed"] for point in finite if point["training_loss"] <= loss), math.inf)
 
 
 def change(methods: dict[str, list[Record]], measure: str) -> str:
@@ -167,5 +168,5 @@ def setting(records: list[Record]) -> str:
 
 
 def machines(records: list[Record]) -> str:
-    found = {(r.machine["processor"], r.machine["torch"], r.machine["isample"]) for r in records}
-    return "; ".join(f"{processor}, torch {torch}, isample {isample}" for processor, torch, isample in sorted(found)) + "."
+    told = "{processor}, torch {torch}, isample {isample}".format
+    return "; ".join(sorted({told(**record.machine) for record in records})) + "."

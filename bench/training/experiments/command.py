@@ -28,7 +28,8 @@ def run_experiment(arguments: argparse.Namespace, console) -> int:
             continue
         session = Session(run, experiment, sets)
         watch(do_run(session, arguments.output), session, console, f"[{number}/{len(runs)}]")
-    console.print(f"{len(waiting)} of {len(runs)} runs done now, all {len(runs)} in {arguments.output}", highlight=False)
+    told = f"{len(waiting)} of {len(runs)} runs done now, all {len(runs)} in {arguments.output}"
+    console.print(told, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -86,7 +87,8 @@ def checked_device(name: str | None) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-        raise ValueError(f"--device must be one that torch can use; got {name!r}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device must be one that torch can use; got {name!r}: {reason}") from error
     return name
 
 
@@ -153,6 +155,6 @@ def add_commands(commands, formatter) -> None:
     add("--output", type=Path, default=Path("out/experiments"), metavar="DIR", help="where the run files go")
     run.set_defaults(run=run_experiment)
 
-    figures = commands.add_parser("figures", help="draw figures 1 to 6 from run files, and a table of the paper's claims")
+    figures = commands.add_parser("figures", help="draw figures 1 to 6 from run files, and a table of claims")
     figures.add_argument("folder", type=Path, metavar="DIR", help="where the run files are, and the figures go")
     figures.set_defaults(run=draw_figures)

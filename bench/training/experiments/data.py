@@ -24,7 +24,7 @@ CIFAR100_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 class Sets(NamedTuple):
-    """``training`` is drawn from, ``plain`` the same samples without augmentation, in the same order, ``test`` the rest.
+    """``training`` is drawn from, ``plain`` the same samples in the same order without augmentation, ``test`` others.
 
     Each has a length and ``__getitems__(indices) -> (inputs, targets)``.
     """
@@ -73,7 +73,7 @@ def pixel_rows(pixels: np.ndarray, labels: np.ndarray) -> Rows:
 
 
 def permutation(pixels: int) -> np.ndarray:
-    """The same one for every run. NumPy keeps RandomState's stream as it is; that of its newer generators may change."""
+    """The same for every run. NumPy keeps RandomState's stream as it is; that of its newer generators may change."""
     return np.random.RandomState(0).permutation(pixels)
 
 
@@ -98,8 +98,8 @@ def read_cifar100(root: Path) -> Images:
         parts = archive_parts(archive)
     else:
         raise DataError(
-            f"no cifar100 in {root}: looked for {arrays.name} with {', '.join(Images._fields)}; {folder.name}/train and "
-            f"test; {archive.name}. Get it from {CIFAR100_SOURCE}"
+            f"no cifar100 in {root}: looked for {arrays.name} with {', '.join(Images._fields)}; {folder.name}/train "
+            f"and test; {archive.name}. Get it from {CIFAR100_SOURCE}"
         )
     training, test = (cifar100_part(f"cifar-100-python/{name} in {root}", parts[name]) for name in ("train", "test"))
     return checked_cifar100(Images(*training, *test), root)

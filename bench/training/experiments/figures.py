@@ -15,7 +15,7 @@ from .measures import GRADIENT_NORM  # noqa: E402
 from .registry import EXPERIMENTS  # noqa: E402
 from .runfile import Point, Record  # noqa: E402
 
-# Okabe and Ito's colours, which stay apart for the colour-blind. A score and the method that goes by it have one colour.
+# Okabe and Ito's colours, which stay apart for the colour-blind. A score and the method that goes by it share one.
 COLOURS = {
     "uniform": "#000000",
     "loss": "#E69F00",
@@ -69,7 +69,8 @@ def correlation(records: list[Record]):
     for axes, score in zip(panels, scores):
         axes.plot([0, top], [0, top], color="black", linewidth=1)
         axes.plot(ideal, kept[score], ".", color=COLOURS[score], markersize=2, alpha=0.5, rasterized=True)
-        axes.set(xlabel="probability by the gradient norm", ylabel=f"probability by the {score.replace('_', ' ')}", xlim=(0, top), ylim=(0, top))
+        axes.set(xlabel="probability by the gradient norm", ylabel=f"probability by the {score.replace('_', ' ')}")
+        axes.set(xlim=(0, top), ylim=(0, top))
         tidy(axes)
     return figure
 

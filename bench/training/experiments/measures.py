@@ -73,9 +73,9 @@ def mean_gradient(
 def probabilities(model: nn.Module, loss: str, inputs: Any, targets: Any) -> Scores:
     """The probabilities of figure 2, [N] for each of ``SCORES``, normalised within each presample of 1,024.
 
-    The paper does not say what the probabilities of its 16,384 points are normalised over. Over all of them, each would be
-    about 6e-5 and a sum of squared errors of 0.017 out of reach; 16 presamples of 1,024, the size of figure 1's, give
-    errors of that order.
+    The paper does not say over what the probabilities of its 16,384 points are normalised. Over all of them, each would
+    be about 6e-5 and a sum of squared errors of 0.017 out of reach; 16 presamples of 1,024, the size of figure 1's,
+    give errors of that order.
     """
     parts = []
     for some_inputs, some_targets in zip(inputs.split(PRESAMPLE), targets.split(PRESAMPLE)):

@@ -59,11 +59,11 @@ def pixel_lstm(scale: float, normalisation: None) -> nn.Module:
 class Experiment:
     """``figure`` is the paper's. ``sets(root)`` reads the data that ``data`` names to the reader.
 
-    ``model(scale, normalisation)`` draws its parameters from torch's generator; ``normalisation`` is None where the network
-    leaves no choice of it. The learning rate is divided by five after
-    each of ``drops``, shares of the budget. The budget is ``seconds`` of training or, where ``updates`` is given, that many
-    updates. ``measure`` says what is looked at on the way: ``progress`` (losses and test error), ``variance`` (figure 1)
-    or ``correlation`` (figure 2); ``every`` is the number of updates, or the share of the time, between two looks.
+    ``model(scale, normalisation)`` draws its parameters from torch's generator; ``normalisation`` is None where the
+    network leaves no choice of it. The learning rate is divided by five after each of ``drops``, shares of the budget.
+    The budget is ``seconds`` of training or, where ``updates`` is given, that many updates. ``measure`` says what is
+    looked at on the way: ``progress`` (losses and test error), ``variance`` (figure 1) or ``correlation`` (figure 2);
+    ``every`` is the number of updates, or the share of the time, between two looks.
     """
 
     figure: int
@@ -85,8 +85,9 @@ class Experiment:
 
 # The text of the paper names no time budget for CIFAR. Four hours is a choice, of the order of its figures 3 and 6.
 CIFAR10 = Experiment(
-    3, "CIFAR-10", cifar10, partial(wide_resnet_28_2, classes=10), entrants(640, 1.5), normalisation="layer", seconds=14_400
-)
+    3, "CIFAR-10", cifar10, partial(wide_resnet_28_2, classes=10), entrants(640, 1.5), normalisation="layer",
+    seconds=14_400,
+)  # fmt: skip
 CIFAR100 = replace(CIFAR10, data="CIFAR-100", sets=cifar100, model=partial(wide_resnet_28_2, classes=100))
 
 VARIANCE = replace(
@@ -117,5 +118,5 @@ def find_experiment(name: str) -> Experiment:
 
 
 def scaled(number: int, scale: float) -> int:
-    """A width or a number of samples. By the root of ``scale``, so that the work of a layer shrinks as the budget does."""
+    """A width or a number of samples, by the root of ``scale``: so a layer's work shrinks as the budget does."""
     return max(1, round(number * math.sqrt(scale)))

@@ -49,8 +49,8 @@ class Record:
 
 
 class RunWriter:
-    """Writes a run's file line by line. ``points`` are those of a run that goes on: what was written after its checkpoint
-    is written again."""
+    """Writes a run's file line by line. ``points`` are those of a run that goes on: what was written after its
+    checkpoint is written again."""
 
     def __init__(self, run: Run, folder: Path, points: list[Point]):
         self._file = run.path(folder).open("w", encoding="utf-8")
@@ -126,6 +126,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=False)  # the state of memory mode holds more than weights
+        # The state of memory mode holds types of isample's own, which torch does not count among weights.
+        return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # torch.load raises whatever its unpickler does
         raise RunFileError(f"{path} is not a checkpoint: {type(error).__name__}: {error}") from error

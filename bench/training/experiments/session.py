@@ -23,8 +23,8 @@ DROP = 0.2  # the learning rate's factor at each drop
 
 
 class Session:
-    """A run's model, optimizer and trainer, the ``points`` so far, and its clocks: ``elapsed`` and ``active_seconds`` of
-    training, ``progress``, the share of the budget that is spent."""
+    """A run's model, optimizer and trainer, the ``points`` so far, and its clocks: seconds of training, ``elapsed`` and
+    ``active_seconds`` of them, and ``progress``, the share of the budget that is spent."""
 
     def __init__(self, run: Run, experiment: Experiment, sets: Sets):
         torch.manual_seed(run.seed)
