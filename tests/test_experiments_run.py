@@ -34,10 +34,10 @@ def images(count=100, size=8, classes=10):
     return Images(pixels, np.arange(count) % classes, pixels[:20], np.arange(20) % classes)
 
 
-SETS = cifar_sets(images())
+SETS = cifar_sets(images(), 10)
 SMALL = replace(
     EXPERIMENTS["cifar10"],
-    model=lambda scale, normalisation: wide_resnet(10, 1, 10, normalisation, width=2),
+    model=lambda scale, normalisation, classes: wide_resnet(10, 1, classes, normalisation, width=2),
     entrants={**EXPERIMENTS["cifar10"].entrants, "always": ALWAYS, "memory": partial(isample.Trainer, gate="always")},
     batch_size=8,
     every=1 / 8,
@@ -271,7 +271,11 @@ def test_settings_are_the_paper_s():
     assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"], cifar.drops) == (0.1, 0.9, 5e-4, (0.4, 0.8))
     adam = pixels.optimizer(network)
     assert isinstance(adam, torch.optim.Adam) and adam.param_groups[0]["lr"] == 1e-3 and pixels.clip_grad_norm == 1
-    for experiment, b, presample, threshold in ((cifar, 128, 640, 1.5), (pixels, 32, 128, 1.8)):
+    for experiment, b, presample, threshold in (
+        (cifar, 128, 640, 1.5),
+        (pixels, 32, 128, 1.8),
+        (EXPERIMENTS["finetune"], 16, 48, 2.0),
+    ):
         assert experiment.batch_size == b and experiment.methods == ("uniform", "loss", "upper-bound")
         trainer = experiment.entrants["upper-bound"](network, adam, "cross_entropy", b)
         assert trainer.presample == presample and trainer.sampler.gate.threshold == threshold
@@ -281,4 +285,4 @@ def test_settings_are_the_paper_s():
     sizes = [make(network, adam, "cross_entropy", 128).presample for make in ablation]
     assert sizes == [256, 384, 640, 1024]
     assert (EXPERIMENTS["variance"].updates, EXPERIMENTS["variance"].every) == (50_000, 3_000)
-    assert isinstance(pixels.model(1.0, None), PixelLSTM)
+    assert isinstance(pixels.model(1.0, None, 10), PixelLSTM)

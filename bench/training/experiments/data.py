@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Subset
 
-from isample.demo.data import ArrayUnpickler, DataError, Images, read_npz
+from isample.demo.data import CLASSES, ArrayUnpickler, DataError, Images, read_npz
 from isample.demo.network import ImageDataset, pixel_moments
 
 from ..data import Rows, read_images
@@ -24,7 +24,8 @@ CIFAR100_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 class Sets(NamedTuple):
-    """``training`` is drawn from, ``plain`` the same samples in the same order without augmentation, ``test`` others.
+    """``training`` is drawn from, ``plain`` the same samples in the same order without augmentation, ``test`` others;
+    targets are classes 0 to ``classes`` - 1.
 
     Each has a length and ``__getitems__(indices) -> (inputs, targets)``.
     """
@@ -32,6 +33,7 @@ class Sets(NamedTuple):
     training: Dataset
     plain: Dataset
     test: Dataset
+    classes: int
 
 
 class AugmentedImages(ImageDataset):
@@ -43,19 +45,20 @@ class AugmentedImages(ImageDataset):
 
 
 def cifar10(root: Path) -> Sets:
-    return cifar_sets(read_images("cifar10", root))
+    return cifar_sets(read_images("cifar10", root), CLASSES)
 
 
 def cifar100(root: Path) -> Sets:
-    return cifar_sets(read_cifar100(root))
+    return cifar_sets(read_cifar100(root), CIFAR100_CLASSES)
 
 
-def cifar_sets(images: Images) -> Sets:
+def cifar_sets(images: Images, classes: int) -> Sets:
     moments = pixel_moments(images.x_train)
     return Sets(
         AugmentedImages(images.x_train, images.y_train, moments, SHIFT),
         ImageDataset(images.x_train, images.y_train, moments),
         ImageDataset(images.x_test, images.y_test, moments),
+        classes,
     )
 
 
@@ -63,7 +66,7 @@ def pixel_mnist(root: Path) -> Sets:
     """One pixel a time step, in an order that is the same for all images: inputs float32 [N, 784, 1] in [0, 1]."""
     images = read_images("mnist", root)
     training = pixel_rows(images.x_train, images.y_train)
-    return Sets(training, training, pixel_rows(images.x_test, images.y_test))
+    return Sets(training, training, pixel_rows(images.x_test, images.y_test), CLASSES)
 
 
 def pixel_rows(pixels: np.ndarray, labels: np.ndarray) -> Rows:

@@ -43,8 +43,8 @@ class WideBlock(nn.Module):
 def wide_resnet(
     depth: int = 28, widen: int = 2, classes: int = 10, normalisation: str = "layer", width: int = 16
 ) -> nn.Module:
-    """WRN-depth-widen: a convolution to ``width`` channels, three groups of (depth - 4) / 6 blocks of widen * width * (1,
-    2, 4) channels, the average over all places, and a linear layer. Takes [N, 3, rows, columns], rows >= 4.
+    """WRN-depth-widen: a convolution to ``width`` channels, three groups of (depth - 4) / 6 blocks whose channels are
+    widen * width times 1, 2 and 4, the average over all places, and a linear layer. Takes [N, 3, rows, columns].
 
     Raises ValueError for a depth that no number of blocks gives, or an unknown normalisation.
     """

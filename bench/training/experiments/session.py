@@ -30,7 +30,7 @@ class Session:
         torch.manual_seed(run.seed)
         self.run, self.experiment, self.sets = run, experiment, sets
         self.device = torch.device(run.device)
-        self.model = experiment.model(run.scale, run.normalisation).to(self.device).train()
+        self.model = experiment.model(run.scale, run.normalisation, sets.classes).to(self.device).train()
         self.optimizer = experiment.optimizer(self.model)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
