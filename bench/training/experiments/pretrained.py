@@ -27,6 +27,7 @@ class FineTuned(nn.Module):
         self.network = network
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
+        self.train()  # freezes, for a caller that does not choose a mode
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.network((pixels - self.mean) / self.deviation)
