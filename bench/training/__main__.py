@@ -1,4 +1,5 @@
-"""`python -m bench.training compare` runs the comparison, `python -m bench.training table` makes its table again."""
+"""`python -m bench.training compare` runs the comparison, `... table` makes its table again; `... run` does one of the
+paper's experiments, `... figures` draws them."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from isample.demo.command import OneLineParser
 from isample.demo.data import DataError
+
+from .experiments.command import add_commands
 
 RESULTS = Path("bench/results")
 FILE_WIDTH = 160  # of a table that goes to a file or a pipe
@@ -29,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     except (ValueError, DataError) as error:
         command_line.error(str(error))
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on with the runs that are not finished", file=sys.stderr)
+        print("\nstopped; the same command goes on with what is not finished", file=sys.stderr)
         return 130
 
 
@@ -57,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("output", type=Path, metavar="DIR", help="where the run files are")
     table.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where TASK.md, .json and .png go")
     table.set_defaults(run=run_table)
+    add_commands(commands, formatter)
     return result
 
 

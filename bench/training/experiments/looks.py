@@ -1,0 +1,79 @@
+"""What is looked at on the way: a point's content, by the experiment's ``measure``.
+
+A look leaves the model, torch's random state and the clock as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from isample.demo.network import as_fetched
+
+from . import measures
+from .data import spread
+from .registry import LOSS, scaled
+from .runfile import Point
+
+if TYPE_CHECKING:
+    from .session import Session
+
+SEEN_SAMPLES = 10_000  # on which the training loss is measured
+EVALUATION_BATCH = 250
+
+VARIANCE_SAMPLES, VARIANCE_DRAWS, VARIANCE_REPEATS = 1024, 128, 10
+CORRELATION_SAMPLES = 16_384
+
+
+def progress(session: Session) -> Point:
+    """Training loss on a fixed part of the training set without augmentation, loss and error on the test set."""
+    sets, scale = session.sets, session.run.scale
+    seen = session.trainer.evaluate(batches(spread(sets.plain, scaled(SEEN_SAMPLES, scale))))
+    test = session.trainer.evaluate(batches(spread(sets.test, scaled(len(sets.test), scale))))
+    return {
+        "training_loss": seen.loss,
+        "test_loss": test.loss,
+        "test_error": test.error,
+        "active_seconds": session.active_seconds,
+    }
+
+
+def variance(session: Session) -> Point:
+    """The distances of figure 1, each the mean over its repeats."""
+    scale = session.run.scale
+    inputs, targets = samples(session, scaled(VARIANCE_SAMPLES, scale))
+    generator = torch.Generator().manual_seed(session.run.seed * 1_000_003 + session.trainer.step_count)
+    draws = scaled(VARIANCE_DRAWS, scale)
+    made = measures.distances(session.model, LOSS, inputs, targets, draws, VARIANCE_REPEATS, generator)
+    return {"distance": {name: values.mean().item() for name, values in made.items()}}
+
+
+def correlation(session: Session) -> Point:
+    """The errors of figure 2 and, at the end, the probabilities that are drawn there."""
+    inputs, targets = samples(session, scaled(CORRELATION_SAMPLES, session.run.scale))
+    made = measures.probabilities(session.model, LOSS, inputs, targets)
+    point: Point = {"squared_error": measures.squared_errors(made)}
+    if session.progress >= 1:
+        point["probabilities"] = {name: [float(f"{p:.5g}") for p in values.tolist()] for name, values in made.items()}
+    return point
+
+
+MEASURES: dict[str, Callable[[Session], Point]] = {
+    "progress": progress,
+    "variance": variance,
+    "correlation": correlation,
+}
+
+
+def samples(session: Session, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Uniformly drawn training samples without augmentation, the same ones at each look of a run."""
+    plain = session.sets.plain
+    order = torch.randperm(len(plain), generator=torch.Generator().manual_seed(session.run.seed))
+    inputs, targets = plain.__getitems__(order[:count].tolist())
+    return inputs.to(session.device), targets.to(session.device)
+
+
+def batches(data: Dataset) -> DataLoader:
+    return DataLoader(data, EVALUATION_BATCH, collate_fn=as_fetched)

@@ -1,0 +1,288 @@
+"""Runs of the paper's experiments: looks, schedules, files, and that a killed run goes on as if nothing had been."""
+
+import json
+import math
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+pytest.importorskip("rich")
+
+import torch
+
+import isample
+from bench.training.experiments import runfile, session
+from bench.training.experiments.data import AugmentedImages, cifar_sets, permutation, pixel_rows, read_cifar100, spread
+from bench.training.experiments.networks import PixelLSTM, wide_resnet
+from bench.training.experiments.registry import EXPERIMENTS, scaled
+from bench.training.experiments.runfile import Run, RunFileError
+from bench.training.experiments.session import Session, do_run
+from isample.demo.data import DataError, Images
+
+# --- a run of the test's own size -------------------------------------------------------------------------------------
+
+ALWAYS = partial(isample.Trainer.paper, presample=24, gate="always")
+
+
+def images(count=100, size=8, classes=10):
+    random = np.random.default_rng(0)
+    pixels = random.integers(256, size=(count, size, size, 3), dtype=np.uint8)
+    return Images(pixels, np.arange(count) % classes, pixels[:20], np.arange(20) % classes)
+
+
+SETS = cifar_sets(images(), 10)
+SMALL = replace(
+    EXPERIMENTS["cifar10"],
+    model=lambda scale, normalisation, classes: wide_resnet(10, 1, classes, normalisation, width=2),
+    entrants={**EXPERIMENTS["cifar10"].entrants, "always": ALWAYS, "memory": partial(isample.Trainer, gate="always")},
+    batch_size=8,
+    every=1 / 8,
+)
+BY_UPDATES = replace(SMALL, seconds=None, updates=60, every=7, measure="variance")
+
+
+@pytest.fixture(autouse=True)
+def steady_clock(monkeypatch):
+    """Each step takes a quarter of a second of the trainer's clock."""
+    ticks = iter(range(10**9))
+    monkeypatch.setattr("isample.loop.time", SimpleNamespace(perf_counter=lambda: next(ticks) / 4))
+
+
+def new_session(experiment=SMALL, method="uniform", budget=6.0, seed=0, normalisation="batch"):
+    scale = 0.01 if experiment.measure != "variance" else 0.001  # 32 samples, of which 4 are drawn
+    run = Run("small", method, seed, budget, scale, normalisation, "noise", "cpu")
+    return Session(run, experiment, SETS)
+
+
+def finished(made, folder):
+    for _ in do_run(made, folder):
+        pass
+    return made
+
+
+def lines(made, folder):
+    return [json.loads(line) for line in made.run.path(folder).read_text().splitlines()]
+
+
+# --- stopping and going on --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "experiment, budget, method",
+    [(SMALL, 6.0, "uniform"), (SMALL, 6.0, "always"), (SMALL, 6.0, "memory"), (BY_UPDATES, 26, "uniform")],
+)
+def test_a_killed_run_goes_on_bit_for_bit(experiment, budget, method, tmp_path, monkeypatch):
+    """Killed in the middle of the second epoch of twelve batches, three steps after its last checkpoint."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = finished(new_session(experiment, method, budget), tmp_path / "whole")
+
+    first = new_session(experiment, method, budget)
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr(session, "time", clock)
+    steps = do_run(first, tmp_path / "killed")
+    for _ in range(16):
+        next(steps)
+    clock.monotonic = lambda: 11.0
+    next(steps)  # this step is saved
+    for _ in range(3):
+        next(steps)
+    del steps
+    assert not runfile.read(first.run.path(tmp_path / "killed")).finished
+
+    torch.manual_seed(12345)  # another process's
+    second = finished(new_session(experiment, method, budget), tmp_path / "killed")
+    assert second.trainer.step_count == whole.trainer.step_count > 17
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+    assert second.points == whole.points
+    assert [line for line in lines(second, tmp_path / "killed") if line["event"] == "point"] == [
+        line for line in lines(whole, tmp_path / "whole") if line["event"] == "point"
+    ]
+    assert not second.run.checkpoint(tmp_path / "killed").exists()
+
+
+def test_checkpoints_are_at_most_ten_seconds_apart(tmp_path, monkeypatch):
+    made, now, saves = new_session(replace(SMALL, every=1.0), budget=20.0), [0.0], []
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(session, "save_checkpoint", lambda path, state: saves.append(now[0]))
+    for _ in do_run(made, tmp_path):
+        now[0] += 1.0
+    steps = made.trainer.step_count
+    assert saves[0] == 0 and steps > 60 and saves[-1] >= steps - 11
+    assert max(later - earlier for earlier, later in zip(saves, saves[1:])) <= 10
+
+
+def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "run.checkpoint"
+    runfile.save_checkpoint(path, {"step": 1})
+
+    def killed(state, target):
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runfile.save_checkpoint(path, {"step": 2})
+    assert runfile.load_checkpoint(path) == {"step": 1}
+    assert runfile.load_checkpoint(tmp_path / "none") is None
+    path.write_bytes(b"half")
+    with pytest.raises(RunFileError, match="is not a checkpoint"):
+        runfile.load_checkpoint(path)
+
+
+# --- looks and schedule -----------------------------------------------------------------------------------------------
+
+
+def test_looks_and_learning_rate_follow_the_time():
+    made, rates = new_session(budget=10.0), []
+    for report in made.train():
+        rates.append((report.elapsed, made.optimizer.param_groups[0]["lr"]))
+    for elapsed, rate in rates:
+        assert rate == pytest.approx(0.1 if elapsed < 4 else 0.02 if elapsed < 8 else 0.004)
+    assert {round(rate, 6) for _, rate in rates} == {0.1, 0.02, 0.004}
+    elapsed = [point["elapsed"] for point in made.points]
+    assert elapsed[0] == 0 and len(elapsed) == 9
+    assert all(0 <= e - 10 * i / 8 <= 0.5 for i, e in enumerate(elapsed))
+    assert made.points[-1]["active_seconds"] == 0
+    # What the referee's clock calls active is every step of a gate that is always open.
+    assert (always := new_session(method="always")) and list(always.train())
+    assert always.points[-1]["active_seconds"] == always.points[-1]["elapsed"]
+
+
+def test_looks_by_updates_fall_on_multiples():
+    made = new_session(BY_UPDATES, budget=30)
+    list(made.train())
+    # 60 updates with a look every 7; half of the budget, so every 4 (3.5 is rounded to even)
+    assert [point["updates"] for point in made.points] == [0, 4, 8, 12, 16, 20, 24, 28, 30]
+    assert set(made.points[0]["distance"]) == {"uniform", "loss", "upper_bound", "gradient_norm"}
+
+
+def test_probabilities_are_kept_at_the_end_only():
+    made = new_session(replace(BY_UPDATES, measure="correlation"), budget=14)
+    list(made.train())
+    assert ["probabilities" in point for point in made.points] == [False] * (len(made.points) - 1) + [True]
+    kept = made.points[-1]["probabilities"]
+    assert {name: len(values) for name, values in kept.items()} == dict.fromkeys(kept, 100)
+    assert all(sum(values) == pytest.approx(1, abs=1e-3) for values in kept.values())
+    loss = sum((a - b) ** 2 for a, b in zip(kept["loss"], kept["gradient_norm"]))
+    assert made.points[-1]["squared_error"]["loss"] == pytest.approx(loss, rel=1e-2)
+
+
+def test_points_are_losses_of_the_plain_samples():
+    made = new_session()
+    list(made.train())
+    made.model.eval()
+    with torch.no_grad():
+        x, y = SETS.plain.__getitems__(list(range(100)))
+        expected = torch.nn.functional.cross_entropy(made.model(x), y).item()
+    assert scaled(10_000, 0.01) == 1000
+    assert made.points[-1]["training_loss"] == pytest.approx(expected, rel=1e-4)
+    assert made.points[-1]["test_error"] in (0.0, 0.5, 1.0)  # the root of 0.01 is a tenth of 20 images
+
+
+def test_a_diverging_run_ends_with_the_point_that_shows_it(tmp_path):
+    made = new_session(method="upper-bound", budget=100.0)
+    steps = do_run(made, tmp_path)
+    next(steps)
+    with torch.no_grad():
+        made.model[0].weight.fill_(math.nan)
+    list(steps)
+    record = runfile.read(made.run.path(tmp_path))
+    assert record.finished and record.points[-1]["training_loss"] is None and record.points[-1]["updates"] == 1
+
+
+# --- run files --------------------------------------------------------------------------------------------------------
+
+
+def test_run_files_of_other_settings_are_refused(tmp_path):
+    made = finished(new_session(), tmp_path)
+    assert runfile.is_finished(made.run, tmp_path)
+    with pytest.raises(RunFileError, match=r"holds a run with scale 0.01, not 0.5; normalisation batch, not layer"):
+        runfile.is_finished(replace(made.run, scale=0.5, normalisation="layer"), tmp_path)
+    path = made.run.path(tmp_path)
+    path.write_text(path.read_text()[:-9])
+    assert not runfile.is_finished(made.run, tmp_path)
+    path.write_text('{"event": "sta')
+    assert not runfile.is_finished(made.run, tmp_path)
+    path.write_text('{"event": "start", "run": {"speed": 3}}\n')
+    with pytest.raises(RunFileError, match="is not a run file"):
+        runfile.read_all(tmp_path)
+
+
+# --- data and settings ------------------------------------------------------------------------------------------------
+
+
+def test_pixels_are_permuted_once_for_all():
+    order = permutation(784)
+    assert sorted(order) == list(range(784)) and order[:5].tolist() == [693, 85, 647, 392, 765]
+    pixels = np.arange(784, dtype=np.uint16).reshape(1, 28, 28, 1).repeat(2, 0)
+    inputs, targets = pixel_rows(pixels, np.array([3, 4])).__getitems__([1])
+    assert inputs.shape == (1, 784, 1) and targets.tolist() == [4]
+    assert torch.equal(inputs[0, :, 0], torch.from_numpy(order / 255).float())
+
+
+def test_augmentation_follows_torch_s_generator():
+    moments = torch.zeros(3), torch.ones(3)
+    data = AugmentedImages(images().x_train, images().y_train, moments, 4)
+    torch.manual_seed(5)
+    first, other = data.__getitems__([1, 2, 3])[0], data.__getitems__([1, 2, 3])[0]
+    torch.manual_seed(5)
+    again = data.__getitems__([1, 2, 3])[0]
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert len(spread(data, 30)) == 25 and spread(data, 30).indices[-1] == 96
+
+
+def test_cifar100_is_read_from_each_of_its_forms(tmp_path):
+    import pickle
+    import tarfile
+
+    from_npz, from_folder, from_archive = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    expected = images(size=32, classes=100)
+    from_npz.mkdir(), (from_folder / "cifar-100-python").mkdir(parents=True), from_archive.mkdir()
+    np.savez(from_npz / "cifar100.npz", **expected._asdict())
+    for name, x, y in (("train", *expected[:2]), ("test", *expected[2:])):
+        planes = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+        content = {b"data": planes, b"fine_labels": y.tolist(), b"coarse_labels": [0] * len(y)}
+        (from_folder / "cifar-100-python" / name).write_bytes(pickle.dumps(content, protocol=2))
+    with tarfile.open(from_archive / "cifar-100-python.tar.gz", "w:gz") as archive:
+        archive.add(from_folder / "cifar-100-python", "cifar-100-python")
+    for root in (from_npz, from_folder, from_archive):
+        made = read_cifar100(root)
+        assert all(np.array_equal(a, b) for a, b in zip(made, expected)), root
+    with pytest.raises(DataError, match=r"no cifar100 in .*: looked for cifar100.npz .* https://www.cs.toronto.edu"):
+        read_cifar100(tmp_path)
+    np.savez(from_npz / "cifar100.npz", **expected._replace(y_test=np.full(20, 100))._asdict())
+    with pytest.raises(DataError, match="a label from 0 to 99; got 20 labels from 100 to 100"):
+        read_cifar100(from_npz)
+    (from_folder / "cifar-100-python/train").write_bytes(b"broken")
+    with pytest.raises(DataError, match="cifar-100-python/train in .* is damaged"):
+        read_cifar100(from_folder)
+
+
+def test_settings_are_the_paper_s():
+    cifar, pixels = EXPERIMENTS["cifar100"], EXPERIMENTS["pixel-mnist"]
+    network = torch.nn.Linear(1, 1)
+    sgd = cifar.optimizer(network).param_groups[0]
+    assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"], cifar.drops) == (0.1, 0.9, 5e-4, (0.4, 0.8))
+    adam = pixels.optimizer(network)
+    assert isinstance(adam, torch.optim.Adam) and adam.param_groups[0]["lr"] == 1e-3 and pixels.clip_grad_norm == 1
+    for experiment, b, presample, threshold in (
+        (cifar, 128, 640, 1.5),
+        (pixels, 32, 128, 1.8),
+        (EXPERIMENTS["finetune"], 16, 48, 2.0),
+    ):
+        assert experiment.batch_size == b and experiment.methods == ("uniform", "loss", "upper-bound")
+        trainer = experiment.entrants["upper-bound"](network, adam, "cross_entropy", b)
+        assert trainer.presample == presample and trainer.sampler.gate.threshold == threshold
+        assert trainer.sampler.draw.name == "alias" and trainer.adapt is None
+        assert experiment.entrants["loss"](network, adam, "cross_entropy", b).sampler.score.name == "loss"
+    ablation = EXPERIMENTS["ablation-b"].entrants.values()
+    sizes = [make(network, adam, "cross_entropy", 128).presample for make in ablation]
+    assert sizes == [256, 384, 640, 1024]
+    assert (EXPERIMENTS["variance"].updates, EXPERIMENTS["variance"].every) == (50_000, 3_000)
+    assert isinstance(pixels.model(1.0, None, 10), PixelLSTM)
