@@ -242,6 +242,9 @@ class MemorySampler(Sampler[list[int]]):
         state = {name: getattr(self, name) for name in _STATE}
         state["generator"] = self.generator.get_state()
         state["calibration"] = vars(self.calibration)
+        # As plain types, which torch.load takes without being told to trust the file.
+        state["_pending"] = [(listed, tuple(drawn)) for listed, drawn in self._pending]
+        state["_table"] = None if self._table is None else tuple(self._table)
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -249,6 +252,8 @@ class MemorySampler(Sampler[list[int]]):
         device = self.score.device
         for name in _STATE:
             setattr(self, name, map_tensors(lambda tensor: tensor.to(device), state[name]))
+        self._pending = deque((listed, Drawn(*drawn)) for listed, drawn in self._pending)
+        self._table = None if self._table is None else PrefixSum(*self._table)
         self.generator.set_state(state["generator"])
         vars(self.calibration).update({name: sums.to(device) for name, sums in state["calibration"].items()})
 

@@ -205,6 +205,21 @@ def test_resumed_memory_run_is_bit_identical():
     assert torch.equal(resumed.memory.score, whole.memory.score)
 
 
+def test_a_state_is_of_plain_types(tmp_path):
+    """torch.load refuses anything else unless it is told to trust the file."""
+    trainer = memory_trainer(make_model(), gate="always")
+    loader = DataLoader(TensorDataset(*make_data(120)), batch_size=b, shuffle=True, num_workers=1)
+    for step, _ in enumerate(trainer.iterate(loader, epochs=3)):
+        if step == 15:
+            break
+    assert trainer.memory._pending and trainer.memory._table is not None
+    torch.save(trainer.state_dict(), tmp_path / "state")
+    other = memory_trainer(make_model(), gate="always")
+    other.load_state_dict(torch.load(tmp_path / "state"))
+    assert [listed for listed, _ in other.memory._pending] == [listed for listed, _ in trainer.memory._pending]
+    assert torch.equal(other.memory.draw().indices, trainer.memory.draw().indices)
+
+
 def test_what_memory_mode_cannot_take_over_is_refused():
     inputs, targets = make_data(60)
     data = TensorDataset(inputs, targets)
