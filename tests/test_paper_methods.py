@@ -73,7 +73,7 @@ def test_a_comparison_of_all_says_so():
     point = Point(1.0, 10, 0.5, 0.5, 0.5, None, 1.0, 0.0)
     records = [RunRecord(Run("digits", name, 0, 1.0, 1.0, "digits"), {}, [point]) for name in EACH_ONCE]
     assert "--methods all " in command(records)
-    assert "--methods all " not in command(records[1:]) and "large-batch,random," in command(records[1:])
+    assert "--methods all " not in command(records[1:]) and "large-batch,double-rate," in command(records[1:])
 
 
 # --- online batch selection -------------------------------------------------------------------------------------------
