@@ -1,8 +1,8 @@
 """Turns the noise that importance sampling removes into larger steps or smaller batches (the paper's future work).
 
-Larger steps. A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good as one ``gain`` times
-larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root for optimizers that divide by the
-gradient's own scale (Malladi et al. 2022):
+Larger steps. A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good as one
+``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root for optimizers that
+divide by the gradient's own scale (Malladi et al. 2022):
 
     lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)
 

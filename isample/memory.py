@@ -224,7 +224,7 @@ class MemorySampler(Sampler[list[int]]):
             raise ValueError(f"groups must be int64 [{self.size}]; got {groups.dtype} {list(groups.shape)}")
         groups = groups.to(self.score.device)
         seen = (self.score != NEVER_SEEN).float()
-        ends = self._current_table().sums
+        ends = (self._table or self._current_table()).sums  # looking does not age the table in use
         mass = ends.diff(prepend=ends.new_zeros(1))
         sums = torch.zeros(int(groups.max()) + 1, 3, dtype=torch.float64, device=groups.device)
         sums.index_put_((groups,), torch.stack([self.score * seen, seen, mass], dim=1).double(), accumulate=True)

@@ -227,9 +227,10 @@ class Trainer:
     ) -> History:
         """Trains for a number of ``epochs``, or for ``seconds`` of training time, whichever is given.
 
-        ``loader`` is any iterable of (inputs, targets) batches of ``batch_size`` samples, such as a DataLoader, and
-        stays as it is: an active step joins k = B/b of its batches, any other step takes one, so an epoch is always one
-        pass over it. ``evaluate`` is a loader that is evaluated after every epoch and at the end, ``scheduler`` is
+        ``loader`` is any iterable of (inputs, targets) batches of ``batch_size`` samples, such as a DataLoader. In memory
+        mode it is a DataLoader, which is built again around its data set with a sampler of the memory's; an epoch is as
+        many batches as before. In presample mode it stays as it is: an active step joins k = B/b of its batches, any
+        other step takes one, so an epoch is always one pass over it. ``evaluate`` is a loader that is evaluated after every epoch and at the end, ``scheduler`` is
         stepped once an epoch, each of ``callbacks`` is called as ``callback(trainer, report)`` after every step.
         ``progress`` shows a bar (needs tqdm: ``pip install isample[progress]``).
 
@@ -253,7 +254,8 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything of the trainer's own: tau's average, the gate, counters, the place in the epoch, the random states
-        of the draws and of torch. With the model's and the optimizer's own ``state_dict`` a run resumes bit for bit.
+        of the draws and of torch. With the model's and the optimizer's own ``state_dict`` a run resumes bit for bit, but
+        for decisions of the speedup gates, which go by the clock.
 
         Raises RuntimeError between two accumulated steps, whose gradients no state holds.
         """

@@ -126,7 +126,6 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        # The state of memory mode holds types of isample's own, which torch does not count among weights.
-        return torch.load(path, map_location="cpu", weights_only=False)
+        return torch.load(path, map_location="cpu")
     except Exception as error:  # torch.load raises whatever its unpickler does
         raise RunFileError(f"{path} is not a checkpoint: {type(error).__name__}: {error}") from error
