@@ -1,6 +1,5 @@
 """Memory mode: draws over the whole data set, their weights, the DataLoader around them, and the Trainer."""
 
-import copy
 import math
 
 import pytest
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import isample
 from isample.gate import MemoryGate
 from isample.memory import NEVER_SEEN
-from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of
+from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of, trained
 
 N = 500
 
@@ -179,27 +178,11 @@ def test_fit_takes_over_an_ordinary_loader_and_keeps_its_collate():
 
 
 def test_resumed_memory_run_is_bit_identical():
-    data = TensorDataset(*make_data())
+    def make(model):
+        return memory_trainer(model, gate="always")
 
-    def run(resume=None, save_at=None):
-        model = make_model(dropout=0.3)
-        trainer, saved = memory_trainer(model, gate="always"), {}
-        torch.manual_seed(11)
-        if resume:
-            model.load_state_dict(resume["model"])
-            trainer.optimizer.load_state_dict(resume["optimizer"])
-            trainer.load_state_dict(resume["trainer"])
-
-        def save(trainer, report):
-            if report.step == save_at:
-                parts = {"model": model, "optimizer": trainer.optimizer, "trainer": trainer}
-                saved.update(copy.deepcopy({name: part.state_dict() for name, part in parts.items()}))
-
-        trainer.fit(DataLoader(data, batch_size=b, shuffle=True), epochs=3, callbacks=[save])
-        return trainer, parameters_of(model), saved
-
-    whole, expected, saved = run(save_at=47)
-    resumed, parameters, _ = run(resume=saved)
+    whole, expected, saved = trained(make, epochs=3, save_at=47)
+    resumed, parameters, _ = trained(make, epochs=3, resume=saved)
     assert resumed.step_count == whole.step_count == 90
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(parameters, expected))
     assert torch.equal(resumed.memory.score, whole.memory.score)

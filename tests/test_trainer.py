@@ -127,40 +127,33 @@ def test_weighted_gradient_is_unbiased(draws):
     assert (error <= limit).all()
 
 
+def trained(make, epochs, save_at=None, resume=None):
+    """A trainer that ``make(model)`` made, fitted on a shuffling loader and a network with dropout; the parameters; and,
+    if ``save_at`` is a step, all state as it was then and whether that step was active, for a later ``resume``."""
+    model = make_model(dropout=0.3)
+    trainer, saved = make(model), {}
+    torch.manual_seed(11)
+    parts = {"model": model, "optimizer": trainer.optimizer, "trainer": trainer}
+    if resume:
+        for name, part in parts.items():
+            part.load_state_dict(resume[name])
+
+    def save(trainer, report):
+        if report.step == save_at:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            saved.update(copy.deepcopy({**states, "active": report.active}))
+
+    loader = DataLoader(TensorDataset(*make_data()), batch_size=b, shuffle=True)
+    trainer.fit(loader, epochs=epochs, callbacks=[save])
+    return trainer, parameters_of(model), saved
+
+
 def test_resumed_run_is_bit_identical():
     """Saved in the middle of an epoch, in the active phase, with dropout and a shuffling loader."""
-    data = TensorDataset(*make_data())
-
-    def run(save_at=None, resume=None):
-        model = make_model(dropout=0.3)
-        trainer = make_trainer(model)
-        saved = {}
-        torch.manual_seed(11)
-        if resume:
-            model.load_state_dict(resume["model"])
-            trainer.optimizer.load_state_dict(resume["optimizer"])
-            trainer.load_state_dict(resume["trainer"])
-
-        def save(trainer, report):
-            if report.step == save_at:
-                saved.update(
-                    copy.deepcopy(
-                        {
-                            "model": model.state_dict(),
-                            "optimizer": trainer.optimizer.state_dict(),
-                            "trainer": trainer.state_dict(),
-                            "active": report.active,
-                        }
-                    )
-                )
-
-        trainer.fit(DataLoader(data, batch_size=b, shuffle=True), epochs=5, callbacks=[save])
-        return trainer, parameters_of(model), saved
-
-    whole, expected, saved = run(save_at=40)
+    whole, expected, saved = trained(make_trainer, epochs=5, save_at=40)
     assert saved["active"], "the save must fall into the active phase"
     assert 0 < saved["trainer"]["loop"]["batches"] < 30, "and into the middle of an epoch"
-    resumed, parameters, _ = run(resume=saved)
+    resumed, parameters, _ = trained(make_trainer, epochs=5, resume=saved)
     assert resumed.step_count == whole.step_count
     assert [r.tau_ema for r in resumed.history.steps] == [r.tau_ema for r in whole.history.steps[40:]]
     for mine, theirs in zip(parameters, expected):
