@@ -4,10 +4,11 @@ Larger steps. A schedule lowers the learning rate because of the noise of the gr
 ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root for optimizers that
 divide by the gradient's own scale (Malladi et al. 2022):
 
-    lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)
+    lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)        if gain >= 2
 
 The last bound is about curvature, not noise: it does not go beyond what the user found to be stable by more than
-``headroom``. So the rate falls later than the schedule's, and still to 0 with it.
+``headroom``. So the rate falls later than the schedule's, and still to 0 with it. Gains below 2 do not raise it: noise is
+not all that keeps a rate low, and where little of it went, higher rates trained no faster (docs/beyond-the-paper.md).
 
 Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see :class:`isample.gate.Gain`;
 it is 1 for b' = b ratio / (1 - b/B).
@@ -24,7 +25,7 @@ import torch
 from isample.gate import Gain
 
 ADAPT = ("lr", "batch")
-CAP, HEADROOM = 10.0, 2.0
+LEAST_GAIN, CAP, HEADROOM = 2.0, 10.0, 2.0
 LEAST_BATCH = 1 / 4
 DIVIDES_BY_SCALE = ("Adam", "Adagrad", "RMSprop", "Rprop", "Adadelta", "Lion", "NAdam", "RAdam")
 
@@ -46,8 +47,8 @@ class LearningRate:
 
     @contextmanager
     def raised(self, gain: float) -> Iterator[None]:
-        """Within it the optimizer's rates are those for batches that are worth ``gain`` > 1 of their size."""
-        factor = min(gain, self.cap)
+        """Within it the optimizer's rates are those for batches that are worth ``gain`` of their size."""
+        factor = min(gain, self.cap) if gain >= LEAST_GAIN else 1.0  # NaN is not known yet
         factor = math.sqrt(factor) if self.root else factor
         groups, own = self.optimizer.param_groups, [group["lr"] for group in self.optimizer.param_groups]
         for group, lr, highest in zip(groups, own, self.highest):

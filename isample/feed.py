@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
 import torch
 
+from isample.contradicted import contradicted_above
 from isample.history import StepReport
 from isample.indexed import check_can_be_indexed, indexed_loader
 from isample.memory import MemorySampler
@@ -48,7 +49,11 @@ class MemoryFeed:
         size = len(loader.dataset)
         if trainer.memory is None:
             trainer.memory = MemorySampler(
-                size, min(trainer.batch_size, size), device=trainer.device, seed=trainer.sampler.draw_seed()
+                size,
+                min(trainer.batch_size, size),
+                contradicted=contradicted_above(trainer.sampler.score, trainer.sampler.loss),
+                seed=trainer.sampler.draw_seed(),
+                device=trainer.device,
             )
             trainer.memory.active = trainer.sampler.active
         if trainer.memory.size < size:

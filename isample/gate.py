@@ -184,12 +184,13 @@ class SpeedupGate(Gate):
 class MemoryGate(Gate):
     """The speedup gate of memory mode, where an active step costs what a uniform one does and the remembering besides.
 
-    Not every gain in noise is one in time, so this gate does not trade the one for the other: it is open while there is
-    a gain and the overhead is below ``LIMIT`` of a step. While it is closed, uniform steps are scored as long as all
-    scoring together costs at most ``WATCH`` of the time. So a run loses no more than the larger of the two.
+    A gain in noise is not all gained in time, so only a small part of it may be paid for: the gate is open while there is a
+    gain and the overhead is below ``LIMIT`` of a step for each batch that a batch is worth, up to ``COUNTED`` of them.
+    While it is closed, uniform steps are scored as long as all scoring together costs at most ``WATCH`` of the time. So
+    where little is gained, a run loses no more than the larger of the two.
     """
 
-    MARGIN, LIMIT, WATCH = 1.05, 0.03, 0.02
+    MARGIN, LIMIT, COUNTED, WATCH = 1.05, 0.03, 10.0, 0.02
     HORIZON = 50  # steps
 
     def __init__(self):
@@ -209,8 +210,8 @@ class MemoryGate(Gate):
         return self.overhead <= self.WATCH * self.elapsed
 
     def is_open(self, tau_ema: float) -> bool:
-        least = 1.0 if self.opened else self.MARGIN
-        self.opened = self.cost <= 1.0 + self.LIMIT and self.gain.of_whole_batches > least
+        gain, least = self.gain.of_whole_batches, 1.0 if self.opened else self.MARGIN
+        self.opened = gain > least and self.cost <= 1.0 + self.LIMIT * min(gain, self.COUNTED)  # NaN is no
         return self.opened
 
     def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:

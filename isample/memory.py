@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import Sampler
 
 from isample.calibration import Calibration
+from isample.contradicted import bound_share
 from isample.errors import IsampleError
 from isample.memory_ops import draw_weights, recall, remember
 from isample.nested import map_tensors
@@ -30,7 +31,7 @@ from isample.ops import PrefixSum, draw, prefix_sum
 NEVER_SEEN = -1.0  # in place of a score
 
 _STATE = (
-    "batch_size", "floor", "half_life", "score", "active", "epoch", "drawn", "draw_size", "draw_seconds", "rebuild_seconds",
+    "batch_size", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size", "draw_seconds", "rebuild_seconds",
     "_rebuild_every",
     "_uniform_batches", "_left", "_order", "_table", "_table_age", "_pending", "_met",
 )  # fmt: skip
@@ -73,7 +74,9 @@ class MemorySampler(Sampler[list[int]]):
     floor: share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily a whole number.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
-    rebuild_every: batches between two renewals of the table. By default N / 16b, at which about a 16th of the scores are
+    contradicted: score above which the network contradicts a sample's label; all such samples together get a quarter of
+        the draws at most, or their share of the data if that is more. See :mod:`isample.contradicted`. By default none is.
+    rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a 64th of the scores are
         new. ``rebuild_seconds`` measures the cost.
     seed: of the draws; by default taken from torch's generator.
     device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
@@ -90,6 +93,7 @@ class MemorySampler(Sampler[list[int]]):
         floor: float = 0.2,
         uniform_epochs: float = 1.0,
         half_life: float = 4.0,
+        contradicted: float | None = None,
         rebuild_every: int | None = None,
         seed: int | None = None,
         device: torch.device | str = "cpu",
@@ -105,10 +109,13 @@ class MemorySampler(Sampler[list[int]]):
             raise ValueError(f"floor must be in (0, 1]; got {floor}")
         if not half_life > 0:
             raise ValueError(f"half_life must be > 0 epochs; got {half_life}")
+        if contradicted is not None and not contradicted > 0:
+            raise ValueError(f"contradicted must be > 0; got {contradicted}")
         if rebuild_every is not None and (not isinstance(rebuild_every, int) or rebuild_every < 1):
             raise ValueError(f"rebuild_every must be an integer >= 1; got {rebuild_every!r}")
         self.batch_size, self.floor = batch_size, floor
         self.half_life, self._rebuild_every = half_life, rebuild_every
+        self.contradicted = contradicted
         self.generator = torch.Generator(device)
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
         self.score = torch.full((size,), NEVER_SEEN, device=device)
@@ -131,7 +138,7 @@ class MemorySampler(Sampler[list[int]]):
 
     @property
     def rebuild_every(self) -> int:
-        return self._rebuild_every or max(1, self.size // (16 * self.batch_size))
+        return self._rebuild_every or max(1, self.size // (64 * self.batch_size))
 
     @property
     def tau(self) -> torch.Tensor:
@@ -288,13 +295,18 @@ class MemorySampler(Sampler[list[int]]):
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:
             begin = time.perf_counter()
-            seen = self.score != NEVER_SEEN
-            mean = torch.where(seen, self.score, 0).sum() / seen.sum().clamp(min=1)
-            kept = 0.5 ** (self._table_age / (self.half_life * len(self)))
-            self.score.copy_(torch.where(seen, torch.lerp(mean, self.score, kept), NEVER_SEEN))
-            expected = self.calibration.expected(torch.where(seen, self.score, mean))
-            self._table = prefix_sum(expected, floor=self.floor)
+            self._table = prefix_sum(self._expected(), floor=self.floor)
             self._table_age = 0
             self.rebuild_seconds += time.perf_counter() - begin
         self._table_age += 1
         return self._table
+
+    def _expected(self) -> torch.Tensor:
+        """What each remembered score foretells, float32 [N], after it has come a little nearer to the mean."""
+        seen, known = self.score >= 0, self.score.clamp(min=0)
+        mean = known.sum() / seen.sum().clamp(min=1)
+        faded = torch.lerp(mean, known, 0.5 ** (self._table_age / (self.half_life * len(self))))
+        torch.where(seen, faded, self.score, out=self.score)
+        faded = torch.where(seen, faded, mean)
+        expected = self.calibration.expected(faded)
+        return expected if self.contradicted is None else bound_share(expected, seen & (faded > self.contradicted))

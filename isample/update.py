@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -54,7 +53,7 @@ class Update:
                 self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
         self.rates.note()
-        with self.rates.raised(gain) if gain > 1.0 else nullcontext():  # NaN is not known yet
+        with self.rates.raised(gain):
             if self.scaler is None:
                 self.optimizer.step()
             else:

@@ -81,13 +81,14 @@ def run_memory(gate, steps, gain, overhead, noise=0.3, seed=0):
 
 
 @pytest.mark.parametrize("overhead", [0.001, 0.02, 0.04, 0.1, 0.8, 5.0])
-@pytest.mark.parametrize("gain", [0.5, 1.0, 20.0])
-def test_memory_mode_costs_less_than_three_percent_whatever_the_overhead(overhead, gain):
+@pytest.mark.parametrize("gain", [0.5, 1.0, 1.1, 3.0, 30.0])
+def test_memory_mode_costs_less_than_it_gains_whatever_the_overhead(overhead, gain):
     slower, share = run_memory(MemoryGate(), 20000, lambda step: gain, overhead)
-    assert slower < 1.032  # the overhead is in units of a step that jitters
-    if gain < 1 or overhead > 0.05:
+    allowed = 0.03 * min(max(gain, 1.0), 10.0)
+    assert slower < 1.002 + allowed  # the overhead is in units of a step that jitters
+    if gain < 1 or overhead > 1.7 * allowed:
         assert share < 0.01
-    if gain > 1 and overhead < 0.015:
+    if gain > 1.05 and overhead < 0.5 * allowed:
         assert share > 0.95
 
 

@@ -1,0 +1,91 @@
+"""Samples whose label the network contradicts get no more than their share of the draws: by hand, and in training."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import isample
+from isample.contradicted import bound_share, contradicted_above
+from isample.scores import make_score
+
+
+@pytest.mark.parametrize(
+    "expected,contradicted,bounded",
+    [
+        ([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0], [2.0]),  # half of all: a quarter is left, 2 of 8
+        ([6.0, 2.0, 1.0, 1.0, 1.0, 1.0], [0, 1], [3 / 2, 1 / 2]),  # two of six may have a third, 2 of 6, between them
+        ([2.0, 1.0, 2.0, 2.0, 2.0, 1.0], [0], [2.0]),  # a fifth is left as it is
+        ([3.0, 3.0], [], []),
+        ([3.0, 5.0], [0, 1], [3.0, 5.0]),  # all of them
+        ([3.0, 0.0, 0.0, 0.0], [0], [0.0]),  # the others foretell nothing
+    ],
+)
+def test_their_share_by_hand(expected, contradicted, bounded):
+    expected, mask = torch.tensor(expected), torch.zeros(len(expected), dtype=torch.bool)
+    mask[contradicted] = True
+    result = bound_share(expected, mask)
+    torch.testing.assert_close(result[mask], torch.tensor(bounded))
+    assert torch.equal(result[~mask], expected[~mask])
+
+
+def test_which_scores_have_a_bound():
+    cross_entropy, weighted = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(weight=torch.ones(3))
+    assert contradicted_above(make_score("upper_bound"), cross_entropy) == 1.0
+    assert contradicted_above(make_score("upper_bound"), weighted) is None
+    assert contradicted_above(make_score("upper_bound"), nn.MSELoss()) is None
+    assert contradicted_above(make_score("loss"), cross_entropy) is None
+
+
+def sampler_of(scores, **options):
+    sampler = isample.MemorySampler(len(scores), 10, uniform_epochs=1e-9, floor=0.2, seed=0, **options)
+    sampler.draw()  # the uniform one
+    sampler.update(torch.arange(len(scores)), scores)
+    return sampler
+
+
+def test_the_draws_of_a_memory():
+    """100 of 1,000 samples are contradicted and have 1.4 against 0.1: without a bound (1 - 0.2) 140 / 230 + 0.2 / 10 of the
+    draws, with it 0.8 / 4 + 0.02. Stratified draws are within one a batch of that, so within 4 in 2,000 by far."""
+    scores = torch.full((1000,), 0.1)
+    scores[:100] = 1.4
+    for limit, share in ((None, 0.8 * 140 / 230 + 0.02), (1.0, 0.22)):
+        sampler = sampler_of(scores, contradicted=limit, rebuild_every=10**9)
+        drawn = [sampler.draw() for _ in range(200)]
+        indices, weights = torch.cat([batch.indices for batch in drawn]), torch.cat([batch.weights for batch in drawn])
+        assert (indices < 100).float().mean().item() == pytest.approx(share, abs=0.004)
+        p = torch.where(indices < 100, share / 100, (1 - share) / 900)
+        torch.testing.assert_close(weights, 1 / (1000 * p), rtol=1e-4, atol=0)
+
+
+def test_a_sample_never_seen_is_not_contradicted():
+    """Even where an average one is: all seen are, so nothing is lowered, and all draws are uniform."""
+    scores = torch.full((100,), 1.3)
+    scores[50:] = math.nan  # not remembered
+    sampler = sampler_of(scores, contradicted=1.0)
+    share = sampler.by_group(torch.arange(100) // 50)[1]
+    torch.testing.assert_close(share, torch.tensor([0.5, 0.5]), rtol=1e-4, atol=0)
+
+
+def test_the_trainer_bounds_what_wrong_labels_get():
+    """Two classes far apart and 6 % wrong labels: a linear network contradicts these, and no others, all along."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(1200) % 2
+    inputs = 4.0 * (2 * targets[:, None] - 1) + torch.randn(1200, 4, generator=generator)
+    wrong = torch.arange(1200) % 50 < 3
+    labels = torch.where(wrong, 1 - targets, targets)
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), lr=0.05), batch_size=30, gate="always", seed=0)
+    trainer.fit(DataLoader(TensorDataset(inputs, labels), 30, shuffle=True), epochs=8)
+    share = trainer.memory.by_group(wrong.long())[1][1].item()
+    assert share == pytest.approx(0.8 * 0.25 + 0.2 * 0.06, abs=0.02)
+
+
+def test_the_state_holds_the_bound():
+    sampler = sampler_of(torch.rand(40), contradicted=1.0)
+    assert isample.MemorySampler.from_state(sampler.state_dict()).contradicted == 1.0
+    with pytest.raises(ValueError, match="contradicted must be > 0; got 0"):
+        sampler_of(torch.rand(40), contradicted=0.0)
