@@ -102,10 +102,10 @@ def watch(steps: Iterator, session: Session, console, place: str) -> None:
         TextColumn("{task.fields[told]}", markup=False), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=1.0, told="")
-        for report in steps:
-            phase = "importance" if report.active else "uniform"
-            told = f"update {report.step:,}, loss {report.loss:.4f}, tau {report.tau_ema:.2f}, {phase}"
-            bar.update(task, completed=session.progress, told=told)
+        for active in steps:
+            phase = {None: "", False: ", uniform", True: ", importance"}[active]
+            told = f"update {session.meter.updates:,}{phase}; {outcome(session.points[-1])}"
+            bar.update(task, completed=session.training.progress, told=told)
     console.print(f"{title}: {outcome(session.points[-1])}", markup=False, highlight=False, soft_wrap=True)
 
 
