@@ -11,10 +11,10 @@ from .training import Method, Training
 class Meter:
     """Makes the method of ``training`` and lets it work, a unit at a time.
 
-    Wall-clock time counts from when the method is asked for its next unit of work until it has done it, data loading and
-    whatever the method prepares there included; nothing else counts. ``elapsed`` are those seconds, ``cpu_seconds`` those of
-    them that the process had a core, ``active_seconds`` those of importance-sampled units, None for a method that tells
-    of none; ``updates`` are the optimizer's steps.
+    Wall-clock time counts from when the method is asked for its next unit of work until it has done it, data loading
+    and whatever the method prepares there included; nothing else counts. ``elapsed`` are those seconds, ``cpu_seconds``
+    those of them that the process had a core, ``active_seconds`` those of importance-sampled units, None for a method
+    that tells of none; ``updates`` are the optimizer's steps.
     """
 
     def __init__(self, training: Training, make: Callable[[Training], Method]):

@@ -1,6 +1,6 @@
 """What a method is given to train with, and the protocol that all methods are driven through.
 
-A method is made from a `Training` and is iterable: it does one unit of its work, mostly one update, and yields: None, or,
+A method is made from a `Training` and is iterable: it does one unit of its work, mostly one update, and yields None, or,
 if it switches importance sampling on and off, whether that unit was importance-sampled. The caller's clock runs only
 while the method works, and the learning rate is set while it waits. A method with ``state_dict`` and
 ``load_state_dict``, see `bench.training.methods.dealt`, can be stopped at any yield and goes on bit for bit; a plain

@@ -21,8 +21,8 @@ from .uniform import Uniform, double_rate, large_batch, random_selection
 
 @dataclass(frozen=True)
 class Entry:
-    """``make`` gives a training its method, ``summary`` is what the table's legend says of it. One that is ``resumable``
-    has a state, and so can take part in the experiments, whose runs go on after a kill."""
+    """``make`` gives a training its method, ``summary`` is what the table's legend says of it. A ``resumable`` one has
+    a state, and so can take part in the experiments, whose runs go on after a kill."""
 
     make: Callable[[Training], Method]
     summary: str

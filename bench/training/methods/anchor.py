@@ -31,8 +31,8 @@ class Anchor:
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """To the samples of which mu is the mean."""
         self.count += len(targets)
-        share = len(targets) / self.count
-        self.mean = [m.lerp(g, share) for m, g in zip(self.mean, gradient(self.training, self.network, inputs, targets))]
+        share, of_batch = len(targets) / self.count, gradient(self.training, self.network, inputs, targets)
+        self.mean = [m.lerp(g, share) for m, g in zip(self.mean, of_batch)]
 
     def corrected(self, inputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
         """v."""
