@@ -15,6 +15,7 @@ from bench.training.experiments.registry import ENTRANTS, EXPERIMENTS
 from bench.training.experiments.runfile import load_checkpoint, save_checkpoint
 from bench.training.methods import METHODS
 from bench.training.methods.importance import isample_default
+from bench.training.methods.katyusha import Katyusha
 from bench.training.methods.online_batch_selection import OnlineBatchSelection
 from tests.small_experiment import ALWAYS, SMALL, new_session
 
@@ -26,9 +27,10 @@ THE_PAPER_S = [
 # Anchors take 13 steps, and the updates by them 63 for SVRG, 25 for Katyusha and some 12 for SCSG.
 STOPS = (5, 13, 25, 45, 55)
 STEPS = 60
-# What is decided by the clock is no matter of the state: these gates are open.
+# What is decided by the clock is no matter of the state: this gate is open. Katyusha's y has no weight where tau1 is 1/2.
 STEADY = {
     "isample": partial(isample_default, gate="always"),
+    "katyusha": partial(Katyusha, tau1=0.2),
     "online-batch-selection": partial(OnlineBatchSelection, recompute_every=20),
 }
 EXPERIMENT = replace(SMALL, entrants={**ENTRANTS, **STEADY, "always": ALWAYS}, every=1 / 4, clip_grad_norm=1.0)
