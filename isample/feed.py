@@ -67,6 +67,8 @@ class MemoryFeed:
 
     def open(self, batches: int) -> Iterator:
         self.batches = batches
+        if batches >= len(self.loader):  # at its very end, where the memory would begin the next one
+            return iter(())
         return iter(self.loader)
 
     def step(self, iterator: Iterator) -> StepReport | None:

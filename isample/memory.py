@@ -151,8 +151,11 @@ class MemorySampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of one epoch, or of what is left of one that was broken off; those that were drawn before and
         never asked back come first."""
-        for listed, _ in list(self._pending):
+        pending = list(self._pending)
+        for listed, _ in pending:
             yield listed
+        if self._left == 0 and pending:
+            return  # they were the epoch's last
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         while self._left > 0:

@@ -9,10 +9,12 @@ pytest.importorskip("scipy")
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
+from bench.training import figure
 from bench.training.__main__ import main
 from bench.training.experiments import claims, figures, runfile
 from bench.training.experiments.registry import EXPERIMENTS
 from bench.training.experiments.runfile import Record, Run
+from bench.training.methods import METHODS
 
 MACHINE = {"processor": "abacus", "torch": "2", "isample": "0"}
 
@@ -129,7 +131,17 @@ def test_every_experiment_has_its_figure_and_its_claims(tmp_path, capsys):
     assert {experiment.figure for experiment in EXPERIMENTS.values()} == {1, 2, 3, 4, 5, 6}
     assert str(tmp_path) not in page
     for experiment in EXPERIMENTS.values():
-        assert set(experiment.entrants) <= set(figures.COLOURS)
+        looks = [(figures.COLOURS[name], figures.LINES.get(name, "-")) for name in experiment.entrants]
+        assert len(set(looks)) == len(looks)
+
+
+def test_methods_come_in_the_registry_s_order_and_share_the_colours_of_the_comparison():
+    names = list(EXPERIMENTS["cifar10"].entrants)
+    records = [record("cifar10", name, training([2.0, 1.0])) for name in reversed(names)]
+    assert list(claims.by_method(records)) == names == [name for name in METHODS if METHODS[name].resumable]
+    assert all(figures.COLOURS[name] == figure.COLOURS[name] for name in METHODS)
+    assert len({figure.COLOURS[name] for name in METHODS} | {figure.OTHER_COLOUR}) == len(METHODS) + 1
+    assert figures.method_of("upper_bound") == "upper-bound" in figures.COLOURS
 
 
 def test_figures_refuse_runs_that_cannot_be_compared(tmp_path, capsys):

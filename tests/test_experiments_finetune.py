@@ -112,12 +112,12 @@ def test_statistics_stay_frozen_while_the_network_trains():
     )
     run = Run("finetune", "upper-bound", 0, 0.3, 0.01, None, "noise", "cpu")
     made = Session(run, experiment, Sets(data, data, data, 3))
-    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+    before = {name: value.clone() for name, value in made.training.model.state_dict().items()}
     list(made.train())
-    changed = {name for name, value in made.model.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {name for name, value in made.training.model.state_dict().items() if not torch.equal(value, before[name])}
     assert {"network.bn.weight", "network.fc.weight", "network.conv.weight"} <= changed
     assert not any("running" in name or "num_batches" in name for name in changed)
-    assert made.model.training and made.model.network.conv.training and not made.model.network.bn.training
+    assert made.training.model.training and made.training.model.network.conv.training and not made.training.model.network.bn.training
 
 
 def test_inputs_are_normalised():

@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,54 +13,25 @@ pytest.importorskip("rich")
 
 import torch
 
-import isample
 from bench.training.experiments import runfile, session
-from bench.training.experiments.data import AugmentedImages, cifar_sets, permutation, pixel_rows, read_cifar100, spread
-from bench.training.experiments.networks import PixelLSTM, wide_resnet
+from bench.training.experiments.data import AugmentedImages, permutation, pixel_rows, read_cifar100, spread
+from bench.training.experiments.networks import PixelLSTM
 from bench.training.experiments.registry import EXPERIMENTS, scaled
-from bench.training.experiments.runfile import Run, RunFileError
-from bench.training.experiments.session import Session, do_run
-from isample.demo.data import DataError, Images
+from bench.training.experiments.runfile import RunFileError
+from bench.training.experiments.session import do_run
+from bench.training.training import Training
+from isample.demo.data import DataError
+from tests.small_experiment import SETS, SMALL, finished, images, new_session
 
-# --- a run of the test's own size -------------------------------------------------------------------------------------
-
-ALWAYS = partial(isample.Trainer.paper, presample=24, gate="always")
-
-
-def images(count=100, size=8, classes=10):
-    random = np.random.default_rng(0)
-    pixels = random.integers(256, size=(count, size, size, 3), dtype=np.uint8)
-    return Images(pixels, np.arange(count) % classes, pixels[:20], np.arange(20) % classes)
-
-
-SETS = cifar_sets(images(), 10)
-SMALL = replace(
-    EXPERIMENTS["cifar10"],
-    model=lambda scale, normalisation, classes: wide_resnet(10, 1, classes, normalisation, width=2),
-    entrants={**EXPERIMENTS["cifar10"].entrants, "always": ALWAYS, "memory": partial(isample.Trainer, gate="always")},
-    batch_size=8,
-    every=1 / 8,
-)
 BY_UPDATES = replace(SMALL, seconds=None, updates=60, every=7, measure="variance")
 
 
 @pytest.fixture(autouse=True)
 def steady_clock(monkeypatch):
-    """Each step takes a quarter of a second of the trainer's clock."""
+    """Each step takes a quarter of a second of the meter's clock."""
     ticks = iter(range(10**9))
-    monkeypatch.setattr("isample.loop.time", SimpleNamespace(perf_counter=lambda: next(ticks) / 4))
-
-
-def new_session(experiment=SMALL, method="uniform", budget=6.0, seed=0, normalisation="batch"):
-    scale = 0.01 if experiment.measure != "variance" else 0.001  # 32 samples, of which 4 are drawn
-    run = Run("small", method, seed, budget, scale, normalisation, "noise", "cpu")
-    return Session(run, experiment, SETS)
-
-
-def finished(made, folder):
-    for _ in do_run(made, folder):
-        pass
-    return made
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 4, process_time=lambda: 0.0)
+    monkeypatch.setattr("bench.training.meter.time", clock)
 
 
 def lines(made, folder):
@@ -71,17 +41,13 @@ def lines(made, folder):
 # --- stopping and going on --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "experiment, budget, method",
-    [(SMALL, 6.0, "uniform"), (SMALL, 6.0, "always"), (SMALL, 6.0, "memory"), (BY_UPDATES, 26, "uniform")],
-)
-def test_a_killed_run_goes_on_bit_for_bit(experiment, budget, method, tmp_path, monkeypatch):
-    """Killed in the middle of the second epoch of twelve batches, three steps after its last checkpoint."""
+def test_a_killed_run_s_files_are_those_of_an_unbroken_one(tmp_path, monkeypatch):
+    """Killed three steps after its last checkpoint."""
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    whole = finished(new_session(experiment, method, budget), tmp_path / "whole")
+    whole = finished(new_session(), tmp_path / "whole")
 
-    first = new_session(experiment, method, budget)
+    first = new_session()
     clock = SimpleNamespace(monotonic=lambda: 0.0)
     monkeypatch.setattr(session, "time", clock)
     steps = do_run(first, tmp_path / "killed")
@@ -94,16 +60,19 @@ def test_a_killed_run_goes_on_bit_for_bit(experiment, budget, method, tmp_path, 
     del steps
     assert not runfile.read(first.run.path(tmp_path / "killed")).finished
 
-    torch.manual_seed(12345)  # another process's
-    second = finished(new_session(experiment, method, budget), tmp_path / "killed")
-    assert second.trainer.step_count == whole.trainer.step_count > 17
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(second.model.state_dict()[name], value), name
+    second = finished(new_session(), tmp_path / "killed")
     assert second.points == whole.points
     assert [line for line in lines(second, tmp_path / "killed") if line["event"] == "point"] == [
         line for line in lines(whole, tmp_path / "whole") if line["event"] == "point"
     ]
     assert not second.run.checkpoint(tmp_path / "killed").exists()
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(tmp_path):
+    made = new_session()
+    runfile.save_checkpoint(made.run.checkpoint(tmp_path), {"trainer": {}})
+    with pytest.raises(RunFileError, match="is of an older version: delete it to do that run from its beginning"):
+        finished(made, tmp_path)
 
 
 def test_checkpoints_are_at_most_ten_seconds_apart(tmp_path, monkeypatch):
@@ -112,7 +81,7 @@ def test_checkpoints_are_at_most_ten_seconds_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(session, "save_checkpoint", lambda path, state: saves.append(now[0]))
     for _ in do_run(made, tmp_path):
         now[0] += 1.0
-    steps = made.trainer.step_count
+    steps = made.meter.updates
     assert saves[0] == 0 and steps > 60 and saves[-1] >= steps - 11
     assert max(later - earlier for earlier, later in zip(saves, saves[1:])) <= 10
 
@@ -140,8 +109,8 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
 
 def test_looks_and_learning_rate_follow_the_time():
     made, rates = new_session(budget=10.0), []
-    for report in made.train():
-        rates.append((report.elapsed, made.optimizer.param_groups[0]["lr"]))
+    for _ in made.train():
+        rates.append((made.meter.elapsed, made.training.optimizer.param_groups[0]["lr"]))
     for elapsed, rate in rates:
         assert rate == pytest.approx(0.1 if elapsed < 4 else 0.02 if elapsed < 8 else 0.004)
     assert {round(rate, 6) for _, rate in rates} == {0.1, 0.02, 0.004}
@@ -176,10 +145,10 @@ def test_probabilities_are_kept_at_the_end_only():
 def test_points_are_losses_of_the_plain_samples():
     made = new_session()
     list(made.train())
-    made.model.eval()
+    made.training.model.eval()
     with torch.no_grad():
         x, y = SETS.plain.__getitems__(list(range(100)))
-        expected = torch.nn.functional.cross_entropy(made.model(x), y).item()
+        expected = torch.nn.functional.cross_entropy(made.training.model(x), y).item()
     assert scaled(10_000, 0.01) == 1000
     assert made.points[-1]["training_loss"] == pytest.approx(expected, rel=1e-4)
     assert made.points[-1]["test_error"] in (0.0, 0.5, 1.0)  # the root of 0.01 is a tenth of 20 images
@@ -190,7 +159,7 @@ def test_a_diverging_run_ends_with_the_point_that_shows_it(tmp_path):
     steps = do_run(made, tmp_path)
     next(steps)
     with torch.no_grad():
-        made.model[0].weight.fill_(math.nan)
+        made.training.model[0].weight.fill_(math.nan)
     list(steps)
     record = runfile.read(made.run.path(tmp_path))
     assert record.finished and record.points[-1]["training_loss"] is None and record.points[-1]["updates"] == 1
@@ -277,12 +246,15 @@ def test_settings_are_the_paper_s():
         (EXPERIMENTS["finetune"], 16, 48, 2.0),
     ):
         assert experiment.batch_size == b and experiment.methods == ("uniform", "loss", "upper-bound")
-        trainer = experiment.entrants["upper-bound"](network, adam, "cross_entropy", b)
+        training = Training(experiment, None, network, adam, 1.0, seed=0)
+        trainer = experiment.entrants["upper-bound"](training).trainer
         assert trainer.presample == presample and trainer.sampler.gate.threshold == threshold
         assert trainer.sampler.draw.name == "alias" and trainer.adapt is None
-        assert experiment.entrants["loss"](network, adam, "cross_entropy", b).sampler.score.name == "loss"
-    ablation = EXPERIMENTS["ablation-b"].entrants.values()
-    sizes = [make(network, adam, "cross_entropy", 128).presample for make in ablation]
-    assert sizes == [256, 384, 640, 1024]
+        assert experiment.entrants["loss"](training).trainer.sampler.score.name == "loss"
+    ablation = EXPERIMENTS["ablation-b"]
+    training = Training(ablation, None, network, adam, 1.0, seed=0)
+    trainers = [make(training).trainer for make in ablation.entrants.values()]
+    assert [trainer.presample for trainer in trainers] == [256, 384, 640, 1024]
+    assert {trainer.sampler.gate.threshold for trainer in trainers} == {1.5}
     assert (EXPERIMENTS["variance"].updates, EXPERIMENTS["variance"].every) == (50_000, 3_000)
     assert isinstance(pixels.model(1.0, None, 10), PixelLSTM)

@@ -177,15 +177,28 @@ def test_fit_takes_over_an_ordinary_loader_and_keeps_its_collate():
     torch.testing.assert_close(trainer.memory.score[trainer.selection.indices], fresh)
 
 
-def test_resumed_memory_run_is_bit_identical():
+@pytest.mark.parametrize("save_at", [47, 60])  # in the second epoch of 30 batches, and at its very end
+def test_resumed_memory_run_is_bit_identical(save_at):
     def make(model):
         return memory_trainer(model, gate="always")
 
-    whole, expected, saved = trained(make, epochs=3, save_at=47)
+    whole, expected, saved = trained(make, epochs=3, save_at=save_at)
     resumed, parameters, _ = trained(make, epochs=3, resume=saved)
     assert resumed.step_count == whole.step_count == 90
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(parameters, expected))
     assert torch.equal(resumed.memory.score, whole.memory.score)
+
+
+def test_batches_drawn_ahead_at_the_end_of_an_epoch_are_all_that_is_left_of_it():
+    sampler = isample.MemorySampler(40, 8, seed=0)
+    drawn = list(sampler)
+    for batch in drawn[:3]:
+        sampler.take(batch)
+    again = isample.MemorySampler.from_state(sampler.state_dict())
+    assert list(again) == drawn[3:] and again.epoch == 0
+    for batch in drawn[3:]:
+        again.take(batch)
+    assert len(list(again)) == 5 and again.epoch == 1
 
 
 def test_a_state_is_of_plain_types(tmp_path):

@@ -1,5 +1,6 @@
 """The paper's methods and its baselines that select samples, each replayed by the rule of its own paper."""
 
+import itertools
 import math
 
 import pytest
@@ -12,9 +13,9 @@ from torch import nn
 
 import isample
 from bench.training.__main__ import checked_plan, parser
-from bench.training.methods import EACH_ONCE, METHODS, find_method
-from bench.training.methods.online_batch_selection import Ranking, online_batch_selection, rank_probabilities
-from bench.training.methods.prioritized import Priorities, prioritized
+from bench.training.methods import METHODS, find_method
+from bench.training.methods.online_batch_selection import OnlineBatchSelection, rank_probabilities
+from bench.training.methods.prioritized import Priorities, Prioritized
 from bench.training.record import Point, Run, RunRecord
 from bench.training.report import command
 from bench.training.training import Training
@@ -23,25 +24,26 @@ from tests.linear import begin, parameters
 # --- Algorithm 1, by three scores -------------------------------------------------------------------------------------
 
 HAND_SCORES = {  # of the residual r of a line, at x
-    "upper_bound": lambda r, x: 2 * r.abs(),
+    "upper-bound": lambda r, x: 2 * r.abs(),
     "loss": lambda r, x: r.square(),
-    "gradient_norm": lambda r, x: 2 * r.abs() * (1 + x.square()).sqrt(),
+    "gradient-norm": lambda r, x: 2 * r.abs() * (1 + x.square()).sqrt(),
 }
 
 
 @pytest.mark.parametrize("name", HAND_SCORES)
-def test_algorithm_1_draws_in_proportion_to_its_score(name, monkeypatch):
+def test_algorithm_1_draws_in_proportion_to_its_score(name):
     """Every 16th sample lies far off the line, so tau is near 4 and the switch, at 8/3, is thrown after a few steps."""
-    trainers, original = [], isample.Trainer.paper
-    monkeypatch.setattr(isample.Trainer, "paper", lambda *a, **k: trainers.append(original(*a, **k)) or trainers[0])
     x = torch.randn(640, 1, generator=torch.Generator().manual_seed(0))
     y = torch.where(torch.arange(640)[:, None] % 16 == 0, 50.0 + 10 * x.square(), 1.0)
     made = begin(x, y, 32, 1e-5, model=lambda: nn.Linear(1, 1))
-    steps, loaded, active_steps = find_method(name).train(made), made.batches(32), 0
+    method, active_steps = find_method(name).make(made), 0
+    with torch.random.fork_rng(devices=[]):  # the same batches again
+        loaded = iter(list(itertools.islice(made.batches(32), 25 * 5)))
+    steps = iter(method)
     for _ in range(25):
         weight, bias = (p.detach().clone() for p in made.model.parameters())
         active = next(steps)
-        selection = trainers[0].selection
+        selection = method.trainer.selection
         batches = [next(loaded) for _ in range(len(selection.score) // 32)]
         inputs, targets = (torch.cat(parts) for parts in zip(*batches))
         residual = (weight * inputs + bias - targets)[:, 0]
@@ -60,18 +62,16 @@ def test_algorithm_1_draws_in_proportion_to_its_score(name, monkeypatch):
     assert 10 <= active_steps < 25
 
 
-def test_each_method_has_one_name_but_the_paper_s_which_has_two():
-    assert METHODS["paper"] is METHODS["upper_bound"] and find_method("paper") is find_method("upper_bound")
-    entries = [METHODS[name] for name in EACH_ONCE]
-    assert all(entries.count(entry) == 1 for entry in METHODS.values()) and "upper_bound" in EACH_ONCE
+def test_all_methods_are_compared_unless_some_are_named():
     plan = checked_plan(parser().parse_args(["compare", "--task", "regression", "--output", "runs"]))
-    assert plan.entrants == [(name, 1.0) for name in EACH_ONCE]
+    assert plan.entrants == [(name, 1.0) for name in METHODS]
+    assert all(name == name.lower() and "_" not in name for name in METHODS)
 
 
 def test_a_comparison_of_all_says_so():
     """Its page's command is the one that does it again."""
     point = Point(1.0, 10, 0.5, 0.5, 0.5, None, 1.0, 0.0)
-    records = [RunRecord(Run("digits", name, 0, 1.0, 1.0, "digits"), {}, [point]) for name in EACH_ONCE]
+    records = [RunRecord(Run("digits", name, 0, 1.0, 1.0, "digits"), {}, [point]) for name in METHODS]
     assert "--methods all " in command(records)
     assert "--methods all " not in command(records[1:]) and "large-batch,double-rate," in command(records[1:])
 
@@ -107,12 +107,17 @@ def test_rank_probabilities_fall_by_the_pressure(pressure):
 
 
 @pytest.mark.parametrize("progress, pressure", [(0.0, 100.0), (0.5, 10.0), (1.0, 1.0)])
-def test_the_pressure_decays_exponentially_to_1(progress, pressure):
-    ranking, draws = Ranking(20, 100.0), 40_000
-    ranking.loss = torch.randperm(20, generator=torch.Generator().manual_seed(1)).float()
-    ranking.sort(progress)
-    counts = torch.bincount(ranking.draw(draws, torch.Generator().manual_seed(2)), minlength=20)
-    highest_first = sorted(range(20), key=lambda i: -float(ranking.loss[i]))
+def test_the_pressure_decays_exponentially_to_1(progress, pressure, monkeypatch):
+    draws, size = 40_000, 20
+    loss = torch.randperm(size, generator=torch.Generator().manual_seed(1)).float()
+    method = OnlineBatchSelection(numbers(size, 4, 0.05), recompute_every=draws // 4 + 5)
+    next(iter(method))  # the first epoch's five batches begin
+    method.loss, method.left, method.training.progress = loss, method.left[:0], progress
+    monkeypatch.setattr("bench.training.methods.online_batch_selection.SORT_EVERY", draws // 4)
+    name, drawn = method.next_phase()
+    assert name == "train" and len(drawn) == draws
+    counts = torch.bincount(drawn, minlength=size)
+    highest_first = sorted(range(20), key=lambda i: -float(loss[i]))
     mass = [math.exp(-math.log(pressure) / 20 * rank) for rank in range(20)]
     for rank, sample in enumerate(highest_first):
         p = mass[rank] / sum(mass)
@@ -123,7 +128,7 @@ def test_online_batch_selection_step_by_step():
     """25 batches an epoch, r = 30: the first epoch, an immediate draw of 5, then rounds of a recomputation and 30."""
     size, batch_size, every = 100, 4, 30
     made = numbers(size, batch_size, 0.05)
-    steps = online_batch_selection(made, pressure=10.0, recompute_every=every)
+    steps = iter(OnlineBatchSelection(made, pressure=10.0, recompute_every=every))
     generator, known = made.generator(), [math.inf] * size
 
     def follow(batches):
@@ -160,7 +165,7 @@ def test_online_batch_selection_step_by_step():
 def test_prioritized_step_by_step():
     size, batch_size, alpha, beta = 60, 4, 0.7, 0.5
     made = numbers(size, batch_size, 0.02)
-    steps = prioritized(made, alpha, beta)
+    steps = iter(Prioritized(made, alpha, beta))
     generator, priority, seen = made.generator(), [1.0] * size, set()
     for _ in range(80):
         next(steps)
@@ -210,7 +215,7 @@ def test_no_more_than_two_batches_pass_between_two_yields(name):
     """So that no evaluation comes late: the anchor's and the scoring passes over the data are interrupted, too."""
     made, passed = numbers(400, 8, 0.01), []
     made.model.register_forward_hook(lambda module, inputs, output: passed.append(len(output)))
-    steps = find_method(name).train(made)
+    steps = iter(find_method(name).make(made))
     for _ in range(1400):
         passed.clear()
         next(steps)

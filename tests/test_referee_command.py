@@ -88,7 +88,7 @@ def test_a_killed_comparison_takes_its_runs_along(tmp_path):
     "arguments, message",
     [
         (["--task", "mnits"], "task must be one of cifar10, cifar10-label-noise"),
-        (["--methods", "uniform,magic"], "method must be one of double-rate, gradient_norm, infobatch"),
+        (["--methods", "uniform,magic"], "method must be one of double-rate, gradient-norm, infobatch"),
         (["--methods", "uniform,uniform"], "must name each entrant once"),
         (["--share", "isample=1.5"], "--share must be METHOD=S"),
         (["--share", "nobody=0.5"], "method must be one of"),

@@ -1,5 +1,7 @@
 """Each competitor against the rule of its own paper, on problems small enough to follow by hand."""
 
+import itertools
+
 import pytest
 
 pytest.importorskip("scipy")
@@ -11,7 +13,7 @@ from bench.training.data import Rows, Sets
 from bench.training.methods import METHODS, find_method
 from bench.training.methods.infobatch import ANNEAL_FROM, Pruning, infobatch
 from bench.training.methods.selective_backprop import Acceptance, selective_backprop, weighted_mean
-from bench.training.methods.uniform import double_rate, large_batch, random_selection, uniform
+from bench.training.methods.uniform import Uniform, double_rate, large_batch, random_selection
 from bench.training.tasks import Task
 from bench.training.training import Training
 
@@ -46,19 +48,26 @@ def training(seed=0, batch_size=BATCH):
 
 
 def advance(method, made, steps):
-    generator = method(made)
+    generator = iter(method(made))
     for _ in range(steps):
         next(generator)
 
 
-def test_uniform_goes_through_the_loader_in_its_order():
-    made = training()
-    advance(uniform, made, 2 * SIZE // BATCH)
-    loader = made.loader(BATCH)
-    expected = [targets[:, 0].int().tolist() for _ in range(2) for _, targets in loader]
-    assert [batch for batch, _ in made.trained] == expected
-    assert sorted(sum(expected[: SIZE // BATCH], [])) == list(range(SIZE))
+def test_uniform_visits_every_sample_once_an_epoch_in_another_order_each():
+    made, again = training(), training()
+    advance(Uniform, made, 2 * SIZE // BATCH)
+    advance(Uniform, again, 2 * SIZE // BATCH)
+    batches = [batch for batch, _ in made.trained]
+    epochs = [sum(part, []) for part in (batches[: SIZE // BATCH], batches[SIZE // BATCH :])]
+    assert all(sorted(epoch) == list(range(SIZE)) for epoch in epochs) and epochs[0] != epochs[1]
+    assert batches == [batch for batch, _ in again.trained]
     assert made.updated == pytest.approx([float(losses.mean()) for _, losses in made.trained])
+
+
+def test_uniform_leaves_out_what_fills_no_batch():
+    made = training(batch_size=50)
+    advance(Uniform, made, 5)
+    assert [len(batch) for batch, _ in made.trained] == [50] * 5
 
 
 def test_large_batch_is_twice_the_batch_at_twice_the_learning_rate():
@@ -74,7 +83,7 @@ def test_large_batch_is_twice_the_batch_at_twice_the_learning_rate():
 def test_double_rate_is_uniform_at_twice_the_learning_rate():
     made, plain = training(), training()
     advance(double_rate, made, 3)
-    advance(uniform, plain, 3)
+    advance(Uniform, plain, 3)
     assert [batch for batch, _ in made.trained] == [batch for batch, _ in plain.trained]
     assert made.optimizer.param_groups[0]["lr"] == made.optimizer.param_groups[0]["initial_lr"] == 0.02
 
@@ -83,7 +92,8 @@ def test_random_selection_takes_a_fifth_of_what_was_loaded_without_preference():
     counts = torch.zeros(5 * BATCH)
     rounds = 3000
     made = training()
-    loaded = made.batches(5 * BATCH)
+    with torch.random.fork_rng(devices=[]):  # the same batches again
+        loaded = iter(list(itertools.islice(made.batches(5 * BATCH), rounds)))
     advance(random_selection, made, rounds)
     for batch, _ in made.trained:
         presample = next(loaded)[1][:, 0].int().tolist()
@@ -120,8 +130,10 @@ def test_selective_backprop_trains_on_accepted_samples_in_order():
     """Replayed in plain Python: percentiles by counting, the queue as a list, the same random numbers."""
     made = training(seed=3)
     steps = 40
+    with torch.random.fork_rng(devices=[]):  # the same batches again
+        loaded = iter(list(itertools.islice(made.batches(BATCH), steps)))
     advance(selective_backprop, made, steps)
-    numbers, loaded, history, queue, expected = made.generator(), made.batches(BATCH), [], [], []
+    numbers, history, queue, expected = made.generator(), [], [], []
     weight, bias = made.model.weight.item(), made.model.bias.item()
     for _ in range(steps):
         inputs, targets = next(loaded)
@@ -230,7 +242,7 @@ def test_every_method_learns_from_the_same_beginning(name):
     begin = [p.clone() for p in made.model.parameters()]
     again = Training.begin(task, line(), 60.0, seed=1)
     assert all(torch.equal(p, q) for p, q in zip(begin, again.model.parameters()))
-    steps = find_method(name).train(made)
+    steps = iter(find_method(name).make(made))
     for _ in range(600):
         assert next(steps) in (None, False, True)
     assert made.model.weight.item() == pytest.approx(3.0, abs=0.1)

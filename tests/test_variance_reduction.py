@@ -9,12 +9,12 @@ pytest.importorskip("scipy")
 import torch
 from torch import nn
 
-from bench.training.methods.anchor import Anchor, cast_anchor
-from bench.training.methods.katyusha import katyusha
-from bench.training.methods.scsg import geometric, scsg
-from bench.training.methods.svrg import svrg
-from bench.training.methods.uniform import uniform
-from bench.training.referee import Meter
+from bench.training.methods.anchor import Anchor
+from bench.training.methods.katyusha import Katyusha
+from bench.training.methods.scsg import SCSG, geometric
+from bench.training.methods.svrg import SVRG
+from bench.training.methods.uniform import Uniform
+from bench.training.meter import Meter
 from tests.linear import begin, parameters
 
 SAMPLES, FEATURES, BATCH, RATE = 64, 3, 4, 0.05
@@ -55,7 +55,7 @@ def follow_hand_written(made, steps, points):
 def test_svrg_step_by_step(sigma):
     made = fitted(sigma)
     generator, w = made.generator(), parameters(made).clone()
-    steps = svrg(made, epochs=1.5)
+    steps = iter(SVRG(made, epochs=1.5))
     for _ in range(3):
         anchor, mu, points = w, hand_gradient(w, range(SAMPLES)), [w] * (SAMPLES // BATCH)
         for index in torch.randint(SAMPLES, (24, BATCH), generator=generator):
@@ -68,7 +68,7 @@ def test_svrg_step_by_step(sigma):
 def test_scsg_step_by_step():
     made = fitted()
     generator, w, lengths = made.generator(), parameters(made).clone(), []
-    steps = scsg(made, anchor_batches=3)
+    steps = iter(SCSG(made, anchor_batches=3))
     for _ in range(12):
         chosen = torch.randperm(SAMPLES, generator=generator)[:12]
         anchor, mu, points = w, hand_gradient(w, chosen), [w] * 3
@@ -97,7 +97,7 @@ def test_katyusha_step_by_step(sigma, tau1):
     made = fitted(sigma)
     generator, y = made.generator(), parameters(made).clone()
     z = anchor = y
-    steps, alpha = katyusha(made, tau1), RATE / tau1
+    steps, alpha = iter(Katyusha(made, tau1)), RATE / tau1
     for _ in range(3):
         mu, points, ys = hand_gradient(anchor, range(SAMPLES)), [anchor] * (SAMPLES // BATCH), []
         for index in torch.randint(SAMPLES, (2 * SAMPLES // BATCH, BATCH), generator=generator):
@@ -123,41 +123,40 @@ def distances(made, steps, rounds, sigma=0.0):
 
 @pytest.mark.parametrize(
     "method, options, sigma",
-    [(svrg, {"epochs": 2}, 0.0), (scsg, {"anchor_batches": 16}, 0.0), (katyusha, {}, 0.0), (katyusha, {}, 0.2)],
+    [(SVRG, {"epochs": 2}, 0.0), (SCSG, {"anchor_batches": 16}, 0.0), (Katyusha, {}, 0.0), (Katyusha, {}, 0.2)],
 )
 def test_a_constant_step_converges_linearly_to_the_optimum(method, options, sigma):
     """A number of rounds takes off a like factor each time, and nothing stops it before rounding does."""
     made = fitted(sigma)
-    first, second, third, last = distances(made, method(made, **options), (5, 10, 15, 45), sigma)
+    first, second, third, last = distances(made, iter(method(made, **options)), (5, 10, 15, 45), sigma)
     assert second < first / 20 and third < second / 20 and last < 1e-12
 
 
 def test_plain_sgd_stalls_at_that_step():
     made = fitted(momentum=0.0)
-    assert min(distances(made, uniform(made), (10, 15, 20, 25))) > 1e-2
+    assert min(distances(made, iter(Uniform(made)), (10, 15, 20, 25))) > 1e-2
 
 
 def test_scsg_stalls_unless_its_anchor_is_all_and_nearer_the_larger_it_is():
     squares = {}
     for batches in (1, 15):
         made = fitted()
-        found = distances(made, scsg(made, batches), range(10, 30))
+        found = distances(made, iter(SCSG(made, batches)), range(10, 30))
         squares[batches] = sum(distance**2 for distance in found) / len(found)
     assert 1e-4 < squares[15] < squares[1] / 4
 
 
-def advance_until_done(generator):
-    while True:
-        try:
-            next(generator)
-        except StopIteration as ended:
-            return ended.value
+def cast(made, batches):
+    anchor = Anchor(made)
+    for inputs, targets in made.fetch(batches):
+        anchor.add(inputs, targets)
+    return anchor
 
 
 def test_the_corrected_gradient_is_right_on_average():
     """Over a partition into batches its mean is the whole gradient; at the anchor every batch's is, without noise."""
     made, batches = fitted(), torch.arange(SAMPLES).split(BATCH)
-    anchor: Anchor = advance_until_done(cast_anchor(made, batches))
+    anchor = cast(made, batches)
     of_all = hand_gradient(parameters(made), range(SAMPLES))
     for inputs, targets in made.fetch(batches):
         torch.testing.assert_close(anchor.corrected(inputs, targets)[0][0], of_all)
@@ -171,7 +170,7 @@ def test_the_corrected_gradient_is_right_on_average():
 
 def test_an_anchor_s_last_batch_may_be_smaller():
     made = fitted()
-    anchor = advance_until_done(cast_anchor(made, torch.arange(SAMPLES).split(7)))
+    anchor = cast(made, torch.arange(SAMPLES).split(7))
     torch.testing.assert_close(anchor.mean[0][0], hand_gradient(parameters(made), range(SAMPLES)))
 
 
@@ -179,7 +178,7 @@ def test_the_anchor_leaves_the_network_s_statistics_alone():
     x, y = (part.float() for part in least_squares())
     made = begin(x, y, BATCH, RATE, model=lambda: nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, 1)))
     before = {name: b.clone() for name, b in made.model.named_buffers()}
-    anchor = advance_until_done(cast_anchor(made, torch.arange(SAMPLES).split(BATCH)))
+    anchor = cast(made, torch.arange(SAMPLES).split(BATCH))
     assert all(torch.equal(b, before[name]) for name, b in made.model.named_buffers())
     anchor.corrected(x[:4], y[:4])
     assert made.model[0].num_batches_tracked == 1
@@ -191,31 +190,31 @@ def test_the_anchor_leaves_the_network_s_statistics_alone():
 def counted_and_moved(method, steps):
     """For each of so many units of work: how many updates the referee counted, whether the network had moved."""
     made, counted, moved = fitted(), [], []
-    meter, generator = Meter(made), method(made)
+    meter = Meter(made, method)
     for _ in range(steps):
         before, updates = parameters(made).clone(), meter.updates
-        meter.advance(generator)
+        meter.advance()
         counted.append(meter.updates - updates)
         moved.append(int(not torch.equal(before, parameters(made))))
     return counted, moved
 
 
-@pytest.mark.parametrize("method, updates", [(svrg, 80), (katyusha, 32)])
+@pytest.mark.parametrize("method, updates", [(SVRG, 80), (Katyusha, 32)])
 def test_an_anchor_counts_as_no_update(method, updates):
     counted, _ = counted_and_moved(method, 3 * (16 + updates))
     assert counted == 3 * ([0] * 16 + [1] * updates)
 
 
-@pytest.mark.parametrize("method", [svrg, scsg])
+@pytest.mark.parametrize("method", [SVRG, SCSG])
 def test_an_update_is_counted_whenever_the_network_moves(method):
     counted, moved = counted_and_moved(method, 200)
     assert counted == moved and 0 < sum(counted) < 200
 
 
-@pytest.mark.parametrize("method", [svrg, scsg, katyusha])
+@pytest.mark.parametrize("method", [SVRG, SCSG, Katyusha])
 def test_the_learning_rate_is_the_schedule_s(method):
     made = fitted()
-    steps, before = method(made), parameters(made).clone()
+    steps, before = iter(method(made)), parameters(made).clone()
     next(steps)
     made.optimizer.param_groups[0]["lr"] = 0.0
     for _ in range(150):

@@ -84,7 +84,7 @@ def run_compare(arguments: argparse.Namespace, console) -> int:
 def checked_plan(arguments: argparse.Namespace):
     """Every rule is checked, and the data read once, before anything is run."""
     from .compare import Plan, cores
-    from .methods import EACH_ONCE, find_method
+    from .methods import METHODS, find_method
     from .tasks import find_task
 
     task = find_task(arguments.task)
@@ -94,7 +94,7 @@ def checked_plan(arguments: argparse.Namespace):
         raise ValueError(f"--seeds must be at least 1; got {arguments.seeds}")
     if not 1 <= arguments.jobs <= len(cores()):
         raise ValueError(f"--jobs must be from 1 to the number of cores, {len(cores())}; got {arguments.jobs}")
-    names = EACH_ONCE if arguments.methods == "all" else arguments.methods.split(",")
+    names = METHODS if arguments.methods == "all" else arguments.methods.split(",")
     entrants = [(name, 1.0) for name in names] + [parsed_share(text) for text in arguments.share]
     for name, _ in entrants:
         find_method(name)

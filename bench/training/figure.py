@@ -15,26 +15,26 @@ from .report import title  # noqa: E402
 from .statistics import rows  # noqa: E402
 
 # Okabe and Ito's colours, which stay apart for the colour-blind; the strongest are the baseline's and isample's. Below
-# "random" come those of Tol's muted scheme, made for the same purpose.
+# "double-rate" come those of Tol's muted scheme, made for the same purpose. The experiments' figures have the same.
 COLOURS = {
     "uniform": "#000000",
     "isample": "#D55E00",
-    "upper_bound": "#0072B2",
-    "paper": "#0072B2",
+    "upper-bound": "#0072B2",
     "infobatch": "#009E73",
     "selective-backprop": "#CC79A7",
     "selective-backprop-reweighted": "#E69F00",
     "large-batch": "#56B4E9",
     "random": "#999999",
+    "double-rate": "#F0E442",
     "loss": "#332288",
-    "gradient_norm": "#88CCEE",
+    "gradient-norm": "#88CCEE",
     "online-batch-selection": "#117733",
     "prioritized": "#999933",
     "svrg": "#CC6677",
     "scsg": "#882255",
     "katyusha": "#AA4499",
 }
-OTHER_COLOUR = "#F0E442"
+OTHER_COLOUR = "#DDCC77"
 
 
 def draw(records: list[RunRecord], path: Path) -> None:

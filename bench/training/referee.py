@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
 from .data import Sets
+from .meter import Meter
 from .methods import find_method
 from .record import Point, Run, RunWriter
 from .tasks import LOSSES, Task, find_task
@@ -35,7 +35,7 @@ def run_alone(run: Run, root: Path, folder: Path, core: int | None) -> None:
     warm_up(task, sets)
     training = Training.begin(task, sets, run.share * run.seconds, run.seed)
     writer = RunWriter(run.path(folder), run)
-    for point in train(training, find_method(run.method).train):
+    for point in train(training, find_method(run.method).make):
         writer.point(point)
         if (parent := parent_process()) is not None and not parent.is_alive():
             return
@@ -49,69 +49,37 @@ def warm_up(task: Task, sets: Sets) -> None:
     training.update(training.losses(training.model(inputs), targets).mean())
 
 
-def train(training: Training, method: Method) -> Iterator[Point]:
+def train(training: Training, make: Callable[[Training], Method]) -> Iterator[Point]:
     """Trains, and yields an evaluation before the first update, at each 20th of the time and at its end. A run that
-    diverges ends with the evaluation that shows it.
-
-    Wall-clock time counts from when the method is asked for its next unit of work until it has done it, data loading and
-    whatever the method prepares included; nothing else counts.
+    diverges ends with the evaluation that shows it. What time counts is said at `Meter`.
     """
-    meter = Meter(training)
-    yield meter.evaluate()
-    steps, due = method(training), 1
+    meter, due = Meter(training, make), 1
+    yield evaluate(meter)
     while training.progress < 1.0:
-        meter.advance(steps)
+        meter.advance()
         training.decay_learning_rate()
         if training.progress >= due / EVALUATIONS:
-            point = meter.evaluate()
+            point = evaluate(meter)
             yield point
             if point.diverged:
                 return
             due = int(training.progress * EVALUATIONS) + 1
 
 
-class Meter:
-    """The run's clocks and counters."""
-
-    def __init__(self, training: Training):
-        self.training = training
-        self.elapsed = self.cpu_seconds = 0.0
-        self.active_seconds: float | None = None
-        self.updates = 0
-        training.optimizer.register_step_post_hook(self._count)
-
-    def _count(self, *_) -> None:
-        self.updates += 1
-
-    def advance(self, steps: Iterator[bool | None]) -> None:
-        """Lets the method work until it yields, on the clock."""
-        began, cpu_began = time.perf_counter(), time.process_time()
-        try:
-            active = next(steps)
-        except StopIteration:
-            message = f"a method must go on until its time is spent; it ended after {self.elapsed:.1f} s"
-            raise RuntimeError(message) from None
-        seconds = time.perf_counter() - began
-        self.cpu_seconds += time.process_time() - cpu_began
-        self.elapsed += seconds
-        if active is not None:
-            self.active_seconds = (self.active_seconds or 0.0) + seconds * active
-        self.training.progress = min(1.0, self.elapsed / self.training.seconds)
-
-    def evaluate(self) -> Point:
-        training, sets = self.training, self.training.sets
-        training_loss, _ = mean_loss_and_error(training.model, training.task, sets.seen)
-        test_loss, test_error = mean_loss_and_error(training.model, training.task, sets.test)
-        return Point(
-            elapsed=self.elapsed,
-            updates=self.updates,
-            training_loss=training_loss,
-            test_loss=test_loss,
-            test_error=test_error,
-            active_seconds=self.active_seconds,
-            cpu_seconds=self.cpu_seconds,
-            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
-        )
+def evaluate(meter: Meter) -> Point:
+    training, sets = meter.training, meter.training.sets
+    training_loss, _ = mean_loss_and_error(training.model, training.task, sets.seen)
+    test_loss, test_error = mean_loss_and_error(training.model, training.task, sets.test)
+    return Point(
+        elapsed=meter.elapsed,
+        updates=meter.updates,
+        training_loss=training_loss,
+        test_loss=test_loss,
+        test_error=test_error,
+        active_seconds=meter.active_seconds,
+        cpu_seconds=meter.cpu_seconds,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+    )
 
 
 def mean_loss_and_error(model: nn.Module, task: Task, data: Dataset) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from rich.table import Table
 
-from .methods import EACH_ONCE, METHODS
+from .methods import METHODS
 from .record import RunRecord
 from .statistics import BASELINE, UNDISTURBED, Interval, Row, rows
 from .tasks import LOSSES, TASKS
@@ -142,7 +142,7 @@ def command(records: list[RunRecord]) -> str:
     run = records[0].run
     present = {record.run.name: record.run for record in records}
     methods = [name for name in METHODS if name in present]
-    listed = "all" if methods == EACH_ONCE else ",".join(methods)
+    listed = "all" if methods == list(METHODS) else ",".join(methods)
     shares = "".join(f" --share {r.method}={r.share:g}" for r in present.values() if r.share != 1.0)
     data = "" if run.data == TASKS[run.task].data else f" --data-name {shlex.quote(run.data)}"
     seeds = 1 + max(record.run.seed for record in records)

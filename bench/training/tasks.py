@@ -57,6 +57,9 @@ class Task:
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
+    presample: int | None = None
+    tau_threshold: float | None = None
+    clip_grad_norm: float | None = None
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(

@@ -44,7 +44,7 @@ def planned(arguments: argparse.Namespace, experiment: Experiment) -> list[Run]:
     for method in methods:
         if method not in experiment.entrants:
             known = ", ".join(experiment.entrants)
-            raise ValueError(f"--methods must be of {known} for {arguments.name}; got {method!r}")
+            raise ValueError(f"--methods must be of {known} for {arguments.name}, which can be resumed; got {method!r}")
     if len(set(methods)) < len(methods):
         raise ValueError(f"--methods must name each method once; got {arguments.methods}")
     device = checked_device(arguments.device)
@@ -102,10 +102,10 @@ def watch(steps: Iterator, session: Session, console, place: str) -> None:
         TextColumn("{task.fields[told]}", markup=False), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=1.0, told="")
-        for report in steps:
-            phase = "importance" if report.active else "uniform"
-            told = f"update {report.step:,}, loss {report.loss:.4f}, tau {report.tau_ema:.2f}, {phase}"
-            bar.update(task, completed=session.progress, told=told)
+        for active in steps:
+            phase = {None: "", False: ", uniform", True: ", importance"}[active]
+            told = f"update {session.meter.updates:,}{phase}; {outcome(session.points[-1])}"
+            bar.update(task, completed=session.training.progress, told=told)
     console.print(f"{title}: {outcome(session.points[-1])}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -146,7 +146,7 @@ def add_commands(commands, formatter) -> None:
     add("name", metavar="NAME", help=", ".join(EXPERIMENTS))
     add("--seconds", type=float, help="training time of each run (default: the paper's, times --scale)")
     add("--seeds", type=int, default=3, help="runs of each method, with seeds 0, 1, ...")
-    add("--methods", help="names separated by commas (default: those that the paper compares)")
+    add("--methods", help="names separated by commas (default: the paper's figure's; an unknown name lists them)")
     add("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data's files are")
     add("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     add("--scale", type=float, default=1.0, metavar="S", 

@@ -10,24 +10,16 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 import numpy as np  # noqa: E402
 
-from .claims import setting  # noqa: E402
+from .. import figure  # noqa: E402
+from .claims import by_method, setting  # noqa: E402
 from .measures import GRADIENT_NORM  # noqa: E402
 from .registry import EXPERIMENTS  # noqa: E402
 from .runfile import Point, Record  # noqa: E402
 
-# Okabe and Ito's colours, which stay apart for the colour-blind. A score and the method that goes by it share one.
-COLOURS = {
-    "uniform": "#000000",
-    "loss": "#E69F00",
-    "upper-bound": "#0072B2",
-    "upper_bound": "#0072B2",
-    "gradient_norm": "#009E73",
-    "isample": "#D55E00",
-    "B=256": "#CC79A7",
-    "B=384": "#E69F00",
-    "B=640": "#0072B2",
-    "B=1024": "#009E73",
-}
+COLOURS = {**figure.COLOURS, "B=256": "#CC79A7", "B=384": "#E69F00", "B=640": "#0072B2", "B=1024": "#009E73"}
+# Where ten methods meet, their families are told apart by their lines, too.
+HISTORY_BASED = dict.fromkeys(("online-batch-selection", "prioritized"), "--")
+LINES = {**HISTORY_BASED, **dict.fromkeys(("svrg", "scsg", "katyusha"), ":")}
 
 
 def draw(records: list[Record], folder: Path) -> Path:
@@ -35,22 +27,22 @@ def draw(records: list[Record], folder: Path) -> Path:
     name = records[0].run.experiment
     experiment = EXPERIMENTS[name]
     path = folder / f"figure{experiment.figure}-{name}.png"
-    figure = {"variance": variance, "correlation": correlation, "progress": progress}[experiment.measure](records)
-    figure.suptitle(f"Figure {experiment.figure}, {name}: {setting(records)}", fontsize="small")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    drawn = {"variance": variance, "correlation": correlation, "progress": progress}[experiment.measure](records)
+    drawn.suptitle(f"Figure {experiment.figure}, {name}: {setting(records)}", fontsize="small")
+    drawn.savefig(path, dpi=150)
+    pyplot.close(drawn)
     return path
 
 
 def variance(records: list[Record]):
     """Figure 1: distance from the large batch's gradient, relative to uniform sampling's, against updates."""
-    figure, axes = pyplot.subplots(figsize=(8, 4.8), constrained_layout=True)
+    drawn, axes = pyplot.subplots(figsize=(8, 4.8), constrained_layout=True)
     for score in records[0].points[0]["distance"]:
         curve(axes, score, [relative_distances(record, score) for record in records])
     axes.set(xlabel="updates", ylabel=r"$\|G_B - G_b\|_2$ relative to uniform sampling's", ylim=(0, None))
     axes.legend(frameon=False, fontsize="small")
     tidy(axes)
-    return figure
+    return drawn
 
 
 def relative_distances(record: Record, score: str) -> np.ndarray:
@@ -65,28 +57,27 @@ def correlation(records: list[Record]):
     ideal = np.array(kept[GRADIENT_NORM])
     scores = [score for score in kept if score != GRADIENT_NORM]
     top = 1.05 * max(max(kept[score]) for score in kept)
-    figure, panels = pyplot.subplots(1, len(scores), figsize=(5 * len(scores), 5), constrained_layout=True)
+    drawn, panels = pyplot.subplots(1, len(scores), figsize=(5 * len(scores), 5), constrained_layout=True)
     for axes, score in zip(panels, scores):
         axes.plot([0, top], [0, top], color="black", linewidth=1)
-        axes.plot(ideal, kept[score], ".", color=COLOURS[score], markersize=2, alpha=0.5, rasterized=True)
+        axes.plot(ideal, kept[score], ".", color=COLOURS[method_of(score)], markersize=2, alpha=0.5, rasterized=True)
         axes.set(xlabel="probability by the gradient norm", ylabel=f"probability by the {score.replace('_', ' ')}")
         axes.set(xlim=(0, top), ylim=(0, top))
         tidy(axes)
-    return figure
+    return drawn
 
 
 def progress(records: list[Record]):
     """Figures 3 to 6: training loss and test error against training time."""
-    figure, panels = pyplot.subplots(1, 2, figsize=(12, 4.8), constrained_layout=True)
-    for method in dict.fromkeys(record.run.method for record in records):
-        of_method = [record for record in records if record.run.method == method]
+    drawn, panels = pyplot.subplots(1, 2, figsize=(12, 4.8), constrained_layout=True)
+    for method, of_method in by_method(records).items():
         for axes, measure in zip(panels, ("training_loss", "test_error")):
             curve(axes, method, [against_time(record.points, measure) for record in of_method])
     for axes, title in zip(panels, ("training loss", "test error")):
         axes.set(xlabel="training time (s)", ylabel=title, yscale="log", xlim=(0, None))
         tidy(axes)
     panels[1].legend(frameon=False, fontsize="small")
-    return figure
+    return drawn
 
 
 def against_time(points: list[Point], measure: str) -> np.ndarray:
@@ -98,8 +89,14 @@ def curve(axes, name: str, runs: list[np.ndarray]) -> None:
     """Mean and range of ``runs``, each [2, looks], on the first one's looks as far as all runs go."""
     grid = runs[0][0][runs[0][0] <= min(x[-1] for x, _ in runs)]
     values = np.array([np.interp(grid, x, y) for x, y in runs])
-    axes.plot(grid, values.mean(0), label=name.replace("_", " "), color=COLOURS[name], linewidth=1.6)
-    axes.fill_between(grid, values.min(0), values.max(0), color=COLOURS[name], alpha=0.15, linewidth=0)
+    colour, line = COLOURS[method_of(name)], LINES.get(name, "-")
+    axes.plot(grid, values.mean(0), label=name.replace("_", " "), color=colour, linestyle=line, linewidth=1.6)
+    axes.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+
+
+def method_of(score: str) -> str:
+    """The method that goes by a score, whose colour it has; a method's own name is left as it is."""
+    return score.replace("_", "-")
 
 
 def tidy(axes) -> None:

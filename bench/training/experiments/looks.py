@@ -11,10 +11,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from isample.demo.network import as_fetched
+from isample.loop import evaluate
+from isample.losses import make_loss
 
 from . import measures
 from .data import spread
-from .registry import LOSS, scaled
+from .registry import scaled
 from .runfile import Point
 
 if TYPE_CHECKING:
@@ -30,13 +32,13 @@ CORRELATION_SAMPLES = 16_384
 def progress(session: Session) -> Point:
     """Training loss on a fixed part of the training set without augmentation, loss and error on the test set."""
     sets, scale = session.sets, session.run.scale
-    seen = session.trainer.evaluate(batches(spread(sets.plain, scaled(SEEN_SAMPLES, scale))))
-    test = session.trainer.evaluate(batches(spread(sets.test, scaled(len(sets.test), scale))))
+    training_loss, _ = mean_loss_and_error(session, spread(sets.plain, scaled(SEEN_SAMPLES, scale)))
+    test_loss, test_error = mean_loss_and_error(session, spread(sets.test, scaled(len(sets.test), scale)))
     return {
-        "training_loss": seen.loss,
-        "test_loss": test.loss,
-        "test_error": test.error,
-        "active_seconds": session.active_seconds,
+        "training_loss": training_loss,
+        "test_loss": test_loss,
+        "test_error": test_error,
+        "active_seconds": session.meter.active_seconds or 0.0,
     }
 
 
@@ -44,18 +46,18 @@ def variance(session: Session) -> Point:
     """The distances of figure 1, each the mean over its repeats."""
     scale = session.run.scale
     inputs, targets = samples(session, scaled(VARIANCE_SAMPLES, scale))
-    generator = torch.Generator().manual_seed(session.run.seed * 1_000_003 + session.trainer.step_count)
+    generator = torch.Generator().manual_seed(session.run.seed * 1_000_003 + session.meter.updates)
     draws = scaled(VARIANCE_DRAWS, scale)
-    made = measures.distances(session.model, LOSS, inputs, targets, draws, VARIANCE_REPEATS, generator)
+    made = measures.distances(session.training.model, session.experiment.loss, inputs, targets, draws, VARIANCE_REPEATS, generator)
     return {"distance": {name: values.mean().item() for name, values in made.items()}}
 
 
 def correlation(session: Session) -> Point:
     """The errors of figure 2 and, at the end, the probabilities that are drawn there."""
     inputs, targets = samples(session, scaled(CORRELATION_SAMPLES, session.run.scale))
-    made = measures.probabilities(session.model, LOSS, inputs, targets)
+    made = measures.probabilities(session.training.model, session.experiment.loss, inputs, targets)
     point: Point = {"squared_error": measures.squared_errors(made)}
-    if session.progress >= 1:
+    if session.training.progress >= 1:
         point["probabilities"] = {name: [float(f"{p:.5g}") for p in values.tolist()] for name, values in made.items()}
     return point
 
@@ -72,8 +74,9 @@ def samples(session: Session, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     plain = session.sets.plain
     order = torch.randperm(len(plain), generator=torch.Generator().manual_seed(session.run.seed))
     inputs, targets = plain.__getitems__(order[:count].tolist())
-    return inputs.to(session.device), targets.to(session.device)
+    return session.training.on_device((inputs, targets))
 
 
-def batches(data: Dataset) -> DataLoader:
-    return DataLoader(data, EVALUATION_BATCH, collate_fn=as_fetched)
+def mean_loss_and_error(session: Session, data: Dataset) -> tuple[float, float]:
+    training, batches = session.training, DataLoader(data, EVALUATION_BATCH, collate_fn=as_fetched)
+    return evaluate(training.model, make_loss(session.experiment.loss), batches, training.device)

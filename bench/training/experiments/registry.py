@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping
@@ -11,34 +11,21 @@ from typing import Any, Callable, Mapping
 import torch
 from torch import nn
 
-import isample
 from isample.registry import look_up
 
+from ..methods import METHODS
+from ..methods.importance import upper_bound
+from ..training import Method, Training
 from .data import Sets, cifar10, cifar100, pixel_mnist
 from .networks import PixelLSTM, wide_resnet
 from .pictures import cifar10_enlarged, image_folder
 from .pretrained import efficientnet_lite0, resnet50
 
-Entrant = Callable[..., isample.Trainer]
+Entrant = Callable[[Training], Method]
 
-LOSS = "cross_entropy"
-UNIFORM: Entrant = partial(isample.Trainer.paper, gate="never")
-
-
-def entrants(presample: int, tau_threshold: float) -> dict[str, Entrant]:
-    """The paper's three methods on the code that users call, and beside them isample as it is by default."""
-    paper = partial(isample.Trainer.paper, presample=presample, tau_threshold=tau_threshold)
-    return {
-        "uniform": UNIFORM,
-        "loss": partial(paper, score="loss"),
-        "upper-bound": partial(paper, score="upper_bound"),
-        "isample": isample.Trainer,
-    }
-
-
-def presamples(*sizes: int, tau_threshold: float) -> dict[str, Entrant]:
-    make = partial(isample.Trainer.paper, tau_threshold=tau_threshold)
-    return {f"B={size}": partial(make, presample=size) for size in sizes}
+UNIFORM: dict[str, Entrant] = {"uniform": METHODS["uniform"].make}
+ENTRANTS: dict[str, Entrant] = {name: entry.make for name, entry in METHODS.items() if entry.resumable}
+ABLATION: dict[str, Entrant] = {f"B={size}": partial(upper_bound, presample=size) for size in (256, 384, 640, 1024)}
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -69,41 +56,45 @@ class Experiment:
     network leaves no choice of it. The learning rate is divided by five after each of ``drops``, shares of the budget.
     The budget is ``seconds`` of training or, where ``updates`` is given, that many updates. ``measure`` says what is
     looked at on the way: ``progress`` (losses and test error), ``variance`` (figure 1) or ``correlation`` (figure 2);
-    ``every`` is the number of updates, or the share of the time, between two looks.
+    ``every`` is the number of updates, or the share of the time, between two looks. ``entrants`` are the methods that
+    can be run, ``methods`` those that are run where none is named.
     """
 
     figure: int
     data: str
     sets: Callable[[Path], Sets]
     model: Callable[[float, Any, int], nn.Module]
-    entrants: Mapping[str, Entrant]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
     normalisation: str | None = None
     drops: tuple[float, ...] = (0.4, 0.8)
+    loss: str = "cross_entropy"
     batch_size: int = 128
+    presample: int | None = None
+    tau_threshold: float | None = None
     clip_grad_norm: float | None = None
     seconds: float | None = None
     updates: int | None = None
     measure: str = "progress"
     every: float = 1 / 40
-    methods: tuple[str, ...] = ("uniform", "loss", "upper-bound")  # those that the paper compares
+    entrants: Mapping[str, Entrant] = field(default_factory=lambda: ENTRANTS)
+    methods: tuple[str, ...] = ("uniform", "loss", "upper-bound")  # those that the paper's figures compare
 
 
 # The text of the paper names no time budget for CIFAR: four hours are a choice.
 CIFAR10 = Experiment(
-    3, "CIFAR-10", cifar10, wide_resnet_28_2, entrants(640, 1.5), normalisation="layer", seconds=14_400
+    3, "CIFAR-10", cifar10, wide_resnet_28_2, normalisation="layer", presample=640, tau_threshold=1.5, seconds=14_400
 )
 CIFAR100 = replace(CIFAR10, data="CIFAR-100", sets=cifar100)
 
 VARIANCE = replace(
-    CIFAR100, figure=1, entrants={"uniform": UNIFORM}, methods=("uniform",), seconds=None, updates=50_000,
+    CIFAR100, figure=1, entrants=UNIFORM, methods=("uniform",), seconds=None, updates=50_000,
     measure="variance", every=3_000,
 )  # fmt: skip
 CORRELATION = replace(VARIANCE, figure=2, measure="correlation")
 FINETUNE = Experiment(
-    4, "image folder", image_folder, resnet50, entrants(48, 2.0), careful_sgd, drops=(), batch_size=16, seconds=1_800
-)
-ABLATION = presamples(256, 384, 640, 1024, tau_threshold=1.5)
+    4, "image folder", image_folder, resnet50, careful_sgd, drops=(), batch_size=16, presample=48, tau_threshold=2.0,
+    seconds=1_800,
+)  # fmt: skip
 
 EXPERIMENTS = {
     "variance": VARIANCE,
@@ -116,8 +107,8 @@ EXPERIMENTS = {
     "finetune-lite0": replace(FINETUNE, model=efficientnet_lite0),
     "finetune-cifar10": replace(FINETUNE, data="CIFAR-10 enlarged", sets=cifar10_enlarged, model=efficientnet_lite0),
     "pixel-mnist": Experiment(
-        5, "MNIST", pixel_mnist, pixel_lstm, entrants(128, 1.8), adam, drops=(), batch_size=32, clip_grad_norm=1.0,
-        seconds=3_600,
+        5, "MNIST", pixel_mnist, pixel_lstm, adam, drops=(), batch_size=32, presample=128, tau_threshold=1.8,
+        clip_grad_norm=1.0, seconds=3_600,
     ),
     "ablation-b": replace(CIFAR10, figure=6, entrants=ABLATION, methods=tuple(ABLATION)),
 }  # fmt: skip

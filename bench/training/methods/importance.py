@@ -2,54 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+import math
+from typing import Any, Iterator
 
 import isample
 
 from ..training import Training
 
-PRESAMPLE = 5  # B / b of the paper's experiments
+
+class Trained:
+    """A trainer, whose state is the method's."""
+
+    def __init__(self, training: Training, trainer: isample.Trainer):
+        self.training, self.trainer = training, trainer
+        self.state_dict, self.load_state_dict = trainer.state_dict, trainer.load_state_dict
+
+    def __iter__(self) -> Iterator[bool]:
+        """Until whoever drives it has had enough."""
+        for report in self.trainer.iterate(self.training.loader(self.training.batch_size), seconds=math.inf):
+            yield report.active
 
 
-def upper_bound(training: Training) -> Iterator[bool]:
-    return algorithm_1(training, "upper_bound")
+def upper_bound(training: Training, **options: Any) -> Trained:
+    """Algorithm 1; ``options`` are of `isample.Trainer`, in place of the task's."""
+    return algorithm_1(training, "upper_bound", **options)
 
 
-def loss(training: Training) -> Iterator[bool]:
+def loss(training: Training) -> Trained:
     """The same algorithm drawing in proportion to the loss: what most of the literature sorts by."""
     return algorithm_1(training, "loss")
 
 
-def gradient_norm(training: Training) -> Iterator[bool]:
+def gradient_norm(training: Training) -> Trained:
     """The same algorithm drawing in proportion to what the upper bound bounds, at the price of B backward passes."""
     return algorithm_1(training, "gradient_norm")
 
 
-def algorithm_1(training: Training, score: str) -> Iterator[bool]:
-    trainer = isample.Trainer.paper(
-        training.model,
-        training.optimizer,
-        training.task.loss,
-        training.batch_size,
-        PRESAMPLE * training.batch_size,
-        score=score,
-        seed=training.seed,
-    )
-    return steps(trainer, training)
+def algorithm_1(training: Training, score: str, **options: Any) -> Trained:
+    task = training.task
+    settings = {"presample": task.presample, "tau_threshold": task.tau_threshold, "score": score}
+    return trained(training, isample.Trainer.paper, **{**settings, **options})
 
 
-def isample_default(training: Training) -> Iterator[bool]:
-    trainer = isample.Trainer(
-        training.model,
-        training.optimizer,
-        training.task.loss,
-        batch_size=training.batch_size,
-        seed=training.seed,
-    )
-    return steps(trainer, training)
+def isample_default(training: Training, **options: Any) -> Trained:
+    return trained(training, isample.Trainer, **options)
 
 
-def steps(trainer: isample.Trainer, training: Training) -> Iterator[bool]:
-    """The trainer's own clock stands while the referee holds it, so its budget is spent when the referee's is."""
-    for report in trainer.iterate(training.loader(training.batch_size), seconds=training.seconds):
-        yield report.active
+def trained(training: Training, make, **options: Any) -> Trained:
+    task = training.task
+    options = {"clip_grad_norm": task.clip_grad_norm, "seed": training.seed, **options}
+    return Trained(training, make(training.model, training.optimizer, task.loss, task.batch_size, **options))

@@ -12,71 +12,73 @@ tau1, which is its value for all m sigma / L >= 3/4.
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Any
 
 import torch
 
 from ..training import Training
-from .anchor import Anchor, Tensors, cast_anchor, step, stop_momentum
+from .anchor import Anchored, Tensors, step
 
 TAU1 = 0.5
 TAU2 = 0.5
 EPOCHS = 2.0  # m b / N
 
 
-class Iterates:
-    """The sequences y and z, and the mean of the y of a round. The network is at x or y while a round lasts."""
+class Katyusha(Anchored):
+    """``y``, ``z`` are the sequences, ``mean`` that of the round's y so far, whose weights add up to ``total``;
+    ``weight`` is the next one's. The network is at x or y while a round lasts."""
 
-    def __init__(self, training: Training, sigma: float, tau1: float):
-        self.training, self.sigma, self.tau1 = training, sigma, tau1
+    saved = ("y", "z", "mean", "weight", "total")
+
+    def __init__(self, training: Training, tau1: float = TAU1, epochs: float = EPOCHS):
+        super().__init__(training)
+        self.sigma, self.tau1 = take_weight_decay(training.optimizer), tau1
+        self.updates = round(epochs * self.size / self.batch_size)
         self.parameters = list(training.model.parameters())
         self.y, self.z, self.mean = (self.copies() for _ in range(3))
-        self.begin_round()
 
     def copies(self) -> Tensors:
         return [p.detach().clone() for p in self.parameters]
-
-    def begin_round(self) -> None:
-        self.weight, self.total = 1.0, 0.0
 
     @torch.no_grad()
     def move_to(self, point: Tensors) -> None:
         for parameter, value in zip(self.parameters, point):
             parameter.copy_(value)
 
-    def combined(self, anchor: Anchor) -> Tensors:
+    def cast_indices(self) -> torch.Tensor:
+        self.move_to(self.mean)
+        self.weight, self.total = 1.0, 0.0
+        return super().cast_indices()
+
+    def train_indices(self) -> torch.Tensor:
+        return self.drawn(self.updates, self.size)
+
+    def train(self, index: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self.move_to(self.combined())
+        self.advance(self.anchor.corrected(inputs, targets))
+
+    def combined(self) -> Tensors:
         """x."""
         tau1, tau2 = self.tau1, TAU2
-        parts = zip(self.z, anchor.network.parameters(), self.y)
+        parts = zip(self.z, self.anchor.network.parameters(), self.y)
         return [tau1 * z + tau2 * a.detach() + (1 - tau1 - tau2) * y for z, a, y in parts]
 
     def advance(self, v: Tensors) -> None:
         """From x, where the network is and v was taken."""
         rate = self.training.optimizer.param_groups[0]["lr"]
         alpha, sigma = rate / self.tau1, self.sigma
+        step(self.training, v)  # first: z goes along the clipped v, too
         self.z = [(z - alpha * d) / (1 + alpha * sigma) for z, d in zip(self.z, v)]
-        step(self.training, v)
         self.y = [p / (1 + rate * sigma) for p in self.copies()]
         self.move_to(self.y)
         self.total += self.weight
         self.mean = [m.lerp(y, self.weight / self.total) for m, y in zip(self.mean, self.y)]
         self.weight *= 1 + alpha * sigma
 
-
-def katyusha(training: Training, tau1: float = TAU1, epochs: float = EPOCHS) -> Iterator[None]:
-    stop_momentum(training.optimizer)
-    iterates = Iterates(training, take_weight_decay(training.optimizer), tau1)
-    generator, size, batch_size = training.generator(), len(training.sets.training), training.batch_size
-    updates = round(epochs * size / batch_size)
-    while True:
-        anchor = yield from cast_anchor(training, torch.arange(size).split(batch_size))
-        iterates.begin_round()
-        drawn = torch.randint(size, (updates, batch_size), generator=generator)
-        for inputs, targets in training.fetch(drawn):
-            iterates.move_to(iterates.combined(anchor))
-            iterates.advance(anchor.corrected(inputs, targets))
-            yield
-        iterates.move_to(iterates.mean)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        device = self.training.device
+        self.y, self.z, self.mean = ([t.to(device) for t in of] for of in (self.y, self.z, self.mean))
 
 
 def take_weight_decay(optimizer: torch.optim.Optimizer) -> float:

@@ -14,13 +14,13 @@ once; all losses are computed anew every r updates. Katharopoulos and Fleuret (2
 from __future__ import annotations
 
 import math
-from typing import Iterator, Sequence
 
 import torch
 
 import isample
 
 from ..training import Training
+from .dealt import Dealt
 from .selective_backprop import scored_losses
 
 PRESSURE = 100.0  # s_0
@@ -28,59 +28,46 @@ RECOMPUTE_EVERY = 1200  # r
 SORT_EVERY = 100  # updates; sorting 60,000 losses takes less time than one update
 
 
-class Ranking:
-    """The latest known loss of each of ``size`` samples, and draws by the rank that it had at the last sorting."""
+class OnlineBatchSelection(Dealt):
+    """``loss`` is the latest known one of each sample, [N]; ``since_recomputed`` counts updates, those that the present
+    phase has still to make included."""
 
-    def __init__(self, size: int, pressure: float):
-        self.pressure = pressure
-        self.loss = torch.full((size,), math.inf)
+    saved = ("loss", "since_recomputed")
 
-    def sort(self, progress: float) -> None:
-        pressure = self.pressure ** (1 - progress)
-        self.order = self.loss.argsort(descending=True)
-        self.table = isample.alias_table(rank_probabilities(len(self.loss), pressure))
+    def __init__(self, training: Training, pressure: float = PRESSURE, recompute_every: int = RECOMPUTE_EVERY):
+        super().__init__(training)
+        self.pressure, self.recompute_every = pressure, recompute_every
+        self.loss = torch.full((self.size,), math.inf)
+        self.since_recomputed = 0
 
-    def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Samples, int64 [count]."""
-        ranks, _ = isample.draw(self.table, count, generator=generator)
-        return self.order[ranks]
+    def next_phase(self) -> tuple[str, torch.Tensor]:
+        if self.name == "":
+            self.since_recomputed = math.ceil(self.size / self.batch_size)
+            return "train", torch.randperm(self.size, generator=self.generator)
+        if self.since_recomputed >= self.recompute_every:
+            self.since_recomputed = 0
+            return "recompute", torch.arange(self.size)
+        count = min(SORT_EVERY, self.recompute_every - self.since_recomputed)
+        self.since_recomputed += count
+        pressure = self.pressure ** (1 - self.training.progress)
+        return "train", draw_by_rank(self.loss, pressure, count * self.batch_size, self.generator)
+
+    def train(self, index: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        losses = self.training.losses(self.training.model(inputs), targets)
+        self.loss[index] = losses.detach().cpu()
+        self.training.update(losses.mean())
+
+    def recompute(self, index: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """By the network as it is now."""
+        self.loss[index] = scored_losses(self.training, inputs, targets).cpu()
+
+
+def draw_by_rank(loss: torch.Tensor, pressure: float, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Samples, int64 [count], by the rank of their ``loss``, [N]."""
+    ranks, _ = isample.draw(isample.alias_table(rank_probabilities(len(loss), pressure)), count, generator=generator)
+    return loss.argsort(descending=True)[ranks]
 
 
 def rank_probabilities(size: int, pressure: float) -> torch.Tensor:
     """float32 [size], not normalised."""
     return torch.exp(-math.log(pressure) / size * torch.arange(size))
-
-
-def online_batch_selection(
-    training: Training, pressure: float = PRESSURE, recompute_every: int = RECOMPUTE_EVERY
-) -> Iterator[None]:
-    generator, size = training.generator(), len(training.sets.training)
-    ranking = Ranking(size, pressure)
-    first_epoch = torch.randperm(size, generator=generator).split(training.batch_size)
-    yield from train_on(training, ranking, first_epoch)
-    since_recomputed = len(first_epoch)
-    while True:
-        if since_recomputed >= recompute_every:
-            yield from recompute(training, ranking)
-            since_recomputed = 0
-        ranking.sort(training.progress)
-        count = min(SORT_EVERY, recompute_every - since_recomputed)
-        drawn = ranking.draw(count * training.batch_size, generator)
-        yield from train_on(training, ranking, drawn.split(training.batch_size))
-        since_recomputed += count
-
-
-def train_on(training: Training, ranking: Ranking, batches: Sequence[torch.Tensor]) -> Iterator[None]:
-    for index, (inputs, targets) in zip(batches, training.fetch(batches)):
-        losses = training.losses(training.model(inputs), targets)
-        ranking.loss[index] = losses.detach()
-        training.update(losses.mean())
-        yield
-
-
-def recompute(training: Training, ranking: Ranking) -> Iterator[None]:
-    """Every sample's loss, by the network as it is now."""
-    batches = torch.arange(len(ranking.loss)).split(training.batch_size)
-    for index, (inputs, targets) in zip(batches, training.fetch(batches)):
-        ranking.loss[index] = scored_losses(training, inputs, targets)
-        yield

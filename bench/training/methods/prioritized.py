@@ -12,13 +12,14 @@ the best of alpha in {0.1, 0.5, 1} and beta in {0.5, 1} and do not say which tha
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Any
 
 import torch
 
 import isample
 
 from ..training import Training
+from .dealt import Dealt
 
 ALPHA = 0.5
 BETA = 1.0  # the mean is unbiased, but for the batch's factor 1 / max(w)
@@ -49,13 +50,25 @@ class Priorities:
         return index, weights**self.beta
 
 
-def prioritized(training: Training, alpha: float = ALPHA, beta: float = BETA) -> Iterator[None]:
-    generator = training.generator()
-    priorities = Priorities(len(training.sets.training), alpha, beta)
-    while True:
-        index, weights = priorities.draw(training.batch_size, generator)
-        inputs, targets = next(training.fetch([index]))
-        losses = training.losses(training.model(inputs), targets)
-        priorities.update(index, losses.detach())
-        training.update((weights / weights.max() * losses).mean())
-        yield
+class Prioritized(Dealt):
+    def __init__(self, training: Training, alpha: float = ALPHA, beta: float = BETA):
+        super().__init__(training)
+        self.priorities = Priorities(self.size, alpha, beta)
+        self.weights = torch.empty(0)
+
+    def next_phase(self) -> tuple[str, torch.Tensor]:
+        """One batch: each is drawn by what the one before it showed."""
+        index, self.weights = self.priorities.draw(self.batch_size, self.generator)
+        return "train", index
+
+    def train(self, index: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        losses = self.training.losses(self.training.model(inputs), targets)
+        self.priorities.update(index, losses.detach().cpu())
+        self.training.update(((self.weights / self.weights.max()).to(losses.device) * losses).mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "priority": self.priorities.priority, "unseen": self.priorities.unseen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.priorities.priority, self.priorities.unseen = state["priority"], state["unseen"]

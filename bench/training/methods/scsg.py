@@ -12,28 +12,32 @@ optimum itself, otherwise to a neighbourhood of it.
 from __future__ import annotations
 
 import math
-from typing import Iterator
 
 import torch
 
 from ..training import Training
-from .anchor import cast_anchor, step, stop_momentum
+from .anchor import Anchored
 
 ANCHOR = 32  # B / b
 
 
-def scsg(training: Training, anchor_batches: int = ANCHOR) -> Iterator[None]:
-    stop_momentum(training.optimizer)
-    generator, size, batch_size = training.generator(), len(training.sets.training), training.batch_size
-    anchored = min(anchor_batches * batch_size, size)
-    while True:
-        chosen = torch.randperm(size, generator=generator)[:anchored]
-        anchor = yield from cast_anchor(training, chosen.split(batch_size))
-        updates = geometric(anchored / (anchored + batch_size), generator)
-        drawn = chosen[torch.randint(anchored, (updates, batch_size), generator=generator)]
-        for inputs, targets in training.fetch(drawn):
-            step(training, anchor.corrected(inputs, targets))
-            yield
+class SCSG(Anchored):
+    """``chosen`` are the anchor's samples, int64 [B]."""
+
+    saved = ("chosen",)
+
+    def __init__(self, training: Training, anchor_batches: int = ANCHOR):
+        super().__init__(training)
+        self.anchored = min(anchor_batches * self.batch_size, self.size)
+        self.chosen = torch.arange(0)
+
+    def cast_indices(self) -> torch.Tensor:
+        self.chosen = torch.randperm(self.size, generator=self.generator)[: self.anchored]
+        return self.chosen
+
+    def train_indices(self) -> torch.Tensor:
+        updates = geometric(self.anchored / (self.anchored + self.batch_size), self.generator)
+        return self.chosen[self.drawn(updates, self.anchored)]
 
 
 def geometric(q: float, generator: torch.Generator) -> int:

@@ -10,23 +10,18 @@ SGD, which is left out here.
 
 from __future__ import annotations
 
-from typing import Iterator
-
 import torch
 
 from ..training import Training
-from .anchor import cast_anchor, step, stop_momentum
+from .anchor import Anchored
 
 EPOCHS = 5.0  # m b / N
 
 
-def svrg(training: Training, epochs: float = EPOCHS) -> Iterator[None]:
-    stop_momentum(training.optimizer)
-    generator, size, batch_size = training.generator(), len(training.sets.training), training.batch_size
-    updates = round(epochs * size / batch_size)
-    while True:
-        anchor = yield from cast_anchor(training, torch.arange(size).split(batch_size))
-        drawn = torch.randint(size, (updates, batch_size), generator=generator)
-        for inputs, targets in training.fetch(drawn):
-            step(training, anchor.corrected(inputs, targets))
-            yield
+class SVRG(Anchored):
+    def __init__(self, training: Training, epochs: float = EPOCHS):
+        super().__init__(training)
+        self.updates = round(epochs * self.size / self.batch_size)
+
+    def train_indices(self) -> torch.Tensor:
+        return self.drawn(self.updates, self.size)

@@ -7,29 +7,33 @@ from typing import Iterator
 import torch
 
 from ..training import Training
+from .dealt import Dealt
 
 LARGER = 2  # times the batch size of `large_batch`
 LOADED = 5  # batches that `random_selection` loads for each that it trains on
 
 
-def uniform(training: Training) -> Iterator[None]:
-    for inputs, targets in training.batches(training.batch_size):
-        training.update(training.losses(training.model(inputs), targets).mean())
-        yield
+class Uniform(Dealt):
+    """Shuffled passes over the samples; what is left over of a pass after its last whole batch is left out."""
+
+    def next_phase(self) -> tuple[str, torch.Tensor]:
+        whole = self.size - self.size % self.batch_size
+        return "train", torch.randperm(self.size, generator=self.generator)[:whole]
+
+    def train(self, index: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self.training.update(self.training.losses(self.training.model(inputs), targets).mean())
 
 
-def large_batch(training: Training) -> Iterator[None]:
+def large_batch(training: Training) -> Uniform:
     """The learning rate grows with the batch, as usual for SGD (Goyal et al. 2017)."""
     training.scale_learning_rate(LARGER)
-    for inputs, targets in training.batches(LARGER * training.batch_size):
-        training.update(training.losses(training.model(inputs), targets).mean())
-        yield
+    return Uniform(training, LARGER * training.batch_size)
 
 
-def double_rate(training: Training) -> Iterator[None]:
+def double_rate(training: Training) -> Uniform:
     """What a higher learning rate alone does: isample's may be up to twice the task's."""
     training.scale_learning_rate(2)
-    return uniform(training)
+    return Uniform(training)
 
 
 def random_selection(training: Training) -> Iterator[None]:

@@ -1,0 +1,44 @@
+"""A run of an experiment small enough for a test: CIFAR-10's settings, 100 images of noise, a narrow network."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from bench.training.experiments.data import cifar_sets
+from bench.training.experiments.networks import wide_resnet
+from bench.training.experiments.registry import EXPERIMENTS
+from bench.training.experiments.runfile import Run
+from bench.training.experiments.session import Session, do_run
+from bench.training.methods.importance import isample_default, upper_bound
+from isample.demo.data import Images
+
+ALWAYS = partial(upper_bound, presample=24, tau_threshold=None, gate="always")
+
+
+def images(count=100, size=8, classes=10):
+    random = np.random.default_rng(0)
+    pixels = random.integers(256, size=(count, size, size, 3), dtype=np.uint8)
+    return Images(pixels, np.arange(count) % classes, pixels[:20], np.arange(20) % classes)
+
+
+SETS = cifar_sets(images(), 10)
+SMALL = replace(
+    EXPERIMENTS["cifar10"],
+    model=lambda scale, normalisation, classes: wide_resnet(10, 1, classes, normalisation, width=2),
+    entrants={**EXPERIMENTS["cifar10"].entrants, "always": ALWAYS, "memory": partial(isample_default, gate="always")},
+    batch_size=8,
+    every=1 / 8,
+)
+
+
+def new_session(experiment=SMALL, method="uniform", budget=6.0, seed=0, normalisation="batch"):
+    scale = 0.01 if experiment.measure != "variance" else 0.001  # 32 samples, of which 4 are drawn
+    run = Run("small", method, seed, budget, scale, normalisation, "noise", "cpu")
+    return Session(run, experiment, SETS)
+
+
+def finished(made, folder):
+    for _ in do_run(made, folder):
+        pass
+    return made
