@@ -31,8 +31,8 @@ from isample.ops import PrefixSum, draw, prefix_sum
 NEVER_SEEN = -1.0  # in place of a score
 
 _STATE = (
-    "batch_size", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size", "draw_seconds", "rebuild_seconds",
-    "_rebuild_every",
+    "batch_size", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size",
+    "draw_seconds", "rebuild_seconds", "_rebuild_every",
     "_uniform_batches", "_left", "_order", "_table", "_table_age", "_pending", "_met",
 )  # fmt: skip
 

@@ -48,9 +48,9 @@ def planned(arguments: argparse.Namespace, experiment: Experiment) -> list[Run]:
     if len(set(methods)) < len(methods):
         raise ValueError(f"--methods must name each method once; got {arguments.methods}")
     device = checked_device(arguments.device)
-    budget = budget_of(experiment, arguments)
+    budget, data = budget_of(experiment, arguments), arguments.data_name or experiment.data
     return [
-        Run(arguments.name, method, seed, budget, arguments.scale, normalisation, experiment.data, device)
+        Run(arguments.name, method, seed, budget, arguments.scale, normalisation, data, device)
         for seed in range(arguments.seeds)
         for method in methods
     ]
@@ -148,6 +148,7 @@ def add_commands(commands, formatter) -> None:
     add("--seeds", type=int, default=3, help="runs of each method, with seeds 0, 1, ...")
     add("--methods", help="names separated by commas (default: the paper's figure's; an unknown name lists them)")
     add("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data's files are")
+    add("--data-name", metavar="NAME", help="what the results call the data, if not its usual name")
     add("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     add("--scale", type=float, default=1.0, metavar="S", 
         help="for less time: multiplies the budget, and by its root the networks' widths and the samples looked at")

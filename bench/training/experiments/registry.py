@@ -93,7 +93,7 @@ VARIANCE = replace(
 CORRELATION = replace(VARIANCE, figure=2, measure="correlation")
 FINETUNE = Experiment(
     4, "image folder", image_folder, resnet50, careful_sgd, drops=(), batch_size=16, presample=48, tau_threshold=2.0,
-    seconds=1_800,
+    seconds=1_800, every=1 / 20,
 )  # fmt: skip
 
 EXPERIMENTS = {
