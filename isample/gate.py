@@ -186,11 +186,12 @@ class MemoryGate(Gate):
 
     A gain in noise is not all gained in time, so only a small part of it may be paid for: the gate is open while there is a
     gain and the overhead is below ``LIMIT`` of a step for each batch that a batch is worth, up to ``COUNTED`` of them.
-    While it is closed, uniform steps are scored as long as all scoring together costs at most ``WATCH`` of the time. So
-    where little is gained, a run loses no more than the larger of the two.
+    It closes when clearly more noise comes than goes, and not before: draws renew the scores of what is drawn, so a memory
+    that is used is a better one. While the gate is closed, uniform steps are scored as long as all scoring together
+    costs at most ``WATCH`` of the time. So where little is gained, a run loses no more than the larger of the two.
     """
 
-    MARGIN, LIMIT, COUNTED, WATCH = 1.05, 0.03, 10.0, 0.02
+    MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, 10.0, 0.02
     HORIZON = 50  # steps
 
     def __init__(self):
@@ -210,7 +211,7 @@ class MemoryGate(Gate):
         return self.overhead <= self.WATCH * self.elapsed
 
     def is_open(self, tau_ema: float) -> bool:
-        gain, least = self.gain.of_whole_batches, 1.0 if self.opened else self.MARGIN
+        gain, least = self.gain.of_whole_batches, self.LEAST if self.opened else self.MARGIN
         self.opened = gain > least and self.cost <= 1.0 + self.LIMIT * min(gain, self.COUNTED)  # NaN is no
         return self.opened
 

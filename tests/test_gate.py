@@ -94,7 +94,7 @@ def test_memory_mode_costs_less_than_it_gains_whatever_the_overhead(overhead, ga
 
 def test_memory_mode_closes_while_stale_scores_add_noise():
     gate = MemoryGate()
-    for gain, expected in ((0.9, False), (3.0, True), (0.8, False)):
+    for gain, expected in ((0.9, False), (3.0, True), (0.6, False), (1.3, True), (0.98, True)):
         run_memory(gate, 3000, lambda step: gain, 0.005)
         assert gate.opened == expected and gate.gain.value == pytest.approx(gain, rel=0.3), gain
 
