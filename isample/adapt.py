@@ -4,10 +4,10 @@ Larger steps. A schedule lowers the learning rate because of the noise of the gr
 ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root for optimizers that
 divide by the gradient's own scale (Malladi et al. 2022):
 
-    lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)        if gain >= 2
+    lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)        if gain >= 1.5
 
 The last bound is about curvature, not noise: it does not go beyond what the user found to be stable by more than
-``headroom``. So the rate falls later than the schedule's, and still to 0 with it. Gains below 2 do not raise it: noise is
+``headroom``. So the rate falls later than the schedule's, and still to 0 with it. Gains below 1.5 do not raise it: noise is
 not all that keeps a rate low, and where little of it went, higher rates trained no faster (docs/beyond-the-paper.md).
 
 Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see :class:`isample.gate.Gain`;
@@ -25,7 +25,7 @@ import torch
 from isample.gate import Gain
 
 ADAPT = ("lr", "batch")
-LEAST_GAIN, CAP, HEADROOM = 2.0, 10.0, 2.0
+LEAST_GAIN, CAP, HEADROOM = 1.5, 10.0, 2.0
 LEAST_BATCH = 1 / 4
 DIVIDES_BY_SCALE = ("Adam", "Adagrad", "RMSprop", "Rprop", "Adadelta", "Lion", "NAdam", "RAdam")
 
