@@ -73,7 +73,8 @@ class MemorySampler(Sampler[list[int]]):
     batch_size: b.
     floor: share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily a whole number.
-    half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
+    half_life: in epochs; a score that is not renewed comes half way back to the mean in this time. By default none does:
+        what an old score is worth is measured, see :mod:`isample.calibration`, and fading blurs that.
     contradicted: score above which the network contradicts a sample's label; all such samples together get a quarter of
         the draws at most, or their share of the data if that is more. See :mod:`isample.contradicted`. By default none is.
     rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a 64th of the scores are
@@ -92,7 +93,7 @@ class MemorySampler(Sampler[list[int]]):
         *,
         floor: float = 0.2,
         uniform_epochs: float = 1.0,
-        half_life: float = 4.0,
+        half_life: float = math.inf,
         contradicted: float | None = None,
         rebuild_every: int | None = None,
         seed: int | None = None,
