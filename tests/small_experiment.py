@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from bench.training.experiments.data import cifar_sets
 from bench.training.experiments.networks import wide_resnet
@@ -14,6 +16,14 @@ from bench.training.methods.importance import isample_default, upper_bound
 from isample.demo.data import Images
 
 ALWAYS = partial(upper_bound, presample=24, tau_threshold=None, gate="always")
+
+
+@pytest.fixture(autouse=True)
+def steady_clock(monkeypatch):
+    """In the tests of a module that imports it, each step takes a quarter of a second of the meter's clock."""
+    ticks = iter(range(10**9))
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 4, process_time=lambda: 0.0)
+    monkeypatch.setattr("bench.training.meter.time", clock)
 
 
 def images(count=100, size=8, classes=10):

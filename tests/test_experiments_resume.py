@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +16,7 @@ from bench.training.methods import METHODS
 from bench.training.methods.importance import isample_default
 from bench.training.methods.katyusha import Katyusha
 from bench.training.methods.online_batch_selection import OnlineBatchSelection
-from tests.small_experiment import ALWAYS, SMALL, new_session
+from tests.small_experiment import ALWAYS, SMALL, new_session, steady_clock  # noqa: F401
 
 THE_PAPER_S = [
     "uniform", "loss", "gradient-norm", "upper-bound", "online-batch-selection", "prioritized", "svrg", "scsg",
@@ -35,14 +34,6 @@ STEADY = {
 }
 EXPERIMENT = replace(SMALL, entrants={**ENTRANTS, **STEADY, "always": ALWAYS}, every=1 / 4, clip_grad_norm=1.0)
 BY_UPDATES = replace(EXPERIMENT, seconds=None, updates=60, every=7, measure="variance")
-
-
-@pytest.fixture(autouse=True)
-def steady_clock(monkeypatch):
-    """Each step takes a quarter of a second of the meter's clock."""
-    ticks = iter(range(10**9))
-    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 4, process_time=lambda: 0.0)
-    monkeypatch.setattr("bench.training.meter.time", clock)
 
 
 def begun(experiment, method, budget):

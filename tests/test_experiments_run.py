@@ -21,17 +21,9 @@ from bench.training.experiments.runfile import RunFileError
 from bench.training.experiments.session import do_run
 from bench.training.training import Training
 from isample.demo.data import DataError
-from tests.small_experiment import SETS, SMALL, finished, images, new_session
+from tests.small_experiment import SETS, SMALL, finished, images, new_session, steady_clock  # noqa: F401
 
 BY_UPDATES = replace(SMALL, seconds=None, updates=60, every=7, measure="variance")
-
-
-@pytest.fixture(autouse=True)
-def steady_clock(monkeypatch):
-    """Each step takes a quarter of a second of the meter's clock."""
-    ticks = iter(range(10**9))
-    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 4, process_time=lambda: 0.0)
-    monkeypatch.setattr("bench.training.meter.time", clock)
 
 
 def lines(made, folder):
