@@ -306,11 +306,12 @@ class MemorySampler(Sampler[list[int]]):
         return self._table
 
     def _expected(self) -> torch.Tensor:
-        """What each remembered score foretells, float32 [N], after it has come a little nearer to the mean."""
-        seen, known = self.score >= 0, self.score.clamp(min=0)
-        mean = known.sum() / seen.sum().clamp(min=1)
-        faded = torch.lerp(mean, known, 0.5 ** (self._table_age / (self.half_life * len(self))))
-        torch.where(seen, faded, self.score, out=self.score)
-        faded = torch.where(seen, faded, mean)
-        expected = self.calibration.expected(faded)
-        return expected if self.contradicted is None else bound_share(expected, seen & (faded > self.contradicted))
+        """What each remembered score foretells, float32 [N], an unseen sample counting as an average one."""
+        seen, score = self.score >= 0, self.score.clamp(min=0)
+        mean = score.sum() / seen.sum().clamp(min=1)
+        if math.isfinite(self.half_life):
+            score = torch.lerp(mean, score, 0.5 ** (self._table_age / (self.half_life * len(self))))
+            torch.where(seen, score, self.score, out=self.score)
+        score = torch.where(seen, score, mean)
+        expected = self.calibration.expected(score)
+        return expected if self.contradicted is None else bound_share(expected, seen & (score > self.contradicted))
