@@ -230,8 +230,9 @@ class Trainer:
         ``loader`` is any iterable of (inputs, targets) batches of ``batch_size`` samples, such as a DataLoader. In memory
         mode it is a DataLoader, which is built again around its data set with a sampler of the memory's; an epoch is as
         many batches as before. In presample mode it stays as it is: an active step joins k = B/b of its batches, any
-        other step takes one, so an epoch is always one pass over it. ``evaluate`` is a loader that is evaluated after every epoch and at the end, ``scheduler`` is
-        stepped once an epoch, each of ``callbacks`` is called as ``callback(trainer, report)`` after every step.
+        other step takes one, so an epoch is always one pass over it. ``evaluate`` is a loader that is evaluated after
+        every epoch and at the end, ``scheduler`` is stepped once an epoch, each of ``callbacks`` is called as
+        ``callback(trainer, report)`` after every step.
         ``progress`` shows a bar (needs tqdm: ``pip install isample[progress]``).
 
         A trainer that was restored by :meth:`load_state_dict` goes on where the saved run was, in the middle of an
