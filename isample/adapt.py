@@ -17,8 +17,8 @@ it is 1 for b' = b ratio / (1 - b/B).
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
-from typing import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import ContextManager, Iterator
 
 import torch
 
@@ -45,11 +45,15 @@ class LearningRate:
             if group["lr"] > self.highest[index]:
                 self.highest[index] = float(group["lr"])
 
-    @contextmanager
-    def raised(self, gain: float) -> Iterator[None]:
+    def raised(self, gain: float) -> ContextManager[None]:
         """Within it the optimizer's rates are those for batches that are worth ``gain`` of their size."""
-        factor = min(gain, self.cap) if gain >= LEAST_GAIN else 1.0  # NaN is not known yet
-        factor = math.sqrt(factor) if self.root else factor
+        if not gain >= LEAST_GAIN:  # NaN is not known yet
+            return nullcontext()
+        factor = min(gain, self.cap)
+        return self._times(math.sqrt(factor) if self.root else factor)
+
+    @contextmanager
+    def _times(self, factor: float) -> Iterator[None]:
         groups, own = self.optimizer.param_groups, [group["lr"] for group in self.optimizer.param_groups]
         for group, lr, highest in zip(groups, own, self.highest):
             group["lr"] = max(lr, min(lr * factor, self.headroom * highest))

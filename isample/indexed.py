@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Iterator, Union
 
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data.dataloader import default_collate
 
 from isample.memory import MemorySampler
 
@@ -65,9 +67,48 @@ def can_be_indexed(loader: Any, batch_size: int) -> bool:
     return True
 
 
-def indexed_loader(loader: DataLoader, sampler: MemorySampler) -> DataLoader:
+class InProcessLoader:
+    """What a DataLoader without workers does, and nothing beyond it: its bookkeeping takes longer than a small network's
+    optimizer step. Yields ((inputs, targets), indices)."""
+
+    def __init__(self, loader: DataLoader, sampler: MemorySampler):
+        self.fetch, self.collate, self.sampler = IndexedDataset(loader.dataset), IndexedCollate(loader.collate_fn), sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[Any, list[int]]]:
+        for indices in self.sampler:
+            yield self.collate(self.fetch.__getitems__(indices))
+
+
+class TensorLoader:
+    """An :class:`InProcessLoader` of tensors that are gathered from at once: where they live on the sampler's device, the
+    indices do not leave it. Yields ([inputs, targets], indices)."""
+
+    def __init__(self, dataset: TensorDataset, sampler: MemorySampler):
+        self.tensors, self.sampler = dataset.tensors, sampler
+        self.together = all(tensor.device == sampler.score.device for tensor in dataset.tensors)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[list[torch.Tensor], Union[torch.Tensor, list[int]]]]:
+        for indices in self.sampler.on_device() if self.together else self.sampler:
+            index = torch.as_tensor(indices)
+            yield [tensor[index] for tensor in self.tensors], indices
+
+
+Indexed = Union[DataLoader, InProcessLoader, TensorLoader]
+
+
+def indexed_loader(loader: DataLoader, sampler: MemorySampler) -> Indexed:
     """``loader`` again, over the same data set and with the same collate function, workers and pinning, but drawn by
     ``sampler`` and yielding ((inputs, targets), indices)."""
+    if loader.num_workers == 0 and not loader.pin_memory:
+        if type(loader.dataset) is TensorDataset and loader.collate_fn is default_collate:
+            return TensorLoader(loader.dataset, sampler)
+        return InProcessLoader(loader, sampler)
     options = {}
     if loader.num_workers > 0:
         options = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}

@@ -16,7 +16,7 @@ import copy
 import math
 import time
 from collections import deque
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple, Union
 
 import torch
 from torch.utils.data import Sampler
@@ -29,6 +29,8 @@ from isample.nested import map_tensors
 from isample.ops import PrefixSum, draw, prefix_sum
 
 NEVER_SEEN = -1.0  # in place of a score
+
+Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
     "batch_size", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size",
@@ -129,7 +131,7 @@ class MemorySampler(Sampler[list[int]]):
         self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
         self._table: PrefixSum | None = None
         self._table_age = 0
-        self._pending: deque[tuple[list[int], Drawn]] = deque()
+        self._pending: deque[tuple[Indices, Drawn]] = deque()
         self.calibration = Calibration(device)
         self._met: list[tuple[torch.Tensor, torch.Tensor]] = []  # remembered and fresh scores since the last table
 
@@ -152,36 +154,43 @@ class MemorySampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of one epoch, or of what is left of one that was broken off; those that were drawn before and
         never asked back come first."""
+        return self._batches(lambda batch: batch.indices.tolist())
+
+    def on_device(self) -> Iterator[torch.Tensor]:
+        """The batches of :meth:`__iter__` as int64 [b] on the sampler's device."""
+        return self._batches(lambda batch: batch.indices)
+
+    def _batches(self, form: Callable[[Drawn], Indices]) -> Iterator[Indices]:
         pending = list(self._pending)
-        for listed, _ in pending:
-            yield listed
+        for indices, _ in pending:
+            yield indices
         if self._left == 0 and pending:
             return  # they were the epoch's last
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         while self._left > 0:
             batch = self._next()
-            listed = batch.indices.tolist()
-            self._pending.append((listed, batch))
-            yield listed
+            indices = form(batch)
+            self._pending.append((indices, batch))
+            yield indices
 
     def draw(self) -> Drawn:
         """The next batch, on the sampler's device."""
         return self._next().with_weights()
 
-    def take(self, indices: torch.Tensor | list[int]) -> Drawn:
+    def take(self, indices: Indices) -> Drawn:
         """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices``, int64 [b], must be its indices.
 
         Raises MemoryOrderError where they are not: something between the sampler and the model reorders.
         """
         return self.match(indices).with_weights()
 
-    def match(self, indices: torch.Tensor | list[int]) -> Drawn:
+    def match(self, indices: Indices) -> Drawn:
         """:meth:`take`, without the trouble of making a uniform batch's weights of 1: they are None."""
         if not self._pending:
             raise MemoryOrderError("indices must be those of a batch of this sampler; got a batch when none is expected")
-        listed, drawn = self._pending[0]
-        if listed is not indices and listed != (indices.tolist() if isinstance(indices, torch.Tensor) else indices):
+        expected, drawn = self._pending[0]
+        if expected is not indices and _listed(expected) != _listed(indices):
             raise MemoryOrderError(
                 "indices must come in the order in which the sampler drew them; got another batch "
                 "(build the DataLoader with batch_sampler=sampler, and shuffle nothing behind it)"
@@ -254,7 +263,7 @@ class MemorySampler(Sampler[list[int]]):
         state["generator"] = self.generator.get_state()
         state["calibration"] = vars(self.calibration)
         # As plain types, which torch.load takes without being told to trust the file.
-        state["_pending"] = [(listed, tuple(drawn)) for listed, drawn in self._pending]
+        state["_pending"] = [(indices, tuple(drawn)) for indices, drawn in self._pending]
         state["_table"] = None if self._table is None else tuple(self._table)
         return copy.deepcopy(state)
 
@@ -263,7 +272,7 @@ class MemorySampler(Sampler[list[int]]):
         device = self.score.device
         for name in _STATE:
             setattr(self, name, map_tensors(lambda tensor: tensor.to(device), state[name]))
-        self._pending = deque((listed, Drawn(*drawn)) for listed, drawn in self._pending)
+        self._pending = deque((indices, Drawn(*drawn)) for indices, drawn in self._pending)
         self._table = None if self._table is None else PrefixSum(*self._table)
         self.generator.set_state(state["generator"])
         vars(self.calibration).update({name: sums.to(device) for name, sums in state["calibration"].items()})
@@ -293,7 +302,8 @@ class MemorySampler(Sampler[list[int]]):
         if self._order is None or len(self._order) == 0:
             options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
             self._order = torch.randperm(self.size, generator=self.generator, **options)
-        indices, self._order = self._order.tensor_split([self.batch_size])
+        dealt = min(self.batch_size, len(self._order))
+        indices, self._order = self._order.narrow(0, 0, dealt), self._order.narrow(0, dealt, len(self._order) - dealt)
         return Drawn(indices.long(), None, active=False)
 
     def _current_table(self) -> PrefixSum:
@@ -315,3 +325,7 @@ class MemorySampler(Sampler[list[int]]):
         score = torch.where(seen, score, mean)
         expected = self.calibration.expected(score)
         return expected if self.contradicted is None else bound_share(expected, seen & (score > self.contradicted))
+
+
+def _listed(indices: Indices) -> list[int]:
+    return indices.tolist() if isinstance(indices, torch.Tensor) else indices

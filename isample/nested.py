@@ -20,7 +20,9 @@ def batch_length(batch: Any, name: str) -> int:
 
     Raises ValueError naming ``name`` if there is no tensor, a tensor has no dimension, or lengths differ.
     """
-    leaves = [batch] if isinstance(batch, torch.Tensor) else pytree.tree_leaves(batch)
+    if isinstance(batch, torch.Tensor) and batch.dim() > 0:  # the common case, without the walk
+        return batch.shape[0]
+    leaves = pytree.tree_leaves(batch)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if not tensors:
         raise ValueError(f"{name} must be a tensor, or a tuple, list or dict of tensors; got {type(batch).__name__}")

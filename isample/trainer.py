@@ -184,8 +184,8 @@ class Trainer:
         return self._finish(loss, active, size, selection, moments, begin)  # lines 10, 14, 17
 
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]) -> StepReport:
-        """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b], are its places in
-        the data set. ``fit`` calls this in memory mode."""
+        """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b] or a list, are its
+        places in the data set. ``fit`` calls this in memory mode."""
         begin, memory, overhead = time.perf_counter(), self.memory, Stopwatch()
         self._check(inputs, targets)
         with overhead:

@@ -1,0 +1,64 @@
+"""Loaders made over for memory mode yield what a DataLoader over the same batches of indices does."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import isample
+from isample.indexed import InProcessLoader, TensorLoader, indexed_loader
+
+N, B = 50, 8
+
+
+class Pairs(Dataset):
+    """Without ``__getitems__``: fetched one by one."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, index):
+        return {"x": torch.full((3,), float(index)), "y": 2 * index}, -index
+
+
+def tensors(dtype=torch.float32):
+    return TensorDataset(torch.arange(N * 3).view(N, 3).to(dtype), torch.arange(N))
+
+
+def doubled(items):
+    return torch.stack([2 * x for x, _ in items]), torch.stack([y for _, y in items])
+
+
+CASES = [
+    (DataLoader(tensors(), batch_size=B), TensorLoader),
+    (DataLoader(tensors(), batch_size=B, collate_fn=doubled), InProcessLoader),
+    (DataLoader(Pairs(), batch_size=B), InProcessLoader),
+    (DataLoader(tensors(), batch_size=B, num_workers=2), DataLoader),
+]
+
+
+@pytest.mark.parametrize("loader,kind", CASES)
+def test_yields_what_a_data_loader_does(loader, kind):
+    mine = indexed_loader(loader, isample.MemorySampler(N, B, seed=3))
+    batches = list(isample.MemorySampler(N, B, seed=3))
+    plain = DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
+    assert type(mine) is kind and len(mine) == len(batches) == 7
+    for (got, indices), expected, listed in zip(mine, plain, batches, strict=True):
+        assert list(map(int, indices)) == listed
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_indices_of_tensors_beside_the_memory_stay_tensors_and_are_taken_as_such():
+    sampler = isample.MemorySampler(N, B, seed=0)
+    for _, indices in indexed_loader(DataLoader(tensors(), batch_size=B), sampler):
+        assert isinstance(indices, torch.Tensor) and sampler.take(indices).indices is indices
+
+
+def test_a_run_that_drew_ahead_goes_on_in_either_form():
+    """Batches that were drawn as lists and never taken come again, to a loader that asks for tensors."""
+    sampler = isample.MemorySampler(N, B, seed=0)
+    batches = iter(sampler)
+    first, second = next(batches), next(batches)
+    sampler.take(first)
+    restored = isample.MemorySampler.from_state(sampler.state_dict())
+    (inputs, targets), indices = next(iter(TensorLoader(tensors(), restored)))
+    assert targets.tolist() == second and restored.take(indices).indices.tolist() == second
