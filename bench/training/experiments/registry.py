@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping
 import torch
 from torch import nn
 
+from isample.demo.network import small_cnn
 from isample.registry import look_up
 
 from ..methods import METHODS
@@ -32,6 +33,10 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
+def moderate_sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
 def careful_sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 
@@ -42,6 +47,11 @@ def adam(model: nn.Module) -> torch.optim.Optimizer:
 
 def wide_resnet_28_2(scale: float, normalisation: str, classes: int) -> nn.Module:
     return wide_resnet(28, 2, classes, normalisation, width=scaled(16, scale))
+
+
+def cifar10_cnn(scale: float, normalisation: None, classes: int) -> nn.Module:
+    """The same at any scale: small enough for a CPU to train it to the end."""
+    return small_cnn((32, 32, 3))
 
 
 def pixel_lstm(scale: float, normalisation: None, classes: int) -> nn.Module:
@@ -91,6 +101,7 @@ VARIANCE = replace(
     measure="variance", every=3_000,
 )  # fmt: skip
 CORRELATION = replace(VARIANCE, figure=2, measure="correlation")
+ON_A_CPU = {"data": "CIFAR-10", "sets": cifar10, "model": cifar10_cnn, "optimizer": moderate_sgd, "normalisation": None}
 FINETUNE = Experiment(
     4, "image folder", image_folder, resnet50, careful_sgd, drops=(), batch_size=16, presample=48, tau_threshold=2.0,
     seconds=1_800, every=1 / 20,
@@ -99,8 +110,10 @@ FINETUNE = Experiment(
 EXPERIMENTS = {
     "variance": VARIANCE,
     "variance-cifar10": replace(VARIANCE, data="CIFAR-10", sets=cifar10),
+    "variance-cnn": replace(VARIANCE, **ON_A_CPU),
     "correlation": CORRELATION,
     "correlation-cifar10": replace(CORRELATION, data="CIFAR-10", sets=cifar10),
+    "correlation-cnn": replace(CORRELATION, **ON_A_CPU),
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "finetune": FINETUNE,
