@@ -87,7 +87,13 @@ at::Tensor draw_weights_composite(const at::Tensor& sums, const at::Tensor& indi
   return (sums[-1].to(at::kDouble) / (mass.to(at::kDouble) * sums.size(0))).to(at::kFloat);
 }
 
-// A score that is not finite is not remembered.
+// What is remembered of a sample: the geometric mean of what was and the fresh score, as far as both are above 0, so that a
+// score's chance ups and downs average out. A fresh score that is not finite is not remembered.
+float blend(float before, float fresh) {
+  if (!std::isfinite(fresh)) return before;
+  return before > 0 && fresh > 0 ? std::sqrt(before) * std::sqrt(fresh) : fresh;  // their product may underflow
+}
+
 void check_remember(const at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score) {
   check_dtype("memory", memory, at::kFloat);
   TORCH_CHECK_VALUE(memory.dim() == 1 && memory.is_contiguous(), "memory must be one-dimensional and contiguous, got shape ",
@@ -109,15 +115,15 @@ at::Tensor remember_cpu(at::Tensor& memory, const at::Tensor& indices, const at:
   float* old = before.mutable_data_ptr<float>();
   float* remembered = memory.mutable_data_ptr<float>();
   for (int64_t i = 0; i < n; ++i) old[i] = remembered[place[i]];
-  for (int64_t i = 0; i < n; ++i)
-    if (std::isfinite(fresh[i])) remembered[place[i]] = fresh[i];
+  for (int64_t i = 0; i < n; ++i) remembered[place[i]] = blend(old[i], fresh[i]);
   return before;
 }
 
 at::Tensor remember_composite(at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score) {
   check_remember(memory, indices, score);
   at::Tensor before = memory.index_select(0, indices);
-  memory.index_copy_(0, indices, at::where(score.isfinite(), score, before));
+  const at::Tensor mean = at::where(before.gt(0).logical_and(score.gt(0)), before.sqrt() * score.sqrt(), score);
+  memory.index_copy_(0, indices, at::where(score.isfinite(), mean, before));
   return before;
 }
 

@@ -5,8 +5,9 @@ set from which the next batches are drawn,
 
     p_i = (1 - floor) e_i / sum(e) + floor / N        weight 1 / (N p_i)
 
-e_i being what the remembered score still foretells, see :mod:`isample.calibration`. Stale scores cost variance, never
-bias: the weight is that of the p which stood when the sample was drawn. The floor bounds weights by 1 / floor, and sees
+What is remembered is the geometric mean of what was and the fresh score: scores go up and down by chance, with the
+augmentation and the last few updates, and part of that averages out. e_i is what the remembered score still foretells,
+see :mod:`isample.calibration`. Stale scores cost variance, never bias: the weight is that of the p which stood when the sample was drawn. The floor bounds weights by 1 / floor, and sees
 to it that no sample is forgotten.
 """
 
@@ -29,13 +30,14 @@ from isample.nested import map_tensors
 from isample.ops import PrefixSum, draw, prefix_sum
 
 NEVER_SEEN = -1.0  # in place of a score
+DEALT_AHEAD = 64  # uniform batches that are cut off the order at once: one at a time costs a small step dear
 
 Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
     "batch_size", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size",
     "draw_seconds", "rebuild_seconds", "_rebuild_every",
-    "_uniform_batches", "_left", "_order", "_table", "_table_age", "_pending", "_met",
+    "_uniform_batches", "_left", "_order", "_dealt", "_table", "_table_age", "_pending", "_met",
 )  # fmt: skip
 
 
@@ -129,6 +131,7 @@ class MemorySampler(Sampler[list[int]]):
         self.draw_seconds = self.rebuild_seconds = 0.0  # all draws by importance, and the tables among them
         self._left = len(self)  # batches that this epoch still has to draw
         self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
+        self._dealt: list[torch.Tensor] = []  # what is cut off already, the next batch last
         self._table: PrefixSum | None = None
         self._table_age = 0
         self._pending: deque[tuple[Indices, Drawn]] = deque()
@@ -256,6 +259,7 @@ class MemorySampler(Sampler[list[int]]):
             raise ValueError(f"size must be at least the present {self.size}; got {size}")
         self.score = torch.cat([self.score, self.score.new_full((size - self.size,), NEVER_SEEN)])
         self._table = self._order = None
+        self._dealt = []
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, the batches that a DataLoader has drawn ahead included."""
@@ -292,19 +296,21 @@ class MemorySampler(Sampler[list[int]]):
         self.drawn += 1
         if not self.active or self.drawn <= self._uniform_batches:
             return self._deal()
-        self._order = None
+        self._order, self._dealt = None, []
         begin, table = time.perf_counter(), self._current_table()
         drawn = draw(table, self.draw_size, method="stratified", generator=self.generator)
         self.draw_seconds += time.perf_counter() - begin
         return Drawn(*drawn, active=True)
 
     def _deal(self) -> Drawn:
-        if self._order is None or len(self._order) == 0:
-            options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
-            self._order = torch.randperm(self.size, generator=self.generator, **options)
-        dealt = min(self.batch_size, len(self._order))
-        indices, self._order = self._order.narrow(0, 0, dealt), self._order.narrow(0, dealt, len(self._order) - dealt)
-        return Drawn(indices.long(), None, active=False)
+        if not self._dealt:
+            if self._order is None or len(self._order) == 0:
+                options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
+                self._order = torch.randperm(self.size, generator=self.generator, **options)
+            ahead = DEALT_AHEAD * self.batch_size
+            block, self._order = self._order[:ahead].long(), self._order[ahead:]
+            self._dealt = list(reversed(block.split(self.batch_size)))
+        return Drawn(self._dealt.pop(), None, active=False)
 
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:

@@ -48,8 +48,9 @@ def _(score, weights, drawn):
 
 
 def remember(memory: Tensor, indices: Tensor, score: Tensor) -> Tensor:
-    """Puts fresh scores, float32 [b], into ``memory``, float32 [N], at ``indices``, int64 [b]; returns those that were
-    there, float32 [b]. One that is not finite is not put there.
+    """Remembers fresh scores, float32 [b], in ``memory``, float32 [N], at ``indices``, int64 [b]; returns those that were
+    there, float32 [b]. What is kept is sqrt(old * fresh), the geometric mean, or the fresh score where one of the two is
+    not above 0; a fresh score that is not finite is not remembered.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.

@@ -168,13 +168,16 @@ def test_fit_takes_over_an_ordinary_loader_and_keeps_its_collate():
 
     data = Pairs(inputs, targets)
     trainer = memory_trainer(make_model(), gate="always")
-    history = trainer.fit(DataLoader(data, batch_size=b, shuffle=True, collate_fn=collate), epochs=4)
+    kept = []
+    callbacks = [lambda trainer, report: kept.append(trainer.memory.score.clone())]
+    loader = DataLoader(data, batch_size=b, shuffle=True, collate_fn=collate)
+    history = trainer.fit(loader, epochs=4, callbacks=callbacks)
     assert len(history.steps) == len(collated) == 40
     assert [report.active for report in history.steps] == [False] * 10 + [True] * 30
     assert sorted(data.seen[:120]) == list(range(120)) and (trainer.memory.score != NEVER_SEEN).all()
     assert history.steps[-1].loss < history.steps[0].loss
-    fresh = trainer.selection.score
-    torch.testing.assert_close(trainer.memory.score[trainer.selection.indices], fresh)
+    fresh, indices = trainer.selection.score, trainer.selection.indices
+    torch.testing.assert_close(trainer.memory.score[indices], (kept[-2][indices] * fresh).sqrt())
 
 
 @pytest.mark.parametrize("save_at", [47, 60])  # in the second epoch of 30 batches, and at its very end

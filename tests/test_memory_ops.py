@@ -52,10 +52,18 @@ def test_weights_are_those_of_the_draws():
     assert draw_weights(table, torch.arange(50)).tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def test_remember_swaps():
-    memory = torch.arange(6.0)
-    assert remember(memory, torch.tensor([4, 0]), torch.tensor([7.0, 8.0])).tolist() == [4.0, 0.0]
-    assert memory.tolist() == [8.0, 1.0, 2.0, 3.0, 7.0, 5.0]
+def test_remember_keeps_the_geometric_mean_and_tells_what_was():
+    """The mean of 4 and 9 is 6, that of two tiny scores does not underflow; what has none is the fresh score."""
+    memory = torch.tensor([-1.0, 1.0, 0.0, 3.0, 4.0, 1e-30, 0.5])
+    before = remember(memory, torch.tensor([4, 0, 2, 5, 6]), torch.tensor([9.0, 8.0, 7.0, 1e-26, 0.0]))
+    assert before.tolist() == pytest.approx([4.0, -1.0, 0.0, 1e-30, 0.5], rel=1e-6)
+    assert memory.tolist() == pytest.approx([8.0, 1.0, 7.0, 3.0, 6.0, 1e-28, 0.0], rel=1e-6)
+
+
+def test_a_batch_that_holds_a_sample_twice_blends_each_score_with_what_was():
+    memory = torch.tensor([4.0])
+    assert remember(memory, torch.tensor([0, 0]), torch.tensor([1.0, 9.0])).tolist() == [4.0, 4.0]
+    assert memory.item() in (2.0, 6.0)
 
 
 @pytest.mark.parametrize("kind", ["drawn", "uniform", "uniform with a table"])
@@ -80,7 +88,8 @@ def test_a_bad_score_is_not_remembered():
     logits[1, 0] = math.nan
     score, moments, _ = recall(memory, logits, torch.tensor([0, 1]), torch.tensor([1, 2]), weights=None, table=None)
     assert score.isnan().tolist() == [False, True] and moments[0].isnan()
-    torch.testing.assert_close(memory, torch.tensor([0.0, math.sqrt(6) / 3, 2.0, 3.0]))  # of (1/3 - 1, 1/3, 1/3)
+    blended = math.sqrt(1.0 * math.sqrt(6) / 3)  # of the remembered 1 and the norm of (1/3 - 1, 1/3, 1/3)
+    torch.testing.assert_close(memory, torch.tensor([0.0, blended, 2.0, 3.0]))
     sampler = isample.MemorySampler(4, 2, uniform_epochs=1e-9, rebuild_every=1, seed=0)
     for values in ([1.0, 2.0], [math.nan, math.inf]):
         sampler.update(torch.tensor([0, 1]), torch.tensor(values))
