@@ -84,4 +84,5 @@ class MemoryFeed:
         return report
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.trainer.device, non_blocking=True)
+        device = self.trainer.device
+        return tensor if tensor.device == device else tensor.to(device, non_blocking=True)

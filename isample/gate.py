@@ -188,7 +188,8 @@ class MemoryGate(Gate):
     gain and the overhead is below ``LIMIT`` of a step for each batch that a batch is worth, up to ``COUNTED`` of them.
     It closes when clearly more noise comes than goes, and not before: draws renew the scores of what is drawn, so a memory
     that is used is a better one. While the gate is closed, uniform steps are scored as long as all scoring together
-    costs at most ``WATCH`` of the time. So where little is gained, a run loses no more than the larger of the two.
+    costs at most ``WATCH`` of the time, and as much less of it as the overhead is above what the gain could pay. So where
+    little is gained, a run loses no more than the larger of the two.
     """
 
     MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, 10.0, 0.02
@@ -208,11 +209,17 @@ class MemoryGate(Gate):
 
     @property
     def scores_uniform_steps(self) -> bool:
-        return self.overhead <= self.WATCH * self.elapsed
+        hopeless = (self.cost - 1.0) / self.most_paid
+        return self.overhead * (hopeless if hopeless > 1.0 else 1.0) <= self.WATCH * self.elapsed  # NaN is not known yet
+
+    @property
+    def most_paid(self) -> float:
+        """The overhead that the gain may cost, in units of a plain step; NaN before the gain is known."""
+        return self.LIMIT * min(self.gain.of_whole_batches, self.COUNTED)
 
     def is_open(self, tau_ema: float) -> bool:
-        gain, least = self.gain.of_whole_batches, self.LEAST if self.opened else self.MARGIN
-        self.opened = gain > least and self.cost <= 1.0 + self.LIMIT * min(gain, self.COUNTED)  # NaN is no
+        least = self.LEAST if self.opened else self.MARGIN
+        self.opened = self.gain.of_whole_batches > least and self.cost <= 1.0 + self.most_paid  # NaN is no
         return self.opened
 
     def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:

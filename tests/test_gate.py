@@ -92,6 +92,18 @@ def test_memory_mode_costs_less_than_it_gains_whatever_the_overhead(overhead, ga
         assert share > 0.95
 
 
+def test_what_cannot_pay_is_watched_less_and_still_seen_to_pay_in_the_end():
+    """An overhead of 30 % for a gain of 1.1, ten times too much, gets a tenth of the time; a gain of 30 is noticed."""
+    gate = MemoryGate()
+    run_memory(gate, 3000, lambda step: 1.1, 0.3)  # to know the gain costs 2 %
+    before, elapsed = gate.overhead, gate.elapsed
+    run_memory(gate, 100_000, lambda step: 1.1, 0.3)
+    assert before < 0.03 * elapsed
+    assert 0.0015 < gate.overhead / gate.elapsed < 0.003
+    _, share = run_memory(gate, 100_000, lambda step: 30.0, 0.25)
+    assert share > 0.3
+
+
 def test_memory_mode_closes_while_stale_scores_add_noise():
     gate = MemoryGate()
     for gain, expected in ((0.9, False), (3.0, True), (0.6, False), (1.3, True), (0.98, True)):
