@@ -36,7 +36,7 @@ at::Tensor draw_moments_cpu(const at::Tensor& score, const at::Tensor& weights, 
   moment[kLeastWeight] = moment[kLargestWeight] = w[0];
   for (int64_t i = 0; i < n; ++i) {
     const double square = double{g[i]} * g[i], weighted = square * w[i];
-    moment[kTotal] += g[i];
+    moment[kTotal] += g[i] >= 0 ? g[i] : NAN;
     moment[kUniform] += drawn ? weighted : square;
     moment[kImportance] += weighted * (drawn ? w[i] : 1.0);
     moment[kLeastWeight] = std::min<double>(moment[kLeastWeight], w[i]);
@@ -53,7 +53,7 @@ at::Tensor draw_moments_composite(const at::Tensor& score, const at::Tensor& wei
   const at::Tensor g = score.to(at::kDouble), w = weights.to(at::kDouble);
   const at::Tensor square = g * g, weighted = square * w;
   const auto [least, largest] = at::aminmax(w);
-  return at::stack({g.sum(), (drawn ? weighted : square).mean(), (drawn ? weighted * w : weighted).mean(), least,
+  return at::stack({at::where(g.ge(0), g, NAN).sum(), (drawn ? weighted : square).mean(), (drawn ? weighted * w : weighted).mean(), least,
                     largest});
 }
 
@@ -88,9 +88,9 @@ at::Tensor draw_weights_composite(const at::Tensor& sums, const at::Tensor& indi
 }
 
 // What is remembered of a sample: the geometric mean of what was and the fresh score, as far as both are above 0, so that a
-// score's chance ups and downs average out. A fresh score that is not finite is not remembered.
+// score's chance ups and downs average out. A fresh score that is negative or not finite is not remembered.
 float blend(float before, float fresh) {
-  if (!std::isfinite(fresh)) return before;
+  if (!std::isfinite(fresh) || fresh < 0) return before;
   return before > 0 && fresh > 0 ? std::sqrt(before) * std::sqrt(fresh) : fresh;  // their product may underflow
 }
 
@@ -123,7 +123,7 @@ at::Tensor remember_composite(at::Tensor& memory, const at::Tensor& indices, con
   check_remember(memory, indices, score);
   at::Tensor before = memory.index_select(0, indices);
   const at::Tensor mean = at::where(before.gt(0).logical_and(score.gt(0)), before.sqrt() * score.sqrt(), score);
-  memory.index_copy_(0, indices, at::where(score.isfinite(), mean, before));
+  memory.index_copy_(0, indices, at::where(score.isfinite().logical_and(score.ge(0)), mean, before));
   return before;
 }
 

@@ -51,6 +51,12 @@ TORCH_LIBRARY(isample, m) {
         "Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
         "-> (Tensor score, Tensor moments, Tensor before)");
 
+  // By the octave of the remembered score: adds the squares of fresh scores and their number to `met`, [256, 2].
+  m.def("meet(Tensor(a!) met, Tensor remembered, Tensor fresh) -> ()");
+
+  // What remembered scores foretell by such sums, those above `contradicted` with `share` of the draws at most.
+  m.def("expected_scores(Tensor score, Tensor experience, *, float prior, float? contradicted, float share) -> Tensor");
+
   m.def("importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
         "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int ignore_index=-100, "
         "float label_smoothing=0.0, int? seed=None, int offset=0, Generator? generator=None) "
@@ -61,7 +67,8 @@ TORCH_LIBRARY(isample, m) {
 // No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
   for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
-                         "draw_weights", "draw_moments", "remember", "recall", "importance_sample"})
+                         "draw_weights", "draw_moments", "remember", "recall", "meet", "expected_scores",
+                         "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 

@@ -6,9 +6,10 @@ divide by the gradient's own scale (Malladi et al. 2022):
 
     lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)        if gain >= 1.5
 
-The last bound is about curvature, not noise: it does not go beyond what the user found to be stable by more than
-``headroom``. So the rate falls later than the schedule's, and still to 0 with it. Gains below 1.5 do not raise it: noise is
-not all that keeps a rate low, and where little of it went, higher rates trained no faster (docs/beyond-the-paper.md).
+and for those the root of the cap, too. The last bound is about curvature, not noise: it does not go beyond what the user
+found to be stable by more than ``headroom``. So the rate falls later than the schedule's, and still to 0 with it. Gains
+below 1.5 do not raise it: noise is not all that keeps a rate low, and where little of it went, higher rates trained no
+faster (docs/beyond-the-paper.md).
 
 Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see :class:`isample.gate.Gain`;
 it is 1 for b' = b ratio / (1 - b/B).
@@ -41,6 +42,7 @@ class LearningRate:
 
     def note(self) -> None:
         """To be called before every step, to know the highest rates."""
+        self.highest += [0.0] * (len(self.optimizer.param_groups) - len(self.highest))  # groups may be added
         for index, group in enumerate(self.optimizer.param_groups):
             if group["lr"] > self.highest[index]:
                 self.highest[index] = float(group["lr"])

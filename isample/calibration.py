@@ -17,37 +17,35 @@ import math
 
 import torch
 
+from isample.contradicted import SHARE
+from isample.memory_ops import expected_scores, meet
+
 OCTAVES = 256  # of a non-negative float32: its exponent's eight bits; 0 and what is nearly 0 share the first
 PRIOR = 2.0  # samples that are assumed to have shown what the remembered score says
 HORIZON = 100  # batches after which what was seen counts for 1/e
 
 
 class Calibration:
-    """``squares`` and ``seen``, float32 [OCTAVES] on ``device``: decaying sums of the squared fresh scores, and how many
-    there were, an octave of the remembered ones."""
+    """``experience``, float32 [OCTAVES, 2] on ``device``: by the octave of the remembered score, decaying sums of the squared
+    fresh scores, and how many there were. What the last ``batches`` showed waits in ``met`` for :meth:`learn`."""
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.squares, self.seen = torch.zeros(2, OCTAVES, device=device)
+        self.experience, self.met = (torch.zeros(OCTAVES, 2, device=device) for _ in range(2))
+        self.batches = 0
 
-    def learn(self, remembered: torch.Tensor, fresh: torch.Tensor, batches: int) -> None:
-        """From the samples of so many ``batches``: their ``remembered`` and ``fresh`` scores, float32 [n]. A remembered
-        score below 0 is none, and counts for nothing, as does a fresh one that is not finite."""
-        again = (remembered >= 0) & fresh.isfinite()
-        values = torch.stack([torch.where(again, fresh.square(), 0.0), again.float()], dim=1)
-        found = torch.zeros(OCTAVES, 2, device=fresh.device)
-        found.index_put_((_octave(remembered).long(),), values, accumulate=True)  # in a fixed order, also on a GPU
-        kept = math.exp(-batches / HORIZON)
-        self.squares = kept * self.squares + found[:, 0]
-        self.seen = kept * self.seen + found[:, 1]
+    def meet(self, remembered: torch.Tensor, fresh: torch.Tensor) -> None:
+        """A batch's remembered and fresh scores, float32 [b]. A remembered score below 0 is none, and counts for nothing,
+        as does a fresh one that is not finite."""
+        meet(self.met, remembered, fresh)
+        self.batches += 1
 
-    def expected(self, score: torch.Tensor) -> torch.Tensor:
-        """The root of the expected square of the fresh score of samples whose remembered ones are ``score``, float32 [N]."""
-        octave, whole = _octave(score), self.seen + PRIOR
-        known = (self.squares / whole).sqrt().index_select(0, octave)
-        assumed = (PRIOR / whole).sqrt().index_select(0, octave)
-        return torch.hypot(known, assumed * score)  # the square of a small score may be 0 in float32
+    def learn(self) -> None:
+        """What was met becomes experience, and the older one fades."""
+        self.experience = math.exp(-self.batches / HORIZON) * self.experience + self.met
+        self.met = torch.zeros_like(self.met)
+        self.batches = 0
 
-
-def _octave(score: torch.Tensor) -> torch.Tensor:
-    """The exponent bits of each score, int32 [n], those of its sign cut off."""
-    return (score.view(torch.int32) >> 23) & (OCTAVES - 1)
+    def expected(self, score: torch.Tensor, contradicted: float | None = None) -> torch.Tensor:
+        """The root of the expected square of the fresh score of samples whose remembered ones are ``score``, float32 [N];
+        those above ``contradicted`` lowered to their share, see :mod:`isample.contradicted`."""
+        return expected_scores(score, self.experience, prior=PRIOR, contradicted=contradicted, share=SHARE)

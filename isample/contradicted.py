@@ -11,7 +11,6 @@ draws if that is more:
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from isample.scores import Score, upper_bound
@@ -27,12 +26,3 @@ def contradicted_above(score: Score, loss: nn.Module) -> float | None:
     """
     bounded = score.from_logits is upper_bound and isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None
     return 1.0 if bounded else None
-
-
-def bound_share(expected: torch.Tensor, contradicted: torch.Tensor) -> torch.Tensor:
-    """``expected`` scores e, float32 [N], with those of ``contradicted`` samples, bool [N], lowered to their share."""
-    zero = expected.new_zeros(())
-    theirs = torch.where(contradicted, expected, zero).sum()
-    others, most = expected.sum() - theirs, contradicted.float().mean().clamp(min=SHARE)
-    lowered = (most * others / ((1.0 - most) * theirs)).clamp(max=1.0).nan_to_num(nan=1.0)  # where all are or none is
-    return torch.where(contradicted, lowered * expected, expected)

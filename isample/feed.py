@@ -51,6 +51,7 @@ class MemoryFeed:
             trainer.memory = MemorySampler(
                 size,
                 min(trainer.batch_size, size),
+                drop_last=loader.drop_last,
                 contradicted=contradicted_above(trainer.sampler.score, trainer.sampler.loss),
                 seed=trainer.sampler.draw_seed(),
                 device=trainer.device,
@@ -58,6 +59,7 @@ class MemoryFeed:
             trainer.memory.active = trainer.sampler.active
         if trainer.memory.size < size:
             trainer.memory.resize(size)
+            trainer.memory.batch_size = trainer.memory.draw_size = min(trainer.batch_size, size)
         if trainer.memory.size > size:
             raise ValueError(
                 f"loader's data set must not shrink: its memory holds {trainer.memory.size} samples; got {size}"
@@ -67,7 +69,7 @@ class MemoryFeed:
 
     def open(self, batches: int) -> Iterator:
         self.batches = batches
-        if batches >= len(self.loader):  # at its very end, where the memory would begin the next one
+        if batches > 0 and self.trainer.memory.at_end:  # where the memory would begin the next one
             return iter(())
         return iter(self.loader)
 

@@ -11,6 +11,7 @@ never      no step: plain uniform training, and no score is computed
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, Sequence, Union
 
@@ -93,11 +94,11 @@ class Gate:
         the number of samples it looked at."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {**vars(self), "gain": dict(vars(self.gain))}
+        return copy.deepcopy({**vars(self), "gain": vars(self.gain)})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self.gain).update(state["gain"])
-        vars(self).update({name: value for name, value in state.items() if name != "gain"})
+        vars(self).update(copy.deepcopy({name: value for name, value in state.items() if name != "gain"}))
 
 
 class ThresholdGate(Gate):
@@ -199,7 +200,7 @@ class MemoryGate(Gate):
         super().__init__()
         self.opened = False
         self.recent = self.recent_overhead = 0.0  # decaying sums over scored steps
-        self.elapsed = self.overhead = 0.0
+        self.elapsed = self.overhead = 0.0  # of all steps, and of uniform ones
 
     @property
     def cost(self) -> float:
@@ -224,7 +225,8 @@ class MemoryGate(Gate):
 
     def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:
         self.elapsed += seconds
-        self.overhead += overhead
+        if not active:
+            self.overhead += overhead
         if overhead > 0:
             kept = 1.0 - 1.0 / self.HORIZON
             self.recent = kept * self.recent + seconds

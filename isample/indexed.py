@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
 from torch.utils.data.dataloader import default_collate
 
-from isample.memory import MemorySampler
+from isample.memory import LARGEST, MemorySampler
 
 
 class IndexedDataset(Dataset):
@@ -53,6 +53,17 @@ def check_can_be_indexed(loader: Any, batch_size: int) -> None:
             "loader must draw its samples itself (shuffle=True or False) for mode='memory', whose own sampler takes that "
             f"place; got a {type(loader.sampler).__name__} in a {type(loader.batch_sampler).__name__} "
             "(use mode='presample', which leaves the loader as it is)"
+        )
+    if getattr(loader.sampler, "replacement", False) or len(loader.sampler) != len(loader.dataset):
+        raise ValueError(
+            f"loader must deal each of its {len(loader.dataset)} samples once an epoch for mode='memory'; got a "
+            f"RandomSampler with num_samples={len(loader.sampler)}, replacement={loader.sampler.replacement} "
+            "(use mode='presample', which leaves the loader as it is)"
+        )
+    if len(loader.dataset) > LARGEST:
+        raise ValueError(
+            f"loader's dataset must hold at most 2^24 samples for mode='memory'; got {len(loader.dataset):,} "
+            "(use mode='presample')"
         )
     if loader.batch_size != batch_size:
         raise ValueError(f"loader's batch_size must be the trainer's ({batch_size}); got {loader.batch_size}")

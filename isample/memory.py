@@ -23,21 +23,21 @@ import torch
 from torch.utils.data import Sampler
 
 from isample.calibration import Calibration
-from isample.contradicted import bound_share
 from isample.errors import IsampleError
 from isample.memory_ops import draw_weights, recall, remember
 from isample.nested import map_tensors
 from isample.ops import PrefixSum, draw, prefix_sum
 
 NEVER_SEEN = -1.0  # in place of a score
+LARGEST = 2**24  # samples, the ops' limit
 DEALT_AHEAD = 64  # uniform batches that are cut off the order at once: one at a time costs a small step dear
 
 Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
-    "batch_size", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size",
+    "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size",
     "draw_seconds", "rebuild_seconds", "_rebuild_every",
-    "_uniform_batches", "_left", "_order", "_dealt", "_table", "_table_age", "_pending", "_met",
+    "_uniform_batches", "_left", "_order", "_dealt", "_table", "_table_age", "_pending",
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ class MemorySampler(Sampler[list[int]]):
             (weights * F.cross_entropy(logits, targets, reduction="none")).mean().backward()
             sampler.update(indices, isample.softmax_score(logits.detach(), targets)[0])
 
-    An epoch is ceil(N / b) batches. Those of the first ``uniform_epochs`` are dealt from shuffled passes over the data with
+    An epoch is ceil(N / b) batches, or floor(N / b) with ``drop_last``. Those of the first ``uniform_epochs`` are dealt from shuffled passes over the data with
     weights of 1, as are all while ``active`` is False; the others are stratified draws in proportion to the remembered
     scores, a sample that was never seen counting as an average one.
 
@@ -75,6 +75,7 @@ class MemorySampler(Sampler[list[int]]):
     ----------
     size: N, from 1 to 2^24 samples.
     batch_size: b.
+    drop_last: whether what is left over of a shuffled pass after its last whole batch is left out, as a DataLoader's is.
     floor: share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily a whole number.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time. By default none does:
@@ -95,6 +96,7 @@ class MemorySampler(Sampler[list[int]]):
         size: int,
         batch_size: int,
         *,
+        drop_last: bool = False,
         floor: float = 0.2,
         uniform_epochs: float = 1.0,
         half_life: float = math.inf,
@@ -106,6 +108,7 @@ class MemorySampler(Sampler[list[int]]):
         for name, value in (("size", size), ("batch_size", batch_size)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+        _check_size(size)
         if not uniform_epochs > 0:
             raise ValueError(f"uniform_epochs must be > 0; got {uniform_epochs}")
         if batch_size > size:
@@ -118,7 +121,7 @@ class MemorySampler(Sampler[list[int]]):
             raise ValueError(f"contradicted must be > 0; got {contradicted}")
         if rebuild_every is not None and (not isinstance(rebuild_every, int) or rebuild_every < 1):
             raise ValueError(f"rebuild_every must be an integer >= 1; got {rebuild_every!r}")
-        self.batch_size, self.floor = batch_size, floor
+        self.batch_size, self.drop_last, self.floor = batch_size, drop_last, floor
         self.half_life, self._rebuild_every = half_life, rebuild_every
         self.contradicted = contradicted
         self.generator = torch.Generator(device)
@@ -136,7 +139,6 @@ class MemorySampler(Sampler[list[int]]):
         self._table_age = 0
         self._pending: deque[tuple[Indices, Drawn]] = deque()
         self.calibration = Calibration(device)
-        self._met: list[tuple[torch.Tensor, torch.Tensor]] = []  # remembered and fresh scores since the last table
 
     @property
     def size(self) -> int:
@@ -152,7 +154,12 @@ class MemorySampler(Sampler[list[int]]):
         return torch.ones((), device=self.score.device) if self._table is None else self._table.tau
 
     def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
+        return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the present epoch has nothing left to draw, and nothing drawn that is not taken."""
+        return self._left == 0 and not self._pending
 
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of one epoch, or of what is left of one that was broken off; those that were drawn before and
@@ -164,6 +171,7 @@ class MemorySampler(Sampler[list[int]]):
         return self._batches(lambda batch: batch.indices)
 
     def _batches(self, form: Callable[[Drawn], Indices]) -> Iterator[Indices]:
+        self._pending = deque((form(batch), batch) for _, batch in self._pending)
         pending = list(self._pending)
         for indices, _ in pending:
             yield indices
@@ -203,7 +211,7 @@ class MemorySampler(Sampler[list[int]]):
 
     @property
     def tells(self) -> bool:
-        """Whether enough is remembered to foretell anything: a whole epoch."""
+        """Whether enough was drawn to foretell anything: a whole epoch."""
         return self.drawn > len(self)
 
     def recall(
@@ -235,10 +243,9 @@ class MemorySampler(Sampler[list[int]]):
         self._note(remember(self.score, indices, fresh), fresh)
 
     def _note(self, before: torch.Tensor, fresh: torch.Tensor) -> None:
-        self._met.append((before, fresh))
-        if len(self._met) >= self.rebuild_every:
-            self.calibration.learn(*(torch.cat(scores) for scores in zip(*self._met)), len(self._met))
-            self._met = []
+        self.calibration.meet(before, fresh)
+        if self.calibration.batches >= self.rebuild_every:
+            self.calibration.learn()
 
     def by_group(self, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the training goes: of each group of samples, such as a class, the mean remembered score, NaN where none was
@@ -246,7 +253,7 @@ class MemorySampler(Sampler[list[int]]):
         if groups.shape != self.score.shape or groups.dtype != torch.int64:
             raise ValueError(f"groups must be int64 [{self.size}]; got {groups.dtype} {list(groups.shape)}")
         groups = groups.to(self.score.device)
-        seen = (self.score != NEVER_SEEN).float()
+        seen = (self.score >= 0).float()
         ends = (self._table or self._current_table()).sums  # looking does not age the table in use
         mass = ends.diff(prepend=ends.new_zeros(1))
         sums = torch.zeros(int(groups.max()) + 1, 3, dtype=torch.float64, device=groups.device)
@@ -257,6 +264,7 @@ class MemorySampler(Sampler[list[int]]):
         """The data set has grown to ``size`` samples."""
         if size < self.size:
             raise ValueError(f"size must be at least the present {self.size}; got {size}")
+        _check_size(size)
         self.score = torch.cat([self.score, self.score.new_full((size - self.size,), NEVER_SEEN)])
         self._table = self._order = None
         self._dealt = []
@@ -272,14 +280,17 @@ class MemorySampler(Sampler[list[int]]):
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, on this sampler's device."""
-        device = self.score.device
+        """Restores what :meth:`state_dict` gave, which was of a device of this sampler's kind."""
+
+        def own(value: Any) -> Any:
+            return map_tensors(lambda tensor: tensor.to(self.score.device, copy=True), value)
+
         for name in _STATE:
-            setattr(self, name, map_tensors(lambda tensor: tensor.to(device), state[name]))
+            setattr(self, name, own(state[name]))
         self._pending = deque((indices, Drawn(*drawn)) for indices, drawn in self._pending)
         self._table = None if self._table is None else PrefixSum(*self._table)
-        self.generator.set_state(state["generator"])
-        vars(self.calibration).update({name: sums.to(device) for name, sums in state["calibration"].items()})
+        self.generator.set_state(state["generator"].cpu())
+        vars(self.calibration).update(own(dict(state["calibration"])))
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> MemorySampler:
@@ -304,12 +315,14 @@ class MemorySampler(Sampler[list[int]]):
 
     def _deal(self) -> Drawn:
         if not self._dealt:
-            if self._order is None or len(self._order) == 0:
+            if self._order is None or len(self._order) < (self.batch_size if self.drop_last else 1):
                 options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
                 self._order = torch.randperm(self.size, generator=self.generator, **options)
             ahead = DEALT_AHEAD * self.batch_size
             block, self._order = self._order[:ahead].long(), self._order[ahead:]
-            self._dealt = list(reversed(block.split(self.batch_size)))
+            batches = block.split(self.batch_size)
+            short = len(batches[-1]) < self.batch_size
+            self._dealt = list(reversed(batches[:-1] if short and self.drop_last else batches))
         return Drawn(self._dealt.pop(), None, active=False)
 
     def _current_table(self) -> PrefixSum:
@@ -323,14 +336,21 @@ class MemorySampler(Sampler[list[int]]):
 
     def _expected(self) -> torch.Tensor:
         """What each remembered score foretells, float32 [N], an unseen sample counting as an average one."""
-        seen, score = self.score >= 0, self.score.clamp(min=0)
-        mean = score.sum() / seen.sum().clamp(min=1)
         if math.isfinite(self.half_life):
-            score = torch.lerp(mean, score, 0.5 ** (self._table_age / (self.half_life * len(self))))
-            torch.where(seen, score, self.score, out=self.score)
-        score = torch.where(seen, score, mean)
-        expected = self.calibration.expected(score)
-        return expected if self.contradicted is None else bound_share(expected, seen & (score > self.contradicted))
+            self._fade()
+        return self.calibration.expected(self.score, self.contradicted)
+
+    def _fade(self) -> None:
+        """All scores come nearer to their mean, by the time that went by since the last table."""
+        seen = self.score >= 0
+        mean = self.score.clamp(min=0).sum() / seen.sum().clamp(min=1)
+        faded = torch.lerp(mean, self.score, 0.5 ** (self._table_age / (self.half_life * len(self))))
+        torch.where(seen, faded, self.score, out=self.score)
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise ValueError(f"size must be at most 2^24 = {LARGEST:,}; got {size:,}")
 
 
 def _listed(indices: Indices) -> list[int]:

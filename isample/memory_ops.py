@@ -32,7 +32,7 @@ def draw_moments(score: Tensor, weights: Tensor, *, drawn: bool) -> Tensor:
         drawn: whether it was; if not, it is a uniform batch.
 
     Returns:
-        float64 [5]: ``sum(g)``, which is not finite if some score is not; unbiased estimates of E[g^2] under uniform
+        float64 [5]: ``sum(g)``, which is not finite if some score is negative or not finite; unbiased estimates of E[g^2] under uniform
         draws and of E[(w g)^2] under importance draws; the least and the largest weight. If drawn, the estimates are
         mean(w g^2) and mean(w^2 g^2); if not, mean(g^2) and mean(w g^2).
 
@@ -50,7 +50,7 @@ def _(score, weights, drawn):
 def remember(memory: Tensor, indices: Tensor, score: Tensor) -> Tensor:
     """Remembers fresh scores, float32 [b], in ``memory``, float32 [N], at ``indices``, int64 [b]; returns those that were
     there, float32 [b]. What is kept is sqrt(old * fresh), the geometric mean, or the fresh score where one of the two is
-    not above 0; a fresh score that is not finite is not remembered.
+    not above 0; a fresh score that is negative or not finite is not remembered.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.
@@ -94,3 +94,44 @@ def recall(
 def _(memory, logits, targets, indices, weights, sums, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score, score.new_empty(5, dtype=torch.float64), torch.empty_like(score)
+
+
+def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
+    """Adds to ``met``, float32 [256, 2], at the octave of each remembered score, float32 [b], the square of the fresh one,
+    float32 [b], and 1. A remembered score below 0 is none, and counts for nothing, as does a fresh one that is not finite.
+
+    Raises:
+        ValueError, TypeError: wrong shape, device or dtype.
+    """
+    torch.ops.isample.meet.default(met, remembered, fresh)
+
+
+@torch.library.register_fake("isample::meet")
+def _(met, remembered, fresh):
+    return None
+
+
+def expected_scores(
+    score: Tensor, experience: Tensor, *, prior: float, contradicted: float | None, share: float
+) -> Tensor:
+    """What remembered scores foretell, float32 [N]: :mod:`isample.calibration` and :mod:`isample.contradicted` have the
+    formulas.
+
+    Args:
+        score: remembered, float32 [N]; below 0 for a sample that was never seen, which counts as an average one.
+        experience: decayed sums of what :func:`meet` found, float32 [256, 2].
+        prior: samples that are assumed to have shown what the remembered score says.
+        contradicted: remembered scores above it get ``share`` of the draws between them at most, or their share of the
+            samples if that is more; None sets no bound.
+
+    Raises:
+        ValueError, TypeError: wrong shape, device or dtype; a prior that is not positive, a share outside [0, 1).
+    """
+    return torch.ops.isample.expected_scores.default(
+        score, experience, prior=prior, contradicted=contradicted, share=share
+    )
+
+
+@torch.library.register_fake("isample::expected_scores")
+def _(score, experience, *, prior, contradicted, share):
+    return torch.empty_like(score, memory_format=torch.contiguous_format)

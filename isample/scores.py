@@ -43,7 +43,7 @@ def upper_bound(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Ten
 
 def _row_norm(gradient: torch.Tensor, mean: bool) -> torch.Tensor:
     """Norms of the rows; ``mean`` where the loss is the mean over a row's elements, whose gradient is that smaller."""
-    rows = gradient.flatten(1) if gradient.dim() > 1 else gradient.unsqueeze(1)
+    rows = (gradient.flatten(1) if gradient.dim() > 1 else gradient.unsqueeze(1)).float()
     return torch.linalg.vector_norm(rows, dim=1) / (rows.shape[1] if mean else 1)
 
 

@@ -187,7 +187,9 @@ class Trainer:
         """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b] or a list, are its
         places in the data set. ``fit`` calls this in memory mode."""
         begin, memory, overhead = time.perf_counter(), self.memory, Stopwatch()
-        self._check(inputs, targets)
+        size = self._check(inputs, targets)
+        if size != len(indices):  # a collate function left samples out
+            raise ValueError(f"inputs must hold all samples drawn ({len(indices)}) for mode='memory'; got {size}")
         with overhead:
             drawn = memory.match(indices)
         if not (drawn.active or self.sampler.active or self.sampler.gate.scores_uniform_steps):
@@ -282,23 +284,24 @@ class Trainer:
         self.step_count = state["step_count"]
         self.sampler.load_state_dict(state["sampler"])
         self._loop.load_state_dict(state["loop"])
-        if state["memory"] is not None:
-            self.memory = MemorySampler.from_state(state["memory"], self.device)
-            self._draw_seconds = self.memory.draw_seconds
+        self.memory = None if state["memory"] is None else MemorySampler.from_state(state["memory"], self.device)
+        self._draw_seconds = 0.0 if self.memory is None else self.memory.draw_seconds
         restore_random_state(state["random"], self.device)
 
     def _plain_step(self, inputs: Any, targets: Any, begin: float) -> StepReport:
         """A uniform step that nobody wants scored: nothing is done that a loop without isample would not do."""
         with self._autocast():
             loss = self._losses(self._logits(inputs), targets).mean()
+        read = read_late([loss.detach()], self.device)
         self.update.backward(loss)
+        (loss_value,) = read()
         self.update.move(1.0)
         self.sampler.decide(math.nan)
         self.selection = None
         self.step_count += 1
         size = batch_length(inputs, "inputs")
         nan, seconds = math.nan, time.perf_counter() - begin
-        return StepReport(self.step_count, loss.item(), nan, nan, False, size, float(size), 1.0, 1.0, 0.0, seconds)
+        return StepReport(self.step_count, loss_value, nan, nan, False, size, float(size), 1.0, 1.0, 0.0, seconds)
 
     def _recall(
         self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
@@ -344,7 +347,7 @@ class Trainer:
         gain = self.sampler.gate.gain
         if moments and (self.mode == "presample" or self.memory.tells):
             gain.observe(moments[1], moments[2], share=0.0 if self.mode == "memory" else self.batch_size / size)
-            gain.drawn = len(selection.indices) / self.batch_size
+            gain.drawn = len(selection.indices) / (self if self.memory is None else self.memory).batch_size
         if self.mode == "memory":
             self.sampler.tau_ema.fill_(tau)
 

@@ -67,7 +67,7 @@ class Update:
                 f"state_dict must be taken after an optimizer step; {self.pending} of accumulate={self.accumulate} "
                 "gradients are pending"
             )
-        return {"highest_lr": self.rates.highest}
+        return {"highest_lr": list(self.rates.highest)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rates.highest = list(state["highest_lr"])

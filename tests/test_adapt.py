@@ -46,6 +46,18 @@ def test_rates_follow_the_formula_and_come_back(kind, decay, gain, expected):
     assert optimizer.param_groups[0]["lr"] == 0.1 * decay
 
 
+def test_groups_may_be_added_later():
+    optimizer = optimizer_of()
+    rates = LearningRate(optimizer)
+    rate_within(rates, 1.0)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": 0.3})
+    rates.note()
+    optimizer.param_groups[1]["lr"] = 0.1
+    with rates.raised(4.0):
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.4])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
+
+
 def test_rates_come_back_after_an_error():
     rates = LearningRate(optimizer_of())
     rates.note()

@@ -8,27 +8,28 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.contradicted import bound_share, contradicted_above
+from isample.calibration import Calibration
+from isample.contradicted import contradicted_above
 from isample.scores import make_score
 
 
 @pytest.mark.parametrize(
-    "expected,contradicted,bounded",
+    "score,above,bounded",
     [
-        ([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0], [2.0]),  # half of all: a quarter is left, 2 of 8
-        ([6.0, 2.0, 1.0, 1.0, 1.0, 1.0], [0, 1], [3 / 2, 1 / 2]),  # two of six may have a third, 2 of 6, between them
-        ([2.0, 1.0, 2.0, 2.0, 2.0, 1.0], [0], [2.0]),  # a fifth is left as it is
-        ([3.0, 3.0], [], []),
-        ([3.0, 5.0], [0, 1], [3.0, 5.0]),  # all of them
-        ([3.0, 0.0, 0.0, 0.0], [0], [0.0]),  # the others foretell nothing
+        ([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 5.0, [2.0]),  # half of all: a quarter is left, 2 of 8
+        ([6.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1.0, [3 / 2, 1 / 2]),  # two of six may have a third, 2 of 6, between them
+        ([2.5, 2.0, 2.0, 2.0, 2.0, 2.0], 2.0, [2.5]),  # less than a quarter is left as it is
+        ([3.0, 3.0], 3.0, []),
+        ([3.0, 5.0], 1.0, [3.0, 5.0]),  # all of them
+        ([3.0, 0.0, 0.0, 0.0], 1.0, [0.0]),  # the others foretell nothing
     ],
 )
-def test_their_share_by_hand(expected, contradicted, bounded):
-    expected, mask = torch.tensor(expected), torch.zeros(len(expected), dtype=torch.bool)
-    mask[contradicted] = True
-    result = bound_share(expected, mask)
-    torch.testing.assert_close(result[mask], torch.tensor(bounded))
-    assert torch.equal(result[~mask], expected[~mask])
+def test_their_share_by_hand(score, above, bounded):
+    """With no experience each score foretells itself."""
+    score = torch.tensor(score)
+    result = Calibration().expected(score, contradicted=above)
+    torch.testing.assert_close(result[score > above], torch.tensor(bounded))
+    torch.testing.assert_close(result[score <= above], score[score <= above])
 
 
 def test_which_scores_have_a_bound():
@@ -61,12 +62,16 @@ def test_the_draws_of_a_memory():
 
 
 def test_a_sample_never_seen_is_not_contradicted():
-    """Even where an average one is: all seen are, so nothing is lowered, and all draws are uniform."""
-    scores = torch.full((100,), 1.3)
-    scores[50:] = math.nan  # not remembered
+    """Even where an average one is, with (30 x 1.4 + 5 x 0.1) / 35 = 1.21: the 30 alone are, and get 0.3 of the draws; the
+    others what is left, as e says: 65 x 1.21 to 5 x 0.1."""
+    scores = torch.full((100,), 1.4)
+    scores[30:35], scores[35:] = 0.1, math.nan  # the latter not remembered
     sampler = sampler_of(scores, contradicted=1.0)
-    share = sampler.by_group(torch.arange(100) // 50)[1]
-    torch.testing.assert_close(share, torch.tensor([0.5, 0.5]), rtol=1e-4, atol=0)
+    share = sampler.by_group((torch.arange(100) >= 30).long() + (torch.arange(100) >= 35))[1]
+    unseen = 65 * 42.5 / 35
+    left = [0.3, 0.7 * 0.5 / (unseen + 0.5), 0.7 * unseen / (unseen + 0.5)]
+    expected = 0.8 * torch.tensor(left) + 0.2 * torch.tensor([0.3, 0.05, 0.65])
+    torch.testing.assert_close(share, expected, rtol=1e-4, atol=0)
 
 
 def test_the_trainer_bounds_what_wrong_labels_get():

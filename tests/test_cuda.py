@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample import _C
-from isample.memory_ops import draw_weights, recall
+from isample.memory_ops import draw_weights, expected_scores, meet, recall
 from tests.kinds import KINDS, scores
 from tests.test_ops import CHECKS
 from tests.test_ops import cases as opcheck_cases
@@ -215,6 +215,11 @@ def test_no_op_waits_for_the_device():
         isample.distribution(score, tau_ema=ema)
         isample.draw(isample.alias_table(score), 128)
         isample.draw(isample.prefix_sum(score), 128)
+        memory, met = torch.rand(999, device="cuda"), torch.zeros(256, 2, device="cuda")
+        places = torch.arange(640, device="cuda")
+        _, moments, before = recall(memory, logits, labels, places, weights=None, table=isample.prefix_sum(memory))
+        meet(met, before, score)
+        expected_scores(memory, met, prior=2.0, contradicted=1.0, share=0.25)
         for method in METHODS:
             isample.draw(score, 128, method=method)
             isample.importance_sample(logits, labels, 128, ema, draws=method)
@@ -277,6 +282,24 @@ def test_recalling_agrees_with_the_cpu(drawn):
     for mine, theirs in zip(*results):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
     assert torch.equal(results[0][-1], results[1][-1])
+
+
+@pytest.mark.parametrize("contradicted", [None, 1.0])
+def test_what_scores_foretell_agrees_with_the_cpu(contradicted):
+    """Sums in another order: float32 rounding."""
+    generator = torch.Generator().manual_seed(3)
+    score = 1.4 * torch.rand(2000, generator=generator) ** 4
+    score[::7] = -1.0
+    remembered, fresh = score[:500], torch.rand(500, generator=generator)
+    fresh[3] = math.nan
+    results = []
+    for device in ("cpu", "cuda"):
+        met = torch.zeros(256, 2, device=device)
+        meet(met, remembered.to(device), fresh.to(device))
+        expected = expected_scores(score.to(device), met, prior=2.0, contradicted=contradicted, share=0.25)
+        results.append((met.cpu(), expected.cpu()))
+    for mine, theirs in zip(*results):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
 
 
 def test_a_step_that_is_not_finite_moves_nothing():

@@ -92,6 +92,27 @@ def test_memory_mode_costs_less_than_it_gains_whatever_the_overhead(overhead, ga
         assert share > 0.95
 
 
+def test_a_gate_that_was_open_for_long_is_not_blind_once_it_has_closed():
+    """A fifth of the time went into active steps while that paid. Afterwards scoring is rationed by itself."""
+    gate = MemoryGate()
+    assert run_memory(gate, 5000, lambda step: 30.0, 0.2)[1] > 0.9
+    run_memory(gate, 3000, lambda step: 0.5, 0.005)
+    assert not gate.opened
+    assert run_memory(gate, 3000, lambda step: 3.0, 0.005)[1] > 0.8
+
+
+def test_a_state_is_the_gate_s_as_it_was_whatever_comes_after():
+    for gate in (MemoryGate(), SpeedupGate()):
+        run(gate, 500, lambda step: 3.0, lambda step: 2.0)
+        state = gate.state_dict()
+        kept = copy.deepcopy(state)
+        other = type(gate)()
+        other.load_state_dict(state)
+        for running in (gate, other):
+            run(running, 500, lambda step: 1.5, lambda step: 2.0)
+            assert state == kept
+
+
 def test_what_cannot_pay_is_watched_less_and_still_seen_to_pay_in_the_end():
     """An overhead of 30 % for a gain of 1.1, ten times too much, gets a tenth of the time; a gain of 30 is noticed."""
     gate = MemoryGate()
@@ -130,7 +151,7 @@ def test_effective_batch_of_the_paper_s_own_example():
 def test_state_round_trip():
     gate, other = SpeedupGate(), SpeedupGate()
     run(gate, 3000, lambda step: 3.0, lambda step: 2.0)
-    other.load_state_dict(copy.deepcopy(gate.state_dict()))
+    other.load_state_dict(gate.state_dict())
     assert (other.gain.value, other.cost(5), other.opened) == (gate.gain.value, gate.cost(5), gate.opened)
     run(gate, 100, lambda step: 1.0, lambda step: 2.0)
     assert other.gain.value != gate.gain.value

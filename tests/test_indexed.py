@@ -54,11 +54,12 @@ def test_indices_of_tensors_beside_the_memory_stay_tensors_and_are_taken_as_such
 
 
 def test_a_run_that_drew_ahead_goes_on_in_either_form():
-    """Batches that were drawn as lists and never taken come again, to a loader that asks for tensors."""
+    """Batches that were drawn as lists and never taken come again, to a loader that asks for tensors, and the other way."""
     sampler = isample.MemorySampler(N, B, seed=0)
     batches = iter(sampler)
     first, second = next(batches), next(batches)
     sampler.take(first)
     restored = isample.MemorySampler.from_state(sampler.state_dict())
     (inputs, targets), indices = next(iter(TensorLoader(tensors(), restored)))
-    assert targets.tolist() == second and restored.take(indices).indices.tolist() == second
+    assert isinstance(indices, torch.Tensor) and targets.tolist() == second
+    assert next(iter(restored)) == second and restored.take(second).indices.tolist() == second

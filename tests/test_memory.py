@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset, WeightedRandomSampler
 
 import isample
 from isample.gate import MemoryGate
+from isample.indexed import can_be_indexed
 from isample.memory import NEVER_SEEN
 from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of, trained
 
@@ -180,7 +181,7 @@ def test_fit_takes_over_an_ordinary_loader_and_keeps_its_collate():
     torch.testing.assert_close(trainer.memory.score[indices], (kept[-2][indices] * fresh).sqrt())
 
 
-@pytest.mark.parametrize("save_at", [47, 60])  # in the second epoch of 30 batches, and at its very end
+@pytest.mark.parametrize("save_at", [13, 47, 60])  # in the first and the second epoch of 30 batches, at its very end
 def test_resumed_memory_run_is_bit_identical(save_at):
     def make(model):
         return memory_trainer(model, gate="always")
@@ -190,6 +191,102 @@ def test_resumed_memory_run_is_bit_identical(save_at):
     assert resumed.step_count == whole.step_count == 90
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(parameters, expected))
     assert torch.equal(resumed.memory.score, whole.memory.score)
+
+
+def test_a_state_is_the_run_s_as_it_was_whatever_comes_after():
+    """Two samplers out of one state, the second after the first went on: the same draws, and both as the original's."""
+    sampler = warm_sampler(make_scores(), rebuild_every=7)
+    fresh = torch.rand(N, generator=torch.Generator().manual_seed(8))
+
+    def go_on(sampler, steps):
+        drawn = []
+        for _ in range(steps):
+            batch = sampler.draw()
+            sampler.update(batch.indices, fresh[batch.indices])
+            drawn.append(batch.indices)
+        return torch.stack(drawn)
+
+    go_on(sampler, 10)  # three batches behind a table: what they showed is not learnt yet
+    state = sampler.state_dict()
+    first, second = (go_on(isample.MemorySampler.from_state(state), 40) for _ in range(2))
+    assert torch.equal(first, second) and torch.equal(first, go_on(sampler, 40))
+
+
+def test_drop_last_leaves_out_what_is_left_over_of_a_pass():
+    sampler = isample.MemorySampler(45, 10, drop_last=True, seed=0)
+    sampler.active = False
+    for _ in range(3):
+        batches = list(sampler)
+        for batch in batches:
+            sampler.take(batch)
+        assert len(sampler) == 4 and [len(batch) for batch in batches] == [10] * 4
+        assert len({index for batch in batches for index in batch}) == 40
+
+
+def test_fit_takes_drop_last_over():
+    loader = DataLoader(TensorDataset(*make_data(3 * b + 1)), batch_size=b, shuffle=True, drop_last=True)
+    history = memory_trainer(make_model()).fit(loader, epochs=3)
+    assert [report.presample for report in history.steps[:3]] == [b] * 3 and len(history.steps) == 9
+
+
+def test_an_epoch_that_began_half_way_ends_there_for_a_resumed_run_too():
+    """The first fit breaks off; the rest of its epoch is the second's first. Saved at that one's last batch."""
+    loader = DataLoader(TensorDataset(*make_data(10 * b)), batch_size=b, shuffle=True)
+    trainer = memory_trainer(make_model())
+    for step, _ in enumerate(trainer.iterate(loader, epochs=1), 1):
+        if step == 4:
+            break
+    steps = trainer.iterate(loader, epochs=2)
+    for _ in range(6):
+        next(steps)
+    resumed = memory_trainer(make_model())
+    resumed.load_state_dict(trainer.state_dict())
+    assert len(list(resumed.iterate(loader, epochs=2))) == len(list(steps)) == 10
+
+
+def test_a_data_set_smaller_than_a_batch_that_grows():
+    """Batches are all there is at first, and of the trainer's size later; the gain is of whole batches in both."""
+    inputs, targets = make_data(5 * b)
+    trainer = memory_trainer(make_model(), gate="always")
+    few = DataLoader(TensorDataset(inputs[:5], targets[:5]), batch_size=b, shuffle=True)
+    trainer.fit(few, epochs=3)
+    assert trainer.memory.batch_size == 5 and trainer.sampler.gate.gain.drawn == 1.0
+    trainer.fit(DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True), epochs=2)
+    assert trainer.memory.batch_size == b and trainer.sampler.gate.gain.drawn == 1.0
+    assert len(trainer.selection.indices) == b
+
+
+@pytest.mark.parametrize("score", [-0.5, math.inf])
+def test_a_score_that_is_none_stops_the_step_and_is_not_remembered(score):
+    model = nn.Linear(8, CLASSES)
+    trainer = memory_trainer(model, score=lambda logits, targets: torch.full((len(logits),), score))
+    before = parameters_of(model)
+    with pytest.raises(isample.NonFiniteScoreError):
+        trainer.fit(DataLoader(TensorDataset(*make_data(60)), batch_size=b), epochs=1)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(before, parameters_of(model)))
+    assert (trainer.memory.score == NEVER_SEEN).all()
+
+
+def test_more_samples_than_the_tables_take_are_refused_before_anything_is_trained():
+    class Huge(Pairs):
+        def __len__(self):
+            return 2**24 + 1
+
+    loader = DataLoader(Huge(*make_data(60)), batch_size=b)
+    with pytest.raises(ValueError, match="at most 2.24 samples for mode='memory'; got 16,777,217"):
+        memory_trainer(make_model()).fit(loader, epochs=1)
+    assert not can_be_indexed(loader, b)
+    with pytest.raises(ValueError, match="size must be at most 2.24"):
+        isample.MemorySampler(2**24 + 1, b)
+
+
+def test_a_collate_function_that_leaves_samples_out_is_refused():
+    def first_half(items):
+        return torch.utils.data.default_collate(items[: b // 2])
+
+    loader = DataLoader(TensorDataset(*make_data(60)), batch_size=b, collate_fn=first_half)
+    with pytest.raises(ValueError, match=rf"inputs must hold all samples drawn \({b}\) for mode='memory'; got {b // 2}"):
+        memory_trainer(make_model()).fit(loader, epochs=1)
 
 
 def test_batches_drawn_ahead_at_the_end_of_an_epoch_are_all_that_is_left_of_it():
@@ -232,6 +329,8 @@ def test_what_memory_mode_cannot_take_over_is_refused():
         ([(inputs[:b], targets[:b])], TypeError, "must be a torch DataLoader for mode='memory'"),
         (DataLoader(Stream(), batch_size=b), TypeError, "must be map-style"),
         (DataLoader(data, batch_size=b, sampler=weighted), ValueError, "must draw its samples itself"),
+        (DataLoader(data, batch_size=b, sampler=RandomSampler(data, num_samples=7)), ValueError, "must deal each of its 60"),
+        (DataLoader(data, batch_size=b, sampler=RandomSampler(data, True)), ValueError, "replacement=True"),
         (DataLoader(data, batch_size=b + 1), ValueError, "batch_size must be the trainer's"),
     ]
     for loader, error, match in cases:

@@ -1,0 +1,157 @@
+// What remembered scores foretell: the experience of how they compare with fresh ones, gathered by octaves, and the scores
+// that it expects of a whole data set. isample/calibration.py and isample/contradicted.py have the formulas and why. A pass
+// over the memory belongs to every table, so on a CPU it is one loop; elsewhere torch's own ops do.
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <optional>
+
+#include "checks.h"
+
+namespace isample {
+namespace {
+
+constexpr int kOctaves = 256;  // a float32 has as many exponents
+
+// The exponent bits, the sign's cut off; 0 and what is nearly 0 share the first octave.
+int octave(float score) { return static_cast<int>(std::bit_cast<uint32_t>(score) >> 23) & (kOctaves - 1); }
+
+at::Tensor octaves(const at::Tensor& score) {
+  return score.view(at::kInt).bitwise_right_shift(23).bitwise_and(kOctaves - 1);
+}
+
+void check_scores(const char* argument, const at::Tensor& scores) {
+  check_dtype(argument, scores, at::kFloat);
+  TORCH_CHECK_VALUE(scores.dim() == 1, argument, " must be one-dimensional, got shape ", scores.sizes());
+}
+
+void check_by_octave(const char* argument, const at::Tensor& values, at::IntArrayRef shape, const at::Tensor& score) {
+  check_dtype(argument, values, at::kFloat);
+  TORCH_CHECK_VALUE(values.sizes() == shape && values.is_contiguous(), argument, " must be contiguous of shape ", shape,
+                    ", got ", values.sizes());
+  check_device(argument, values, "score", score.device());
+}
+
+void check_meet(const at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
+  check_scores("fresh", fresh);
+  check_scores("remembered", remembered);
+  TORCH_CHECK_VALUE(remembered.sizes() == fresh.sizes(), "remembered must have the shape of fresh, ", fresh.sizes(),
+                    ", got ", remembered.sizes());
+  check_device("remembered", remembered, "fresh", fresh.device());
+  check_by_octave("met", met, {kOctaves, 2}, fresh);
+}
+
+void meet_cpu(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
+  check_meet(met, remembered, fresh);
+  const at::Tensor before = remembered.contiguous(), after = fresh.contiguous();
+  const float* old = before.const_data_ptr<float>();
+  const float* now = after.const_data_ptr<float>();
+  float* sums = met.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < after.size(0); ++i) {
+    if (!(old[i] >= 0) || !std::isfinite(now[i])) continue;
+    float* sum = sums + 2 * octave(old[i]);
+    sum[0] += now[i] * now[i];
+    sum[1] += 1;
+  }
+}
+
+void meet_composite(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
+  check_meet(met, remembered, fresh);
+  const at::Tensor again = remembered.ge(0).logical_and(fresh.isfinite());
+  const at::Tensor values = at::stack({at::where(again, fresh.square(), 0.0), again.to(at::kFloat)}, 1);
+  met.index_put_({octaves(remembered.contiguous()).to(at::kLong)}, values, /*accumulate=*/true);  // in a fixed order
+}
+
+void check_expected(const at::Tensor& score, const at::Tensor& experience, double prior, double share) {
+  check_scores("score", score);
+  check_by_octave("experience", experience, {kOctaves, 2}, score);
+  TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
+  TORCH_CHECK_VALUE(share >= 0.0 && share < 1.0, "share must lie in [0, 1), got ", share);
+}
+
+// Of the samples that are contradicted and of the others.
+struct Sums {
+  double theirs = 0.0, others = 0.0;
+  int64_t count = 0;
+};
+
+// What brings the contradicted down to their share of `size` samples' draws; 1 where all or none is.
+float lowered(const Sums& sums, int64_t size, double share) {
+  const double most = std::max(share, static_cast<double>(sums.count) / static_cast<double>(size));
+  const double factor = most * sums.others / ((1.0 - most) * sums.theirs);
+  return factor < 1.0 ? static_cast<float>(factor) : 1.0f;
+}
+
+float mean_of_seen(const float* score, int64_t size) {
+  double total = 0.0;
+  int64_t seen = 0;
+  for (int64_t i = 0; i < size; ++i)
+    if (score[i] >= 0) total += score[i], ++seen;
+  return seen > 0 ? static_cast<float>(total / static_cast<double>(seen)) : 0.0f;
+}
+
+at::Tensor expected_scores_cpu(const at::Tensor& score, const at::Tensor& experience, double prior,
+                               std::optional<double> contradicted, double share) {
+  check_expected(score, experience, prior, share);
+  const at::Tensor scores = score.contiguous();
+  const float* s = scores.const_data_ptr<float>();
+  const float* sums = experience.const_data_ptr<float>();
+  std::array<double, kOctaves> known, assumed;  // squares in double: that of a small score may be 0 in float32
+  for (int i = 0; i < kOctaves; ++i) {
+    known[i] = sums[2 * i] / (sums[2 * i + 1] + prior);
+    assumed[i] = prior / (sums[2 * i + 1] + prior);
+  }
+  const int64_t size = scores.size(0);
+  const float mean = mean_of_seen(s, size), above = contradicted ? static_cast<float>(*contradicted) : INFINITY;
+  at::Tensor result = at::empty_like(scores);
+  float* expected = result.mutable_data_ptr<float>();
+  Sums found;
+  for (int64_t i = 0; i < size; ++i) {
+    const float known_or_mean = s[i] >= 0 ? s[i] : mean;
+    const int place = octave(known_or_mean);
+    expected[i] = static_cast<float>(std::sqrt(known[place] + assumed[place] * known_or_mean * known_or_mean));
+    const bool is_contradicted = s[i] > above;
+    (is_contradicted ? found.theirs : found.others) += expected[i];
+    found.count += is_contradicted;
+  }
+  if (const float factor = lowered(found, size, share); found.count > 0 && factor < 1.0f)
+    for (int64_t i = 0; i < size; ++i)
+      if (s[i] > above) expected[i] *= factor;
+  return result;
+}
+
+at::Tensor expected_scores_composite(const at::Tensor& score, const at::Tensor& experience, double prior,
+                                     std::optional<double> contradicted, double share) {
+  check_expected(score, experience, prior, share);
+  const at::Tensor seen = score.ge(0), positive = score.clamp_min(0);
+  const at::Tensor filled = at::where(seen, positive, positive.sum() / seen.sum().clamp_min(1));
+  const at::Tensor place = octaves(filled), sums = experience.to(at::kDouble), whole = sums.select(1, 1) + prior;
+  const at::Tensor known = (sums.select(1, 0) / whole).index_select(0, place);
+  const at::Tensor assumed = whole.reciprocal().mul(prior).index_select(0, place);
+  const at::Tensor expected = (known + assumed * filled.to(at::kDouble).square()).sqrt().to(at::kFloat);
+  if (!contradicted) return expected;
+  const at::Tensor is_contradicted = score.gt(*contradicted);
+  const at::Tensor theirs = at::where(is_contradicted, expected, 0.0).sum(at::kDouble);
+  const at::Tensor others = expected.sum(at::kDouble) - theirs;
+  const at::Tensor most = is_contradicted.to(at::kDouble).mean().clamp_min(share);
+  const at::Tensor factor = (most * others / ((1.0 - most) * theirs)).clamp_max(1.0).nan_to_num(1.0);
+  return at::where(is_contradicted, (factor * expected).to(at::kFloat), expected);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(isample, CPU, m) {
+  m.impl("meet", &meet_cpu);
+  m.impl("expected_scores", &expected_scores_cpu);
+}
+
+TORCH_LIBRARY_IMPL(isample, CUDA, m) {
+  m.impl("meet", &meet_composite);
+  m.impl("expected_scores", &expected_scores_composite);
+}
+
+}  // namespace isample
