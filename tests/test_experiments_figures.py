@@ -79,8 +79,10 @@ def test_claims_of_figures_1_and_2():
     assert told["the loss increases the variance in the beginning of training"] == (
         "loss 1.30 over the first 20 % of the updates"
     )
-    errors = [{"elapsed": 1.0, "updates": 5, "squared_error": {"loss": 0.02, "upper_bound": 0.001}}]
-    assert list(table([record("correlation", "uniform", errors)]).values()) == ["0.0200", "0.00100"]
+    for looked_at, told in ((16_384, ["0.0200", "0.00100"]), (5_120, ["0.0640", "0.00320"]), (512, ["0.160", "0.00800"])):
+        kept = dict.fromkeys(("loss", "upper_bound", "gradient_norm"), [0.0] * looked_at)
+        errors = {"squared_error": {"loss": 0.02, "upper_bound": 0.001}, "probabilities": kept}
+        assert list(table([record("correlation", "uniform", [{"elapsed": 1.0, "updates": 5, **errors}])]).values()) == told
 
 
 def test_curves_are_means_over_the_time_that_all_runs_have(monkeypatch):

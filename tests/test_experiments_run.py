@@ -13,7 +13,7 @@ pytest.importorskip("rich")
 
 import torch
 
-from bench.training.experiments import runfile, session
+from bench.training.experiments import measures, runfile, session
 from bench.training.experiments.data import AugmentedImages, permutation, pixel_rows, read_cifar100, spread
 from bench.training.experiments.networks import PixelLSTM
 from bench.training.experiments.registry import EXPERIMENTS, scaled
@@ -132,6 +132,15 @@ def test_probabilities_are_kept_at_the_end_only():
     assert all(sum(values) == pytest.approx(1, abs=1e-3) for values in kept.values())
     loss = sum((a - b) ** 2 for a, b in zip(kept["loss"], kept["gradient_norm"]))
     assert made.points[-1]["squared_error"]["loss"] == pytest.approx(loss, rel=1e-2)
+
+
+def test_probabilities_are_of_whole_presamples(monkeypatch):
+    """Of 100 samples, two presamples of 40."""
+    monkeypatch.setattr(measures, "PRESAMPLE", 40)
+    made = new_session(replace(BY_UPDATES, measure="correlation"), budget=1)
+    list(made.train())
+    for values in made.points[-1]["probabilities"].values():
+        assert [sum(values[i : i + 40]) for i in (0, 40)] == pytest.approx([1, 1], abs=1e-3) and len(values) == 80
 
 
 def test_points_are_losses_of_the_plain_samples():

@@ -76,7 +76,7 @@ def progress(records: list[Record]):
     for axes, title in zip(panels, ("training loss", "test error")):
         axes.set(xlabel="training time (s)", ylabel=title, yscale="log", xlim=(0, None))
         tidy(axes)
-    panels[1].legend(frameon=False, fontsize="small")
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small")
     return drawn
 
 
