@@ -54,7 +54,7 @@ def variance(session: Session) -> Point:
 
 def correlation(session: Session) -> Point:
     """The errors of figure 2 and, at the end, the probabilities that are drawn there."""
-    count = scaled(CORRELATION_SAMPLES, session.run.scale)
+    count = min(scaled(CORRELATION_SAMPLES, session.run.scale), len(session.sets.plain))
     whole = max(1, count // measures.PRESAMPLE) * measures.PRESAMPLE  # a smaller one would have larger probabilities
     inputs, targets = samples(session, min(count, whole))
     made = measures.probabilities(session.training.model, session.experiment.loss, inputs, targets)
