@@ -16,6 +16,7 @@ namespace isample {
 namespace {
 
 constexpr int kOctaves = 256;  // a float32 has as many exponents
+constexpr std::array<int64_t, 2> kShape = {kOctaves, 2};  // squares of fresh scores, and how many there were
 
 // The exponent bits, the sign's cut off; 0 and what is nearly 0 share the first octave.
 int octave(float score) { return static_cast<int>(std::bit_cast<uint32_t>(score) >> 23) & (kOctaves - 1); }
@@ -29,7 +30,8 @@ void check_scores(const char* argument, const at::Tensor& scores) {
   TORCH_CHECK_VALUE(scores.dim() == 1, argument, " must be one-dimensional, got shape ", scores.sizes());
 }
 
-void check_by_octave(const char* argument, const at::Tensor& values, at::IntArrayRef shape, const at::Tensor& score) {
+void check_by_octave(const char* argument, const at::Tensor& values, const at::Tensor& score) {
+  const at::IntArrayRef shape = kShape;
   check_dtype(argument, values, at::kFloat);
   TORCH_CHECK_VALUE(values.sizes() == shape && values.is_contiguous(), argument, " must be contiguous of shape ", shape,
                     ", got ", values.sizes());
@@ -42,7 +44,7 @@ void check_meet(const at::Tensor& met, const at::Tensor& remembered, const at::T
   TORCH_CHECK_VALUE(remembered.sizes() == fresh.sizes(), "remembered must have the shape of fresh, ", fresh.sizes(),
                     ", got ", remembered.sizes());
   check_device("remembered", remembered, "fresh", fresh.device());
-  check_by_octave("met", met, {kOctaves, 2}, fresh);
+  check_by_octave("met", met, fresh);
 }
 
 void meet_cpu(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
@@ -68,7 +70,7 @@ void meet_composite(at::Tensor& met, const at::Tensor& remembered, const at::Ten
 
 void check_expected(const at::Tensor& score, const at::Tensor& experience, double prior, double share) {
   check_scores("score", score);
-  check_by_octave("experience", experience, {kOctaves, 2}, score);
+  check_by_octave("experience", experience, score);
   TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
   TORCH_CHECK_VALUE(share >= 0.0 && share < 1.0, "share must lie in [0, 1), got ", share);
 }
@@ -111,9 +113,9 @@ at::Tensor expected_scores_cpu(const at::Tensor& score, const at::Tensor& experi
   float* expected = result.mutable_data_ptr<float>();
   Sums found;
   for (int64_t i = 0; i < size; ++i) {
-    const float known_or_mean = s[i] >= 0 ? s[i] : mean;
-    const int place = octave(known_or_mean);
-    expected[i] = static_cast<float>(std::sqrt(known[place] + assumed[place] * known_or_mean * known_or_mean));
+    const float filled = s[i] >= 0 ? s[i] : mean;
+    const int place = octave(filled);
+    expected[i] = static_cast<float>(std::sqrt(known[place] + assumed[place] * filled * filled));
     const bool is_contradicted = s[i] > above;
     (is_contradicted ? found.theirs : found.others) += expected[i];
     found.count += is_contradicted;

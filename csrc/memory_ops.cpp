@@ -53,8 +53,8 @@ at::Tensor draw_moments_composite(const at::Tensor& score, const at::Tensor& wei
   const at::Tensor g = score.to(at::kDouble), w = weights.to(at::kDouble);
   const at::Tensor square = g * g, weighted = square * w;
   const auto [least, largest] = at::aminmax(w);
-  return at::stack({at::where(g.ge(0), g, NAN).sum(), (drawn ? weighted : square).mean(), (drawn ? weighted * w : weighted).mean(), least,
-                    largest});
+  return at::stack({at::where(g.ge(0), g, NAN).sum(), (drawn ? weighted : square).mean(),
+                    (drawn ? weighted * w : weighted).mean(), least, largest});
 }
 
 void check_places(const at::Tensor& sums, const at::Tensor& indices) {

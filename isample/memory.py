@@ -67,9 +67,9 @@ class MemorySampler(Sampler[list[int]]):
             (weights * F.cross_entropy(logits, targets, reduction="none")).mean().backward()
             sampler.update(indices, isample.softmax_score(logits.detach(), targets)[0])
 
-    An epoch is ceil(N / b) batches, or floor(N / b) with ``drop_last``. Those of the first ``uniform_epochs`` are dealt from shuffled passes over the data with
-    weights of 1, as are all while ``active`` is False; the others are stratified draws in proportion to the remembered
-    scores, a sample that was never seen counting as an average one.
+    An epoch is ceil(N / b) batches, or floor(N / b) with ``drop_last``. Those of the first ``uniform_epochs`` are dealt from
+    shuffled passes over the data with weights of 1, as are all while ``active`` is False; the others are stratified draws
+    in proportion to the remembered scores, a sample that was never seen counting as an average one.
 
     Parameters
     ----------

@@ -20,8 +20,8 @@ class Pairs(Dataset):
         return {"x": torch.full((3,), float(index)), "y": 2 * index}, -index
 
 
-def tensors(dtype=torch.float32):
-    return TensorDataset(torch.arange(N * 3).view(N, 3).to(dtype), torch.arange(N))
+def tensors():
+    return TensorDataset(torch.arange(3.0 * N).view(N, 3), torch.arange(N))
 
 
 def doubled(items):
