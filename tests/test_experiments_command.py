@@ -67,7 +67,7 @@ def test_a_killed_process_s_run_goes_on(data, tmp_path):
     [
         (["cifar"], "experiment must be one of ablation-b, cifar10, cifar100, correlation"),
         (["cifar10", "--methods", "magic"], "--methods must be of uniform, large-batch, double-rate, upper-bound, "),
-        (["cifar10", "--methods", "infobatch"], "katyusha, isample for cifar10, which can be resumed; got 'infobatch'"),
+        (["cifar10", "--methods", "infobatch"], "presample, isample for cifar10, which can be resumed; got 'infobatch'"),
         (["ablation-b", "--methods", "loss"], "--methods must be of B=256, B=384, B=640, B=1024 for ablation-b"),
         (["cifar10", "--methods", "loss,loss"], "--methods must name each method once; got loss,loss"),
         (["cifar10", "--seconds", "0"], "--seconds must be positive; got 0"),

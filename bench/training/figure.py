@@ -33,6 +33,7 @@ COLOURS = {
     "svrg": "#CC6677",
     "scsg": "#882255",
     "katyusha": "#AA4499",
+    "presample": "#44AA99",
 }
 OTHER_COLOUR = "#DDCC77"
 

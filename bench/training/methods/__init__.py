@@ -8,7 +8,7 @@ from typing import Callable
 from isample.registry import look_up
 
 from ..training import Method, Training
-from .importance import gradient_norm, isample_default, loss, upper_bound
+from .importance import fresh_presamples, gradient_norm, isample_default, loss, upper_bound
 from .infobatch import infobatch
 from .katyusha import Katyusha
 from .online_batch_selection import OnlineBatchSelection
@@ -78,6 +78,11 @@ METHODS = {
     "katyusha": Entry(
         Katyusha,
         "Allen-Zhu 2017: the same with momentum toward the anchor, which is the mean of the last 2 epochs' iterates",
+    ),
+    "presample": Entry(
+        fresh_presamples,
+        "isample.Trainer(mode='presample'): a fresh presample of 2b to 12b scored, b drawn without replacement; size and "
+        "switch by measured gain and time",
     ),
     "isample": Entry(isample_default, "isample.Trainer, all by default: memory mode"),
 }
