@@ -319,7 +319,8 @@ class MemorySampler(Sampler[list[int]]):
         self._passes.clear()
         begin = time.perf_counter()
         while len(self._spaced) < self.draw_size:
-            self._spaced.add(self._current_table(), self._deck_size, self.generator)
+            half_a_deck = self._deck_size // (2 * self.batch_size)  # decks end a little early or late
+            self._spaced.add(self._current_table(early=half_a_deck), self._deck_size, self.generator)
         drawn = self._spaced.take(self.draw_size)
         self.draw_seconds += time.perf_counter() - begin
         return Drawn(*drawn, active=True)
@@ -329,8 +330,9 @@ class MemorySampler(Sampler[list[int]]):
         """As many samples as a table is meant for, unless that is more than need be."""
         return min(self.rebuild_every * self.batch_size, max(self.batch_size, self.size // 64))
 
-    def _current_table(self) -> PrefixSum:
-        if self._table is None or self.drawn - self._table_drawn >= self.rebuild_every:
+    def _current_table(self, early: int = 0) -> PrefixSum:
+        """The table in use, or a new one where that would be due within ``early`` batches."""
+        if self._table is None or self.drawn - self._table_drawn >= self.rebuild_every - early:
             begin = time.perf_counter()
             self._table = prefix_sum(self._expected(), floor=self.floor)
             self._table_drawn = self.drawn

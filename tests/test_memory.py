@@ -72,6 +72,17 @@ def test_an_unseen_sample_counts_as_an_average_one_and_old_scores_return_to_the_
     torch.testing.assert_close(sampler.score, torch.tensor([1.5, 2.5, NEVER_SEEN, NEVER_SEEN]))
 
 
+def test_every_deck_is_drawn_from_a_new_table():
+    """Decks of 40 batches, some draws more or less: a deck that ends a batch early must not be followed by one of the same
+    table."""
+    sampler, made = warm_sampler(make_scores(25_600)), set()
+    for _ in range(1200):
+        sampler.draw()
+        made.add(sampler._table_drawn)
+    ages = torch.tensor(sorted(made)).diff()
+    assert sampler.rebuild_every == 40 and ages.min() >= 35 and ages.max() <= 45
+
+
 def test_implied_weights_are_those_that_draws_would_have():
     sampler = warm_sampler(make_scores(), rebuild_every=10**9)
     assert not sampler.tells and (sampler.implied_weights(torch.arange(N)) == 1).all()
