@@ -17,7 +17,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 .PHONY: demo
-demo: .venv/built ## train a small network with uniform and importance sampling, and compare (ARGS: see demo --help)
+demo: .venv/built ## train a small network by uniform sampling, the paper's algorithm and isample (ARGS: see demo --help)
 	@mkdir -p out
 	$(BIN)/python -m isample demo --output out/demo.png --json out/demo.json $(ARGS)
 

@@ -45,13 +45,13 @@ def test_two_seconds_of_digits(tmp_path, capsys, one_thread, demo_packages):
     assert width > 1000 and height > 400
 
     result = json.loads(numbers.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert set(result) == {"command", "settings", "machine", "table", "verdict", "curves", "importance_steps"}
+    assert set(result) == {"command", "settings", "machine", "table", "verdict", "curves", "steps"}
     assert result["settings"] == {"data": "digits", "seconds": 2.0, "seed": 3, "batch_size": 64, "presample": 320,
                                   "tau_threshold": (320 + 3 * 64) / (3 * 64), "parameters": 34346}
     assert result["command"].startswith("python -m isample demo --seconds 2 --seed 3")
 
-    uniform, importance = result["table"]
-    assert (uniform["method"], importance["method"]) == ("uniform", "importance")
+    uniform, paper, isample = result["table"]
+    assert [row["method"] for row in result["table"]] == ["uniform", "paper", "isample"]
     assert uniform["active_share"] == 0 and uniform["tau"] is None and uniform["switched_on_seconds"] is None
     # How far two seconds lead depends on the machine; that the table is what the curves recorded does not.
     for row in result["table"]:
@@ -62,12 +62,14 @@ def test_two_seconds_of_digits(tmp_path, capsys, one_thread, demo_packages):
         assert row["training_loss"] < curve["training_loss"][0]
         assert all(row[key] == curve[key][-1] for key in ("training_loss", "test_loss", "test_error", "updates"))
     # The same parameters at the start.
-    assert result["curves"]["uniform"]["test_loss"][0] == result["curves"]["importance"]["test_loss"][0]
+    assert len({curve["test_loss"][0] for curve in result["curves"].values()}) == 1
 
-    steps = result["importance_steps"]
-    assert steps["active"][0] == 0 and 0 <= importance["active_share"] < 1
-    assert (max(steps["active"]) > 0) == ("switches on after update" in printed) == (importance["active_share"] > 0)
-    assert 1 <= min(steps["tau"]) and max(steps["tau"]) <= math.sqrt(320)
+    assert list(result["steps"]) == ["paper", "isample"]
+    for row, steps in zip((paper, isample), result["steps"].values()):
+        assert steps["active"][0] == 0 and 0 <= row["active_share"] < 1
+        switched_on = f"{row['method']} switches on after update" in printed
+        assert (max(steps["active"]) > 0) == switched_on == (row["active_share"] > 0)
+    assert 1 <= min(result["steps"]["paper"]["tau"]) and max(result["steps"]["paper"]["tau"]) <= math.sqrt(320)
 
 
 def test_demo_reads_files(tmp_path, capsys, one_thread, demo_packages):
@@ -137,16 +139,18 @@ def tiny_images(n=96):
                   random.randint(0, 256, (20, 8, 8, 1)).astype(np.uint8), random.randint(0, 10, 20))
 
 
-def test_both_start_alike_and_see_the_data_in_one_order(one_thread):
+def test_all_start_alike_and_two_see_the_data_in_one_order(one_thread):
+    """isample deals its uniform passes itself."""
     from isample.demo.race import Race, Settings
 
     race = Race(tiny_images(), Settings(seconds=1.0, batch_size=8, presample=16))
-    for ours, theirs in zip(race.uniform.trainer.model.parameters(), race.importance.trainer.model.parameters()):
-        assert ours is not theirs and torch.equal(ours, theirs)
-    race.uniform.train_until(1e-9)  # one step each; the gate is still shut, so the two steps must be the same
-    race.importance.train_until(1e-9)
-    assert [len(c.steps) for c in race.contestants] == [1, 1]
-    for ours, theirs in zip(race.uniform.trainer.model.parameters(), race.importance.trainer.model.parameters()):
+    for other in (race.paper, race.isample):
+        for ours, theirs in zip(race.uniform.trainer.model.parameters(), other.trainer.model.parameters()):
+            assert ours is not theirs and torch.equal(ours, theirs)
+    for contestant in race.contestants:
+        contestant.train_until(1e-9)  # one step each; the paper's gate is still shut, so it must be uniform's
+    assert [len(c.steps) for c in race.contestants] == [1, 1, 1]
+    for ours, theirs in zip(race.uniform.trainer.model.parameters(), race.paper.trainer.model.parameters()):
         assert torch.equal(ours, theirs)
 
 

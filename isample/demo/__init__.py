@@ -1,1 +1,1 @@
-"""The demonstration: `python -m isample demo` trains a small network with uniform and with importance sampling."""
+"""The demonstration: `python -m isample demo` trains a small network by uniform sampling, the paper's algorithm and isample."""

@@ -24,15 +24,15 @@ class OneLineParser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     defaults = Settings()
     result = OneLineParser(prog="python -m isample demo", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                           description="Trains a small convolutional network twice for the same wall-clock time, with "
-                                       "uniform and with importance sampling, and compares the two.")
+                           description="Trains a small convolutional network three times for the same wall-clock time, "
+                                       "by uniform sampling, by the paper's algorithm and by isample, and compares.")
     add = result.add_argument
     add("--data", choices=["digits", "mnist", "cifar10"], default=defaults.data, help="digits needs no files")
     add("--root", type=Path, default=defaults.root, metavar="DIR", help="where the files of mnist or cifar10 are")
     add("--seconds", type=float, default=defaults.seconds, help="training time of each method")
     add("--seed", type=int, default=defaults.seed, help="of the parameters, the order of the data and the draws")
     add("--batch-size", type=int, default=defaults.batch_size, metavar="b", help="images in an update")
-    add("--presample", type=int, metavar="B", help="images scored for an update; a multiple of b (default: 5 b)")
+    add("--presample", type=int, metavar="B", help="images that the paper's algorithm scores for an update; a multiple of b (default: 5 b)")
     add("--output", type=Path, default=Path("isample-demo.png"), metavar="PNG", help="where the picture goes")
     add("--json", type=Path, metavar="FILE", help="write the table and the curves there")
     return result
@@ -95,7 +95,8 @@ def opening(race: Race, images) -> str:
     settings = race.settings
     return (f"{settings.data}: {len(images.x_train):,} training and {len(images.x_test):,} test images of "
             f"{' x '.join(map(str, images.x_train.shape[1:]))}; a network of {race.parameters:,} parameters; "
-            f"{settings.seconds:g} s each, in turns. Importance sampling draws {settings.batch_size} of "
-            f"{settings.presample} and switches on when τ̄ exceeds {settings.tau_threshold:.2f}.")
+            f"{settings.seconds:g} s each, in turns. The paper's algorithm draws {settings.batch_size} of "
+            f"{settings.presample} and switches on when τ̄ exceeds {settings.tau_threshold:.2f}; isample draws from what it "
+            f"remembers, while it measures that this pays.")
 
 

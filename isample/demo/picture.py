@@ -8,14 +8,16 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first: a machine without a display)
+import numpy as np  # noqa: E402
 from matplotlib.ticker import FuncFormatter  # noqa: E402
 
 from .race import Race  # noqa: E402
 from .report import thinned, verdict  # noqa: E402
 
-# Blue and vermilion of Okabe and Ito's palette, told apart by colour-blind eyes and in grey.
-COLOURS = {"uniform": "#0072B2", "importance": "#D55E00"}
-STYLES = {"uniform": "--", "importance": "-"}
+# Of Okabe and Ito's palette, told apart by colour-blind eyes and in grey.
+COLOURS = {"uniform": "#000000", "paper": "#0072B2", "isample": "#D55E00"}
+STYLES = {"uniform": "--", "paper": "-.", "isample": "-"}
+LABELS = {"uniform": "uniform sampling", "paper": "the paper's algorithm", "isample": "isample"}
 
 
 def draw(race: Race, path: Path) -> None:
@@ -36,35 +38,43 @@ def draw(race: Race, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     settings = race.settings
-    figure.suptitle(f"{settings.data}, b = {settings.batch_size}, B = {settings.presample}. {verdict(race)}", fontsize=11)
+    title = f"{settings.data}, b = {settings.batch_size}, B = {settings.presample}. {verdict(race)}"
+    figure.suptitle(title.replace("; ", ";\n"), fontsize=11)
     figure.savefig(path, format="png", dpi=130)
     plt.close(figure)
 
 
 def draw_curves(axes, race: Race, columns: list[list[float]], label: str) -> None:
-    """One line a method on a logarithmic axis, its last value written beside its end, the higher of the two above."""
-    highest = max(columns, key=lambda column: column[-1])
+    """One line a method on a logarithmic axis, its last value written beside its end, higher ones further up."""
+    ends = sorted(column[-1] for column in columns)
     for contestant, column in zip(race.contestants, columns):
         colour = COLOURS[contestant.name]
         seconds = [point.seconds for point in contestant.points]
-        name = "importance sampling" if contestant is race.importance else "uniform sampling"
-        axes.semilogy(seconds, column, STYLES[contestant.name], color=colour, linewidth=2, label=name)
+        axes.semilogy(seconds, column, STYLES[contestant.name], color=colour, linewidth=2, label=LABELS[contestant.name])
         axes.plot(seconds[-1], column[-1], "o", color=colour)
-        above = column is highest
-        axes.annotate(label.format(column[-1]), (seconds[-1], column[-1]), (7, 1 if above else -1),
-                      textcoords="offset points", color=colour, va="bottom" if above else "top")
+        rank = ends.index(column[-1])
+        axes.annotate(label.format(column[-1]), (seconds[-1], column[-1]), (7, 8 * (rank - 1)),
+                      textcoords="offset points", color=colour, va=("top", "center", "bottom")[rank])
     axes.set_xlim(0, race.settings.seconds * 1.2)
 
 
 def draw_tau(axes, race: Race) -> None:
-    """tau of the importance run, its switching threshold, and grey where importance sampling was on."""
-    steps = thinned(race.importance.steps, race.settings.seconds)
-    axes.plot(steps["seconds"], steps["tau"], color=COLOURS["importance"], alpha=0.35, linewidth=1, label="τ")
-    axes.plot(steps["seconds"], steps["tau_ema"], color=COLOURS["importance"], linewidth=2, label="τ̄, its moving average")
-    axes.axhline(race.settings.tau_threshold, color="black", linestyle=":", label=f"switches on above {race.settings.tau_threshold:.2f}")
-    top = max(*steps["tau"], race.settings.tau_threshold) * 1.1
-    axes.fill_between(steps["seconds"], 0, [top * share for share in steps["active"]], step="mid", color="grey",
-                      alpha=0.15, linewidth=0, label="share of steps with it on")
+    """tau of the two that score, the paper's switching threshold, and grey where its importance sampling was on."""
+    paper, isample = (thinned(each.steps, race.settings.seconds) for each in (race.paper, race.isample))
+    threshold = race.settings.tau_threshold
+    axes.plot(paper["seconds"], paper["tau"], color=COLOURS["paper"], alpha=0.35, linewidth=1, label="τ of the paper's presamples")
+    axes.plot(paper["seconds"], paper["tau_ema"], color=COLOURS["paper"], linewidth=2, label="τ̄, its moving average")
+    axes.axhline(threshold, color="black", linestyle=":", label=f"the paper's switches on above {threshold:.2f}")
+    axes.plot(as_floats(isample["seconds"]), as_floats(isample["tau"]), color=COLOURS["isample"], linewidth=2,
+              label="τ of isample's memory")
+    top = max(threshold, np.nanmax(as_floats(paper["tau"])), np.nanmax([*as_floats(isample["tau"]), 1.0])) * 1.1
+    axes.fill_between(paper["seconds"], 0, [top * share for share in paper["active"]], step="mid", color="grey",
+                      alpha=0.15, linewidth=0, label="share of the paper's steps with it on")
     axes.set_xlim(0, race.settings.seconds)
     axes.set(title="τ, and when importance sampling is on", ylabel="τ (1 = uniform scores)", ylim=(0, top))
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", fontsize="small")
+
+
+def as_floats(values: list[float | None]) -> np.ndarray:
+    """NaN for None."""
+    return np.array(values, dtype=float)

@@ -1,8 +1,9 @@
-"""The run itself: two copies of one network, uniform and importance sampling, at equal wall-clock time.
+"""The run itself: three copies of one network, trained by uniform sampling, by the paper's algorithm and by isample, at
+equal wall-clock time.
 
-The two take turns of about a second each, so that whatever else the machine does slows both alike. A method's clock
-runs while it trains, loading and scoring included; the time of evaluations counts for neither. The learning rate falls
-to zero, linearly in time, for both.
+They take turns of about a second each, so that whatever else the machine does slows all alike. A method's clock runs while
+it trains, loading and scoring included; the time of evaluations counts for none. The learning rate falls to zero, linearly
+in time, for all.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Contestant:
 
 
 class Race:
-    """Sets both methods up with the same parameters and seeds; `run` lets them train in turns.
+    """Sets the methods up with the same parameters and seeds; `run` lets them train in turns.
 
     `watch` is called with the contestant after each of its steps, while its clock stands.
     """
@@ -111,21 +112,21 @@ class Race:
         self.training = batches(ImageDataset(images.x_train[::every], images.y_train[::every], moments), 500)
         self.test = batches(ImageDataset(images.x_test, images.y_test, moments), 500)
 
-        def contestant(name: str, gate: str) -> Contestant:
+        def contestant(name: str, make: Callable[..., Trainer], **options) -> Contestant:
             dataset = ImageDataset(images.x_train, images.y_train, moments, shift, settings.seed)
             model = copy.deepcopy(network)
             optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM)
-            trainer = Trainer.paper(model, optimizer, "cross_entropy", settings.batch_size, settings.presample,
-                                    gate=gate, seed=settings.seed)
+            trainer = make(model, optimizer, "cross_entropy", settings.batch_size, seed=settings.seed, **options)
             loader = batches(dataset, settings.batch_size, shuffle_seed=settings.seed)
             return Contestant(name, trainer, trainer.iterate(loader, seconds=settings.seconds), watch)
 
-        self.uniform = contestant("uniform", "never")
-        self.importance = contestant("importance", "threshold")
-        self.contestants = (self.uniform, self.importance)
+        self.uniform = contestant("uniform", Trainer.paper, gate="never")
+        self.paper = contestant("paper", Trainer.paper, presample=settings.presample)
+        self.isample = contestant("isample", Trainer)
+        self.contestants = (self.uniform, self.paper, self.isample)
 
     def run(self, after_evaluation: Callable[[Race], None] = lambda _: None) -> None:
-        """Trains and evaluates both; `after_evaluation` is called each time both have been evaluated."""
+        """Trains and evaluates all; `after_evaluation` is called each time all have been evaluated."""
         turns_each = math.ceil(self.settings.seconds / EVALUATIONS / TURN_SECONDS)
         turns = EVALUATIONS * turns_each
         for turn in range(turns + 1):

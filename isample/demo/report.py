@@ -28,7 +28,7 @@ class Display:
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self.race: Race | None = None
         self.drawn = 0.0
-        self.announced = False
+        self.announced: set[str] = set()  # methods
 
     def __enter__(self) -> Display:
         if self.live:
@@ -40,12 +40,14 @@ class Display:
             self.live.stop()
 
     def after_step(self, contestant: Contestant) -> None:
-        """Called after every step: says once when the gate first opens, and redraws a few times a second."""
-        if contestant.steps[-1].active and not self.announced:
-            self.announced = True
-            before = contestant.steps[-2]  # the step whose tau opened the gate for this one
-            self.console.print(f"{before.elapsed:6.1f} s  importance sampling switches on after update {before.step}: "
-                               f"τ̄ {before.tau_ema:.2f} > {self.race.settings.tau_threshold:.2f}")
+        """Called after every step: says once when a method's gate first opens, and redraws a few times a second."""
+        if contestant.steps[-1].active and contestant.name not in self.announced:
+            self.announced.add(contestant.name)
+            before = contestant.steps[-2]  # the step that opened the gate for this one
+            why = f"τ̄ {before.tau_ema:.2f} > {self.race.settings.tau_threshold:.2f}"
+            if contestant is self.race.isample:
+                why = f"a batch is worth {contestant.trainer.sampler.gate.gain.value:.2f} uniform ones"
+            self.console.print(f"{before.elapsed:6.1f} s  {contestant.name} switches on after update {before.step}: {why}")
         if self.live and time.monotonic() - self.drawn > REFRESH_SECONDS:
             self.drawn = time.monotonic()
             self.live.update(progress_table(self.race), refresh=True)
@@ -58,13 +60,16 @@ class Display:
         for contestant in race.contestants:
             point = contestant.points[-1]
             parts.append(f"{contestant.name}: loss {point.training_loss:.2e}, error {point.test_error:.2%}")
-        self.console.print("  ".join([*parts, f"({gate_state(race.importance)})"]), soft_wrap=True)
+            if contestant is not race.uniform:
+                parts[-1] += f" ({gate_state(contestant)})"
+        self.console.print("  ".join(parts), soft_wrap=True)
 
 
 def gate_state(contestant: Contestant) -> str:
     if not contestant.steps:
-        return "gate off"
-    return f"gate {'on' if contestant.steps[-1].active else 'off'}, τ̄ {contestant.steps[-1].tau_ema:.2f}"
+        return "off"
+    step = contestant.steps[-1]
+    return ("on" if step.active else "off") + ("" if math.isnan(step.tau_ema) else f", τ̄ {step.tau_ema:.2f}")
 
 
 def progress_table(race: Race) -> Table:
@@ -81,7 +86,7 @@ def progress_table(race: Race) -> Table:
             f"{len(contestant.steps):,}",
             f"{point.training_loss:.2e}" if point else "",
             f"{point.test_error:.2%}" if point else "",
-            gate_state(contestant) if contestant is race.importance else "",
+            gate_state(contestant) if contestant is not race.uniform else "",
         )
     return table
 
@@ -101,16 +106,18 @@ def closing_table(race: Race) -> Table:
 
 def verdict(race: Race) -> str:
     """The comparison in a sentence, whoever is ahead."""
-    uniform, importance = (contestant.points[-1] for contestant in race.contestants)
-    points = 100 * (importance.test_error - uniform.test_error)
+    isample, paper = against(race.isample, race.uniform), against(race.paper, race.uniform)
+    return f"At equal time isample ended with {isample} compared with uniform sampling; the paper's algorithm with {paper}."
+
+
+def against(contestant: Contestant, uniform: Contestant) -> str:
+    end, baseline = contestant.points[-1], uniform.points[-1]
+    points = 100 * (end.test_error - baseline.test_error)
     error = "the same test error" if abs(points) < 0.005 else (
         f"a test error {abs(points):.2f} points {'lower' if points < 0 else 'higher'}")
-    ratio = importance.training_loss / uniform.training_loss if uniform.training_loss > 0 else math.nan
-    sentence = (f"At equal time importance sampling ended with {ratio:.2f} times the training loss of uniform sampling "
-                f"and {error}.")
-    if race.importance.switched_on is None:
-        return f"{sentence} τ̄ stayed below {race.settings.tau_threshold:.2f}, so both trained uniformly."
-    return sentence
+    ratio = end.training_loss / baseline.training_loss if baseline.training_loss > 0 else math.nan
+    never = " (it never switched on)" if contestant.switched_on is None else ""
+    return f"{ratio:.2g} times the training loss and {error}{never}"
 
 
 def summary(contestant: Contestant) -> dict:
@@ -130,14 +137,20 @@ def summary(contestant: Contestant) -> dict:
     }
 
 
-def thinned(steps: list[StepReport], budget: float, bins: int = 200) -> dict[str, list[float]]:
-    """Means of the steps over `bins` equal spans of time: thousands of steps make neither a file nor a picture."""
+def thinned(steps: list[StepReport], budget: float, bins: int = 200) -> dict[str, list[float | None]]:
+    """Means of the steps over `bins` equal spans of time: thousands of steps make neither a file nor a picture. None where
+    no step of a span has a value."""
     groups: dict[int, list[StepReport]] = {}
     for step in steps:
         groups.setdefault(min(bins - 1, int(step.elapsed / budget * bins)), []).append(step)
     names = {"seconds": "elapsed", "tau": "tau", "tau_ema": "tau_ema", "active": "active"}
-    return {name: [sum(getattr(step, attribute) for step in group) / len(group) for group in groups.values()]
+    return {name: [mean_of_known([getattr(step, attribute) for step in group]) for group in groups.values()]
             for name, attribute in names.items()}
+
+
+def mean_of_known(values: list[float]) -> float | None:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else None
 
 
 def as_dict(race: Race, command: str) -> dict:
@@ -153,7 +166,7 @@ def as_dict(race: Race, command: str) -> dict:
         "table": [summary(contestant) for contestant in race.contestants],
         "verdict": verdict(race),
         "curves": {contestant.name: evaluations(contestant) for contestant in race.contestants},
-        "importance_steps": thinned(race.importance.steps, settings.seconds),
+        "steps": {each.name: thinned(each.steps, settings.seconds) for each in (race.paper, race.isample)},
     }
 
 
