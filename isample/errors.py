@@ -9,7 +9,7 @@ class NonFiniteScoreError(IsampleError, ValueError):
     """Scores that are NaN, infinite or negative: no distribution follows from them, and nothing was changed.
 
     Attributes:
-        count: how many scores are not valid.
+        count: how many scores are not valid; 0 where they are another process's.
         rows: their indices, ascending; at most the first ten.
     """
 
@@ -17,7 +17,8 @@ class NonFiniteScoreError(IsampleError, ValueError):
         self.count = count
         self.rows = rows
         listed = ", ".join(map(str, rows)) + (", ..." if count > len(rows) else "")
-        super().__init__(f"scores must be finite and not negative, got {count} that are not, in rows {listed}")
+        got = f"got {count} that are not, in rows {listed}" if count else "got some in another process that are not"
+        super().__init__(f"scores must be finite and not negative, {got}")
 
     @classmethod
     def from_scores(cls, score) -> "NonFiniteScoreError":

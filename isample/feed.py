@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
 import torch
+from torch.utils.data import DistributedSampler
 
 from isample.contradicted import contradicted_above
+from isample.distributed import part_of
 from isample.history import StepReport
 from isample.indexed import check_can_be_indexed, indexed_loader
 from isample.memory import MemorySampler
@@ -24,8 +26,11 @@ class PresampleFeed:
         self.trainer, self.loader = trainer, loader
         self.batches = 0
 
-    def open(self, batches: int) -> Iterator:
+    def open(self, epoch: int, batches: int) -> Iterator:
         """An epoch's iterator, ``batches`` into it."""
+        sampler = getattr(self.loader, "sampler", None)
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(epoch)  # or it would deal every epoch alike
         iterator, self.batches = iter(self.loader), batches
         for _ in range(batches):
             next(iterator)
@@ -46,7 +51,8 @@ class MemoryFeed:
 
     def __init__(self, trainer: Trainer, loader: Any):
         check_can_be_indexed(loader, trainer.batch_size)
-        size = len(loader.dataset)
+        dataset = part_of(loader, trainer.processes)
+        size = len(dataset)
         if trainer.memory is None:
             trainer.memory = MemorySampler(
                 size,
@@ -63,10 +69,10 @@ class MemoryFeed:
             raise ValueError(
                 f"loader's data set must not shrink: its memory holds {trainer.memory.size} samples; got {size}"
             )
-        self.trainer, self.loader = trainer, indexed_loader(loader, trainer.memory)
+        self.trainer, self.loader = trainer, indexed_loader(loader, dataset, trainer.memory)
         self.batches = 0
 
-    def open(self, batches: int) -> Iterator:
+    def open(self, epoch: int, batches: int) -> Iterator:
         self.batches = batches
         if batches > 0 and self.trainer.memory.at_end:  # where the memory would begin the next one
             return iter(())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, Union
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
 from torch.utils.data.dataloader import default_collate
 
 from isample.memory import LARGEST, MemorySampler
@@ -48,13 +48,14 @@ def check_can_be_indexed(loader: Any, batch_size: int) -> None:
             f"loader's dataset must be map-style for mode='memory', with __getitem__ and __len__; got "
             f"{type(loader.dataset).__name__} (an iterable data set has no indices to remember: use mode='presample')"
         )
-    if type(loader.sampler) not in (RandomSampler, SequentialSampler) or loader.batch_size is None:
+    if type(loader.sampler) not in (RandomSampler, SequentialSampler, DistributedSampler) or loader.batch_size is None:
         raise ValueError(
             "loader must draw its samples itself (shuffle=True or False) for mode='memory', whose own sampler takes that "
             f"place; got a {type(loader.sampler).__name__} in a {type(loader.batch_sampler).__name__} "
             "(use mode='presample', which leaves the loader as it is)"
         )
-    if getattr(loader.sampler, "replacement", False) or len(loader.sampler) != len(loader.dataset):
+    shares = isinstance(loader.sampler, DistributedSampler)
+    if not shares and (getattr(loader.sampler, "replacement", False) or len(loader.sampler) != len(loader.dataset)):
         raise ValueError(
             f"loader must deal each of its {len(loader.dataset)} samples once an epoch for mode='memory'; got a "
             f"RandomSampler with num_samples={len(loader.sampler)}, replacement={loader.sampler.replacement} "
@@ -82,8 +83,8 @@ class InProcessLoader:
     """What a DataLoader without workers does, and nothing beyond it: its bookkeeping takes longer than a small network's
     optimizer step. Yields ((inputs, targets), indices)."""
 
-    def __init__(self, loader: DataLoader, sampler: MemorySampler):
-        self.fetch, self.collate, self.sampler = IndexedDataset(loader.dataset), IndexedCollate(loader.collate_fn), sampler
+    def __init__(self, dataset: Dataset, collate: Callable, sampler: MemorySampler):
+        self.fetch, self.collate, self.sampler = IndexedDataset(dataset), IndexedCollate(collate), sampler
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -113,18 +114,18 @@ class TensorLoader:
 Indexed = Union[DataLoader, InProcessLoader, TensorLoader]
 
 
-def indexed_loader(loader: DataLoader, sampler: MemorySampler) -> Indexed:
-    """``loader`` again, over the same data set and with the same collate function, workers and pinning, but drawn by
+def indexed_loader(loader: DataLoader, dataset: Dataset, sampler: MemorySampler) -> Indexed:
+    """``loader`` again, over ``dataset``, its own or this process's part of it, and with the same collate function, workers and pinning, but drawn by
     ``sampler`` and yielding ((inputs, targets), indices)."""
     if loader.num_workers == 0 and not loader.pin_memory:
-        if type(loader.dataset) is TensorDataset and loader.collate_fn is default_collate:
-            return TensorLoader(loader.dataset, sampler)
-        return InProcessLoader(loader, sampler)
+        if type(dataset) is TensorDataset and loader.collate_fn is default_collate:
+            return TensorLoader(dataset, sampler)
+        return InProcessLoader(dataset, loader.collate_fn, sampler)
     options = {}
     if loader.num_workers > 0:
         options = {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
     return DataLoader(
-        IndexedDataset(loader.dataset),
+        IndexedDataset(dataset),
         batch_sampler=sampler,
         collate_fn=IndexedCollate(loader.collate_fn),
         num_workers=loader.num_workers,

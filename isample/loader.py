@@ -8,6 +8,7 @@ from typing import Any, Iterable, Iterator
 import torch
 from torch import nn
 
+from isample.distributed import Processes
 from isample.gate import SpeedupGate
 from isample.nested import map_tensors
 from isample.presample import Presample, next_presample
@@ -39,10 +40,16 @@ class ImportanceLoader:
     the batch after it (not active); RuntimeError if the model was not called on a uniform batch.
     """
 
-    def __init__(self, loader: Iterable, model: nn.Module, batch_size: int = 128, presample: int | None = None, **options):
-        self.loader, self.model = loader, model
+    def __init__(
+        self, loader: Iterable, model: nn.Module, batch_size: int = 128, presample: int | None = None, *,
+        seed: int | None = None, **options,
+    ):  # fmt: skip
+        self.loader, self.model, self.processes = loader, model, Processes(model)
+        seed = self.processes.seed(seed)
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.sampler = ImportanceSampler(batch_size=batch_size, presample=presample, device=self.device, **options)
+        self.sampler = ImportanceSampler(
+            batch_size=batch_size, presample=presample, seed=seed, device=self.device, **options
+        )
         if isinstance(self.sampler.gate, SpeedupGate):
             raise ValueError(
                 "gate must be one of threshold, always, never for an ImportanceLoader, which does not see how long the "
@@ -56,10 +63,11 @@ class ImportanceLoader:
                 yield self._importance_batch(drawn)
             else:
                 yield from self._uniform_batch(drawn)
-            sampler.decide(sampler.tau_ema.item())
+            (tau_ema,) = self.processes.read_late([sampler.tau_ema], self.device)()
+            sampler.decide(tau_ema)
 
     def _importance_batch(self, drawn: Presample) -> WeightedBatch:
-        selection = self.sampler.select(self.model, drawn.inputs, drawn.targets)
+        selection = self.sampler.select(self.processes.model, drawn.inputs, drawn.targets)
         raise_if_not_finite(selection, selection.tau.item())
         inputs, targets = map_tensors(lambda tensor: tensor[selection.indices], (drawn.inputs, drawn.targets))
         return WeightedBatch(inputs, targets, selection.weights, selection.indices, True)
@@ -86,5 +94,5 @@ class ImportanceLoader:
                 "model must be called on batch.inputs, with gradients on, before the next batch is taken: its logits "
                 "decide whether importance sampling pays (gate='always' or gate='never' need none)"
             )
-        selection = self.sampler.observe(self.model, drawn.inputs, drawn.targets, seen[0])
+        selection = self.sampler.observe(self.processes.model, drawn.inputs, drawn.targets, seen[0])
         raise_if_not_finite(selection, selection.tau.item())

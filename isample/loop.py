@@ -89,14 +89,12 @@ class Loop:
 
     def _run(self, feed: Feed, epochs: int | None, seconds: float | None) -> Iterator[StepReport]:
         place = self._position
+        began = time.perf_counter()
         while place.epoch < epochs if seconds is None else place.elapsed < seconds:
-            began = time.perf_counter()
             batches = self._open_epoch(feed)
             while (report := feed.step(batches)) is not None:
                 place.batches = feed.batches
-                spent = time.perf_counter() - began
-                place.elapsed += spent
-                self._trainer.sampler.gate.clock(report.active, spent, report.scoring_seconds, report.presample)
+                place.elapsed += self._trainer.clock(report, time.perf_counter() - began)
                 self.progress = self._share_spent(feed.loader, epochs, seconds)
                 report.elapsed = place.elapsed
                 yield report
@@ -105,7 +103,6 @@ class Loop:
                     return
             if place.batches == 0:
                 raise ValueError("loader must yield at least one batch an epoch; got an empty one")
-            place.elapsed += time.perf_counter() - began
             place.epoch, place.batches = place.epoch + 1, 0
         self.progress = 1.0
 
@@ -114,10 +111,10 @@ class Loop:
         place, device = self._position, self._trainer.device
         if place.batches == 0:
             place.epoch_random = random_state(device)
-            return feed.open(0)
+            return feed.open(place.epoch, 0)
         now = random_state(device)
         restore_random_state(place.epoch_random, device)
-        batches = feed.open(place.batches)
+        batches = feed.open(place.epoch, place.batches)
         restore_random_state(now, device)
         return batches
 

@@ -34,6 +34,24 @@ def batch_length(batch: Any, name: str) -> int:
     return lengths[0]
 
 
+def check_batch(inputs: Any, targets: Any, device: torch.device) -> int:
+    """The number of samples, once all is found in order."""
+    size = batch_length(inputs, "inputs")
+    if size == 0:
+        raise ValueError("inputs must hold at least one sample; got 0")
+    if batch_length(targets, "targets") != size:
+        raise ValueError(f"targets must hold as many samples as inputs ({size}); got {batch_length(targets, 'targets')}")
+
+    def check_device(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device != device:
+            raise ValueError(f"inputs and targets must be on the model's device ({device}); got {tensor.device}")
+        return tensor
+
+    for part in (inputs, targets):
+        map_tensors(check_device, part)
+    return size
+
+
 def take(inputs: Any, targets: Any, which: torch.Tensor | slice) -> tuple[Any, Any]:
     """The samples ``which`` of both."""
     return tuple(map_tensors(lambda tensor: tensor[which], batch) for batch in (inputs, targets))

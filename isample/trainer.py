@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from isample.adapt import ADAPT, batch_draws
+from isample.distributed import Clocked, Processes
 from isample.errors import NonFiniteScoreError
 from isample.gate import Gate, effective_batch
 from isample.history import Evaluation, History, StepReport
@@ -19,9 +20,8 @@ from isample.losses import Loss, per_sample_loss
 from isample.loop import Loop, evaluate
 from isample.memory import Drawn, MemorySampler
 from isample.memory_ops import draw_moments
-from isample.nested import batch_length, logits_of, map_tensors, take
+from isample.nested import batch_length, check_batch, logits_of, take
 from isample.random_state import random_state, restore_random_state
-from isample.readback import read_late
 from isample.registry import look_up
 from isample.sampler import ImportanceSampler, Selection
 from isample.scores import cross_entropy_options
@@ -40,7 +40,8 @@ class Trainer:
     Parameters
     ----------
     model: any module that maps inputs to logits, one row a sample. Inputs may be a tensor, or a tuple or dict of
-        tensors, which are spread over the model's arguments.
+        tensors, which are spread over the model's arguments. In a DistributedDataParallel every process draws from its part
+        of the data, and all switch and stop together, see :mod:`isample.distributed`.
     optimizer: any ``torch.optim.Optimizer`` over its parameters.
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with ``reduction="none"``,
         or a callable ``(logits, targets) -> [B]``.
@@ -101,10 +102,11 @@ class Trainer:
         self.adapt = None if adapt is None else look_up({name: name for name in ADAPT}, adapt, "adapt")
         self.model, self.optimizer = model, optimizer
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.processes = Processes(model)
         first = "memory" if mode == "memory" else "presample"
         self.sampler = ImportanceSampler(
-            loss, batch_size, presample, score, draws or "pps", gate, tau_threshold, tau_momentum, seed, self.device,
-            first, scoring,
+            loss, batch_size, presample, score, draws or "pps", gate, tau_threshold, tau_momentum,
+            self.processes.seed(seed), self.device, first, scoring,
         )  # fmt: skip
         asks_for_presample = (presample, draws, tau_threshold, scoring) != (None,) * 4 or gate == "threshold"
         if mode == "auto" and (asks_for_presample or self.sampler.score.from_logits is None):
@@ -152,25 +154,33 @@ class Trainer:
         (on all, where there are fewer). :attr:`next_size` says how many are of use.
         """
         report = self.train_on(inputs, targets)
-        self.sampler.gate.clock(report.active, report.seconds, report.scoring_seconds, report.presample)
+        self.clock(report, report.seconds)
         return report
+
+    def clock(self, report: StepReport, seconds: float) -> float:
+        """Tells the gate how long a step took, loading included, and gives that time as all processes see it."""
+        step = self.processes.clock(Clocked(report.active, seconds, report.scoring_seconds, report.presample))
+        if step is None:
+            return 0.0
+        self.sampler.gate.clock(*step)
+        return step.seconds
 
     def train_on(self, inputs: Any, targets: Any) -> StepReport:
         """:meth:`step` for a caller that tells the gate the time itself, loading included, as :meth:`fit` does."""
         begin = time.perf_counter()
         self.enter("presample")
-        size = self._check(inputs, targets)
+        size = check_batch(inputs, targets, self.device)
         active = self.sampler.active and size > self.batch_size
         selection, moments = None, None
         with self._autocast():
             if active:
                 draws = batch_draws(self.batch_size, self.sampler.gate.gain) if self.adapt == "batch" else None
-                selection = self.sampler.select(self.model, inputs, targets, draws)  # lines 6-8
+                selection = self.sampler.select(self.processes.model, inputs, targets, draws)  # lines 6-8
                 inputs, targets = take(inputs, targets, selection.indices)
                 logits = self._logits(inputs)
                 fresh = selection.score[selection.indices]
                 if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
-                    fresh = self.sampler.fresh_scores(self.model, inputs, targets, logits)
+                    fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
                 moments = draw_moments(fresh, selection.weights, drawn=True)
                 loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
             else:
@@ -178,7 +188,7 @@ class Trainer:
                     inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
                 logits = self._logits(inputs)
                 if self.sampler.gate.scores_uniform_steps:
-                    selection = self.sampler.observe(self.model, inputs, targets, logits)  # line 15
+                    selection = self.sampler.observe(self.processes.model, inputs, targets, logits)  # 15
                 loss = self._losses(logits, targets).mean()  # line 13
         size = size if active else min(size, self.batch_size)
         return self._finish(loss, active, size, selection, moments, begin)  # lines 10, 14, 17
@@ -187,7 +197,7 @@ class Trainer:
         """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b] or a list, are its
         places in the data set. ``fit`` calls this in memory mode."""
         begin, memory, overhead = time.perf_counter(), self.memory, Stopwatch()
-        size = self._check(inputs, targets)
+        size = check_batch(inputs, targets, self.device)
         if size != len(indices):  # a collate function left samples out
             raise ValueError(f"inputs must hold all samples drawn ({len(indices)}) for mode='memory'; got {size}")
         with overhead:
@@ -250,9 +260,10 @@ class Trainer:
         return self._loop.iterate(loader, epochs, seconds)
 
     def evaluate(self, loader: Iterable) -> Evaluation:
-        """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no trace in the model."""
+        """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no trace in the model; of this
+        process alone where there are several."""
         with self._autocast():
-            loss, error = evaluate(self.model, self.sampler.loss, loader, self.device)
+            loss, error = evaluate(self.processes.model, self.sampler.loss, loader, self.device)
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
 
     def state_dict(self) -> dict[str, Any]:
@@ -292,7 +303,7 @@ class Trainer:
         """A uniform step that nobody wants scored: nothing is done that a loop without isample would not do."""
         with self._autocast():
             loss = self._losses(self._logits(inputs), targets).mean()
-        read = read_late([loss.detach()], self.device)
+        read = self.processes.read_late([loss.detach()], self.device)
         self.update.backward(loss)
         (loss_value,) = read()
         self.update.move(1.0)
@@ -313,7 +324,7 @@ class Trainer:
             options = cross_entropy_options(sampler.loss)
             score, moments = memory.recall(logits.detach(), targets, drawn, **options)
         else:
-            score = sampler.fresh_scores(self.model, inputs, targets, logits)
+            score = sampler.fresh_scores(self.processes.model, inputs, targets, logits)
             weights = drawn.weights if drawn.active else memory.implied_weights(drawn.indices)
             moments = draw_moments(score, weights, drawn=drawn.active)
             memory.update(drawn.indices, score)
@@ -326,7 +337,7 @@ class Trainer:
         told = [loss.detach()]
         if selection is not None:
             told += [selection.tau, selection.tau if self.mode == "memory" else self.sampler.tau_ema]
-        read = read_late(told if moments is None else [*told, moments], self.device)
+        read = self.processes.read_late(told if moments is None else [*told, moments], self.device)
         self.update.backward(loss)
         loss_value, *told = read()  # by now the backward pass is queued, so a GPU does not run dry; no parameter has moved
         tau, tau_ema = told[:2] if selection is not None else (math.nan, math.nan)
@@ -350,23 +361,6 @@ class Trainer:
             gain.drawn = len(selection.indices) / (self if self.memory is None else self.memory).batch_size
         if self.mode == "memory":
             self.sampler.tau_ema.fill_(tau)
-
-    def _check(self, inputs: Any, targets: Any) -> int:
-        """The number of samples, once all is found in order."""
-        size = batch_length(inputs, "inputs")
-        if size == 0:
-            raise ValueError("inputs must hold at least one sample; got 0")
-        if batch_length(targets, "targets") != size:
-            raise ValueError(f"targets must hold as many samples as inputs ({size}); got {batch_length(targets, 'targets')}")
-
-        for part in (inputs, targets):
-            map_tensors(self._check_device, part)
-        return size
-
-    def _check_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.device != self.device:
-            raise ValueError(f"inputs and targets must be on the model's device ({self.device}); got {tensor.device}")
-        return tensor
 
     def _autocast(self):
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)

@@ -38,7 +38,7 @@ CASES = [
 
 @pytest.mark.parametrize("loader,kind", CASES)
 def test_yields_what_a_data_loader_does(loader, kind):
-    mine = indexed_loader(loader, isample.MemorySampler(N, B, seed=3))
+    mine = indexed_loader(loader, loader.dataset, isample.MemorySampler(N, B, seed=3))
     batches = list(isample.MemorySampler(N, B, seed=3))
     plain = DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
     assert type(mine) is kind and len(mine) == len(batches) == 7
@@ -49,7 +49,8 @@ def test_yields_what_a_data_loader_does(loader, kind):
 
 def test_indices_of_tensors_beside_the_memory_stay_tensors_and_are_taken_as_such():
     sampler = isample.MemorySampler(N, B, seed=0)
-    for _, indices in indexed_loader(DataLoader(tensors(), batch_size=B), sampler):
+    loader = DataLoader(tensors(), batch_size=B)
+    for _, indices in indexed_loader(loader, loader.dataset, sampler):
         assert isinstance(indices, torch.Tensor) and sampler.take(indices).indices is indices
 
 

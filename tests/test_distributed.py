@@ -1,0 +1,181 @@
+"""Two processes that train one model: they stay one model, decide alike, share the data, and do what one process would with the
+batches of both."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+import isample
+from isample.gate import MemoryGate
+
+COUNT, N, b, CLASSES, LR = 2, 603, 10, 4, 0.05
+
+
+def make_data():
+    random = torch.Generator().manual_seed(0)
+    targets = torch.randint(CLASSES, (N,), generator=random)
+    inputs = torch.randn(CLASSES, 6, generator=random)[targets] * 1.5 + torch.randn(N, 6, generator=random)
+    return inputs, targets
+
+
+def make_model(normalise=False):
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16) if normalise else nn.ReLU(), nn.Linear(16, CLASSES))
+
+
+def make_loader(rank, shuffle=True, **options):
+    dataset = TensorDataset(*make_data())
+    sampler = DistributedSampler(dataset, COUNT, rank, shuffle=shuffle)
+    return DataLoader(dataset, batch_size=b, sampler=sampler, **options)
+
+
+def parameters_of(model):
+    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+
+
+class Openhanded(MemoryGate):
+    """These steps are too short for what isample takes."""
+
+    LIMIT = WATCH = math.inf
+
+
+def train(rank, mode, seconds=None, epochs=None, normalise=False, **options):
+    """A run and all that must be alike in every process, or is recorded for a replay; the rate falls with the time. The
+    first process alone evaluates, as is usual."""
+    model = DistributedDataParallel(make_model(normalise))
+    optimizer = torch.optim.SGD(model.parameters(), LR)
+    trainer = isample.Trainer(model, optimizer, batch_size=b, mode=mode, seed=3, **options)
+    alike, own = [], []
+    for report in trainer.iterate(make_loader(rank), epochs=epochs, seconds=seconds):
+        gain = trainer.sampler.gate.gain.value
+        alike.append((report.active, report.loss, report.elapsed, trainer.progress, gain, report.presample))
+        if trainer.selection is not None:
+            own.append((trainer.selection.indices, trainer.selection.weights))
+        for group in optimizer.param_groups:
+            group["lr"] = LR * (1 - trainer.progress)
+    if rank == 0:
+        assert trainer.evaluate(make_loader(0)).error < 0.5
+    return {"parameters": parameters_of(model), "alike": alike, "own": own}
+
+
+def loop_of_ones_own(rank):
+    model = DistributedDataParallel(make_model())
+    optimizer = torch.optim.SGD(model.parameters(), LR)
+    loader = isample.ImportanceLoader(make_loader(rank), model, batch_size=b, presample=30, tau_threshold=1.05, seed=3)
+    alike = []
+    for _ in range(3):
+        for batch in loader:
+            losses = F.cross_entropy(model(batch.inputs), batch.targets, reduction="none")
+            optimizer.zero_grad()
+            (batch.weights * losses).mean().backward()
+            optimizer.step()
+            alike.append(batch.active)
+    return {"parameters": parameters_of(model), "alike": alike}
+
+
+def a_bad_score_in_one_process(rank):
+    """Sample 9 is not a number; it is of the second process's part."""
+    inputs, targets = make_data()
+    inputs[9, 0] = math.nan
+    model = DistributedDataParallel(make_model())
+    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b, mode="memory", gate="always")
+    dataset = TensorDataset(inputs, targets)
+    loader = DataLoader(dataset, batch_size=b, sampler=DistributedSampler(dataset, COUNT, rank))
+    try:
+        trainer.fit(loader, epochs=1)
+    except isample.NonFiniteScoreError as error:
+        return {"count": error.count, "message": str(error), "parameters": parameters_of(model)}
+
+
+RUNS = {
+    "memory by the clock": lambda rank: train(rank, "memory", seconds=1.5, gate=Openhanded()),
+    "presamples by the clock": lambda rank: train(rank, "presample", seconds=1.0),
+    "paper": lambda rank: train(rank, "presample", epochs=3, gate="threshold", draws="alias", adapt=None),
+    "gradient norms": lambda rank: train(
+        rank, "presample", epochs=2, gate="always", score="gradient_norm", presample=30, normalise=True
+    ),
+    "replayed": lambda rank: train(rank, "memory", epochs=3, gate="always", adapt=None),
+    "a loop of one's own": loop_of_ones_own,
+    "bad": a_bad_score_in_one_process,
+}
+
+
+def work(rank, folder):
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=COUNT)
+    torch.save({name: run(rank) for name, run in RUNS.items()}, f"{folder}/{rank}")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(work, (folder,), nprocs=COUNT)
+    return [torch.load(folder / str(rank)) for rank in range(COUNT)]
+
+
+@pytest.mark.parametrize("run", [name for name in RUNS if name != "bad"])
+def test_all_take_the_same_steps_and_stay_one_model(results, run):
+    first, second = (result[run] for result in results)
+    assert repr(first["alike"]) == repr(second["alike"])  # of floats, to the bit; NaN is NaN
+    assert torch.equal(first["parameters"], second["parameters"])
+    assert len(first["alike"]) >= 20
+    assert first["parameters"].isfinite().all()
+
+
+def test_the_switch_and_the_rate_were_at_work(results):
+    """Or the runs above would agree on nothing."""
+    steps = results[0]["memory by the clock"]["alike"]
+    assert {active for active, *_ in steps} == {False, True}
+    assert max(gain for *_, gain, _ in steps if gain == gain) > 1.5  # from where it raises the rate
+    assert steps[-1][2] == pytest.approx(1.5, abs=0.3)  # seconds
+
+
+def test_each_draws_from_a_part_of_its_own(results):
+    """Half of the samples each, 302, the first given twice: of their places in its part each process meets all, and not in the other's order."""
+    places = [torch.cat([indices for indices, _ in result["replayed"]["own"]]) for result in results]
+    for own in places:
+        assert sorted(set(own[:302].tolist())) == list(range(302))
+    assert not torch.equal(*(own[:302] for own in places))
+
+
+def test_one_process_with_the_batches_of_both_gets_the_same_model(results):
+    """SGD by hand on the recorded indices and weights: sample i of process r's part is sample 2 i + r, the one past the last
+    being the first. The mean over two
+    processes is summed in another order than here: float32 rounding, over 93 steps."""
+    inputs, targets = make_data()
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), LR)
+    rates = [progress for _, _, _, progress, _, _ in results[0]["replayed"]["alike"]]
+    for step, drawn in enumerate(zip(*(result["replayed"]["own"] for result in results))):
+        loss = 0.0
+        for rank, (indices, weights) in enumerate(drawn):
+            mine = (2 * indices + rank) % N
+            weights = torch.ones(len(mine)) if weights is None else weights
+            losses = F.cross_entropy(model(inputs[mine]), targets[mine], reduction="none")
+            loss = loss + (weights * losses).mean() / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] = LR * (1 - rates[step])
+    torch.testing.assert_close(parameters_of(model), results[0]["replayed"]["parameters"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_bad_score_stops_all_before_anything_moves(results):
+    first, second = (result["bad"] for result in results)
+    assert second["count"] == 1 and first["count"] == 0 and "in another process" in first["message"]
+    assert torch.equal(first["parameters"], second["parameters"]) and first["parameters"].isfinite().all()
+
+
+def test_shared_data_need_a_shared_model():
+    model = make_model()
+    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b)
+    with pytest.raises(ValueError, match="model must be wrapped in DistributedDataParallel over the 2 processes"):
+        trainer.fit(make_loader(0), epochs=1)
