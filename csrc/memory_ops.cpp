@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <tuple>
-#include <vector>
 
 #include "checks.h"
 #include "core/distribution.h"
@@ -88,46 +87,6 @@ at::Tensor draw_weights_composite(const at::Tensor& sums, const at::Tensor& indi
   return (sums[-1].to(at::kDouble) / (mass.to(at::kDouble) * sums.size(0))).to(at::kFloat);
 }
 
-constexpr int kTurnBits = 31;  // a phase of 2^31 is a draw
-constexpr int64_t kTurn = int64_t{1} << kTurnBits;
-
-void check_due(const at::Tensor& sums, const at::Tensor& phase, int64_t count) {
-  check_prefix_sums(sums);
-  check_dtype("phase", phase, at::kInt);
-  TORCH_CHECK_VALUE(phase.sizes() == sums.sizes() && phase.is_contiguous(), "phase must be contiguous and have the shape of sums, ",
-                    sums.sizes(), ", got ", phase.sizes());
-  check_device("phase", phase, "sums", sums.device());
-  TORCH_CHECK_VALUE(count >= 1 && count <= int64_t{1} << 30, "count must lie in [1, 2^30], got ", count);
-}
-
-at::Tensor due_cpu(const at::Tensor& sums, at::Tensor& phase, int64_t count) {
-  check_due(sums, phase, count);
-  const at::Tensor ends = sums.contiguous();
-  const int64_t* end = ends.const_data_ptr<int64_t>();
-  int32_t* turned = phase.mutable_data_ptr<int32_t>();
-  const int64_t n = ends.size(0);
-  const double per_mass = static_cast<double>(count * kTurn) / static_cast<double>(end[n - 1]);
-  std::vector<int64_t> drawn;
-  drawn.reserve(count + count / 8);
-  for (int64_t i = 0, before = 0; i < n; before = end[i++]) {
-    const int64_t now = turned[i] + std::llrint(static_cast<double>(end[i] - before) * per_mass);
-    drawn.insert(drawn.end(), now >> kTurnBits, i);
-    turned[i] = static_cast<int32_t>(now & (kTurn - 1));
-  }
-  at::Tensor result = at::empty({static_cast<int64_t>(drawn.size())}, ends.options());
-  std::copy(drawn.begin(), drawn.end(), result.mutable_data_ptr<int64_t>());
-  return result;
-}
-
-at::Tensor due_composite(const at::Tensor& sums, at::Tensor& phase, int64_t count) {
-  check_due(sums, phase, count);
-  const at::Tensor mass = at::diff(sums, 1, 0, sums.new_zeros({1})).to(at::kDouble);
-  const at::Tensor per_mass = at::full({}, count * kTurn, mass.options()) / sums[-1].to(at::kDouble);
-  const at::Tensor now = phase.to(at::kLong) + (mass * per_mass).round().to(at::kLong);
-  phase.copy_(now.bitwise_and(kTurn - 1));
-  return at::repeat_interleave(now.bitwise_right_shift(kTurnBits));
-}
-
 // What is remembered of a sample: the geometric mean of what was and the fresh score, as far as both are above 0, so that a
 // score's chance ups and downs average out. A fresh score that is negative or not finite is not remembered.
 float blend(float before, float fresh) {
@@ -188,14 +147,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> recall_cpu(
 TORCH_LIBRARY_IMPL(isample, CPU, m) {
   m.impl("recall", &recall_cpu);
   m.impl("draw_weights", &draw_weights_cpu);
-  m.impl("due", &due_cpu);
   m.impl("draw_moments", &draw_moments_cpu);
   m.impl("remember", &remember_cpu);
 }
 
 TORCH_LIBRARY_IMPL(isample, CUDA, m) {
   m.impl("draw_weights", &draw_weights_composite);
-  m.impl("due", &due_composite);
   m.impl("draw_moments", &draw_moments_composite);
   m.impl("remember", &remember_composite);
 }

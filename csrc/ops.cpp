@@ -40,9 +40,6 @@ TORCH_LIBRARY(isample, m) {
   // The weights that items would have, if draws from the sums gave them.
   m.def("draw_weights(Tensor sums, Tensor indices) -> Tensor");
 
-  // The items whose turn comes within the next `count` draws from the sums, in ascending order; turns `phase` on.
-  m.def("due(Tensor sums, Tensor(a!) phase, int count) -> Tensor");
-
   // Of a batch and its fresh scores: how noisy its draws were, and the scores that these take the place of.
   m.def("draw_moments(Tensor score, Tensor weights, bool drawn) -> Tensor");
 
@@ -70,7 +67,7 @@ TORCH_LIBRARY(isample, m) {
 // No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
   for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
-                         "draw_weights", "due", "draw_moments", "remember", "recall", "meet", "expected_scores",
+                         "draw_weights", "draw_moments", "remember", "recall", "meet", "expected_scores",
                          "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }

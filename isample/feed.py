@@ -64,7 +64,8 @@ class MemoryFeed:
             )
             trainer.memory.active = trainer.sampler.active
         if trainer.memory.size < size:
-            trainer.memory.resize(size, min(trainer.batch_size, size))
+            trainer.memory.resize(size)
+            trainer.memory.batch_size = trainer.memory.draw_size = min(trainer.batch_size, size)
         if trainer.memory.size > size:
             raise ValueError(
                 f"loader's data set must not shrink: its memory holds {trainer.memory.size} samples; got {size}"

@@ -1,14 +1,14 @@
 """Importance sampling without a scoring pass: one remembered score a sample of the data set (beyond the paper).
 
 Every training forward pass shows the scores of its batch for free. Kept, they give a distribution over the whole data
-set from which the next batches are drawn, see :mod:`isample.dealing`,
+set from which the next batches are drawn,
 
     p_i = (1 - floor) e_i / sum(e) + floor / N        weight 1 / (N p_i)
 
 What is remembered is the geometric mean of what was and the fresh score: scores go up and down by chance, with the
 augmentation and the last few updates, and part of that averages out. e_i is what the remembered score still foretells,
-see :mod:`isample.calibration`. Stale scores cost variance, never bias: the weight is that of the p which stood when the
-sample was drawn. The floor bounds weights by 1 / floor, and sees to it that no sample is forgotten.
+see :mod:`isample.calibration`. Stale scores cost variance, never bias: the weight is that of the p which stood when the sample was drawn. The floor bounds weights by 1 / floor, and sees
+to it that no sample is forgotten.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ import torch
 from torch.utils.data import Sampler
 
 from isample.calibration import Calibration
-from isample.dealing import ShuffledPasses, SpacedDraws
 from isample.errors import IsampleError
 from isample.memory_ops import draw_weights, recall, remember
 from isample.nested import map_tensors
-from isample.ops import PrefixSum, prefix_sum
+from isample.ops import PrefixSum, draw, prefix_sum
 
 NEVER_SEEN = -1.0  # in place of a score
 LARGEST = 2**24  # samples, the ops' limit
+DEALT_AHEAD = 64  # uniform batches that are cut off the order at once: one at a time costs a small step dear
 
 Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
     "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size",
     "draw_seconds", "rebuild_seconds", "_rebuild_every",
-    "_uniform_batches", "_left", "_table", "_table_drawn", "_pending",
+    "_uniform_batches", "_left", "_order", "_dealt", "_table", "_table_age", "_pending",
 )  # fmt: skip
 
 
@@ -68,8 +68,8 @@ class MemorySampler(Sampler[list[int]]):
             sampler.update(indices, isample.softmax_score(logits.detach(), targets)[0])
 
     An epoch is ceil(N / b) batches, or floor(N / b) with ``drop_last``. Those of the first ``uniform_epochs`` are dealt from
-    shuffled passes over the data with weights of 1, as are all while ``active`` is False; the others are draws in proportion
-    to the remembered scores, a sample that was never seen counting as an average one, and spaced evenly.
+    shuffled passes over the data with weights of 1, as are all while ``active`` is False; the others are stratified draws
+    in proportion to the remembered scores, a sample that was never seen counting as an average one.
 
     Parameters
     ----------
@@ -85,12 +85,10 @@ class MemorySampler(Sampler[list[int]]):
     rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a 64th of the scores are
         new. ``rebuild_seconds`` measures the cost.
     seed: of the draws; by default taken from torch's generator.
-    device: where scores, draws and weights live. On a GPU the host waits for it where a deck is made, once
-        in ``rebuild_every`` batches, and in ``__iter__``, whose indices are Python integers; :meth:`draw` gives them on
-        the device.
+    device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
+        indices are Python integers; :meth:`draw` gives them on the device.
 
-    It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum, and the int32 order of a shuffled pass or the
-    int32 phase of spaced draws.
+    It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an int32 order.
     """
 
     def __init__(
@@ -135,9 +133,10 @@ class MemorySampler(Sampler[list[int]]):
         self._uniform_batches = math.ceil(uniform_epochs * len(self))
         self.draw_seconds = self.rebuild_seconds = 0.0  # all draws by importance, and the tables among them
         self._left = len(self)  # batches that this epoch still has to draw
-        self._passes, self._spaced = ShuffledPasses(size, batch_size, drop_last), SpacedDraws(device)
+        self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
+        self._dealt: list[torch.Tensor] = []  # what is cut off already, the next batch last
         self._table: PrefixSum | None = None
-        self._table_drawn = 0  # batches when it was made
+        self._table_age = 0
         self._pending: deque[tuple[Indices, Drawn]] = deque()
         self.calibration = Calibration(device)
 
@@ -255,29 +254,25 @@ class MemorySampler(Sampler[list[int]]):
             raise ValueError(f"groups must be int64 [{self.size}]; got {groups.dtype} {list(groups.shape)}")
         groups = groups.to(self.score.device)
         seen = (self.score >= 0).float()
-        ends = self._current_table().sums
+        ends = (self._table or self._current_table()).sums  # looking does not age the table in use
         mass = ends.diff(prepend=ends.new_zeros(1))
         sums = torch.zeros(int(groups.max()) + 1, 3, dtype=torch.float64, device=groups.device)
         sums.index_put_((groups,), torch.stack([self.score * seen, seen, mass], dim=1).double(), accumulate=True)
         return (sums[:, 0] / sums[:, 1]).float(), (sums[:, 2] / sums[:, 2].sum()).float()
 
-    def resize(self, size: int, batch_size: int | None = None) -> None:
-        """The data set has grown to ``size`` samples, of which ``batch_size`` make a batch, by default as many as before."""
+    def resize(self, size: int) -> None:
+        """The data set has grown to ``size`` samples."""
         if size < self.size:
             raise ValueError(f"size must be at least the present {self.size}; got {size}")
         _check_size(size)
         self.score = torch.cat([self.score, self.score.new_full((size - self.size,), NEVER_SEEN)])
-        if batch_size is not None:
-            self.batch_size = self.draw_size = batch_size
-        self._table = None
-        self._passes = ShuffledPasses(size, self.batch_size, self.drop_last)
-        self._spaced.clear()
+        self._table = self._order = None
+        self._dealt = []
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, the batches that a DataLoader has drawn ahead included."""
         state = {name: getattr(self, name) for name in _STATE}
         state["generator"] = self.generator.get_state()
-        state["passes"], state["spaced"] = self._passes.state_dict(), self._spaced.state_dict()
         state["calibration"] = vars(self.calibration)
         # As plain types, which torch.load takes without being told to trust the file.
         state["_pending"] = [(indices, tuple(drawn)) for indices, drawn in self._pending]
@@ -295,9 +290,6 @@ class MemorySampler(Sampler[list[int]]):
         self._pending = deque((indices, Drawn(*drawn)) for indices, drawn in self._pending)
         self._table = None if self._table is None else PrefixSum(*self._table)
         self.generator.set_state(state["generator"].cpu())
-        self._passes = ShuffledPasses(self.size, self.batch_size, self.drop_last)
-        self._passes.load_state_dict(own(state["passes"]))
-        self._spaced.load_state_dict(own(state["spaced"]))
         vars(self.calibration).update(own(dict(state["calibration"])))
 
     @classmethod
@@ -314,34 +306,37 @@ class MemorySampler(Sampler[list[int]]):
         self._left -= 1
         self.drawn += 1
         if not self.active or self.drawn <= self._uniform_batches:
-            self._spaced.clear()
-            return Drawn(self._passes.next(self.generator), None, active=False)
-        self._passes.clear()
-        begin = time.perf_counter()
-        while len(self._spaced) < self.draw_size:
-            half_a_deck = self._deck_size // (2 * self.batch_size)  # decks end a little early or late
-            self._spaced.add(self._current_table(early=half_a_deck), self._deck_size, self.generator)
-        drawn = self._spaced.take(self.draw_size)
+            return self._deal()
+        self._order, self._dealt = None, []
+        begin, table = time.perf_counter(), self._current_table()
+        drawn = draw(table, self.draw_size, method="stratified", generator=self.generator)
         self.draw_seconds += time.perf_counter() - begin
         return Drawn(*drawn, active=True)
 
-    @property
-    def _deck_size(self) -> int:
-        """As many samples as a table is meant for, unless that is more than need be."""
-        return min(self.rebuild_every * self.batch_size, max(self.batch_size, self.size // 64))
+    def _deal(self) -> Drawn:
+        if not self._dealt:
+            if self._order is None or len(self._order) < (self.batch_size if self.drop_last else 1):
+                options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
+                self._order = torch.randperm(self.size, generator=self.generator, **options)
+            ahead = DEALT_AHEAD * self.batch_size
+            block, self._order = self._order[:ahead].long(), self._order[ahead:]
+            batches = block.split(self.batch_size)
+            short = len(batches[-1]) < self.batch_size
+            self._dealt = list(reversed(batches[:-1] if short and self.drop_last else batches))
+        return Drawn(self._dealt.pop(), None, active=False)
 
-    def _current_table(self, early: int = 0) -> PrefixSum:
-        """The table in use, or a new one where that would be due within ``early`` batches."""
-        if self._table is None or self.drawn - self._table_drawn >= self.rebuild_every - early:
+    def _current_table(self) -> PrefixSum:
+        if self._table is None or self._table_age >= self.rebuild_every:
             begin = time.perf_counter()
             self._table = prefix_sum(self._expected(), floor=self.floor)
-            self._table_drawn = self.drawn
+            self._table_age = 0
             self.rebuild_seconds += time.perf_counter() - begin
+        self._table_age += 1
         return self._table
 
     def _expected(self) -> torch.Tensor:
         """What each remembered score foretells, float32 [N], an unseen sample counting as an average one."""
-        if self._table is not None and math.isfinite(self.half_life):
+        if math.isfinite(self.half_life):
             self._fade()
         return self.calibration.expected(self.score, self.contradicted)
 
@@ -349,7 +344,7 @@ class MemorySampler(Sampler[list[int]]):
         """All scores come nearer to their mean, by the time that went by since the last table."""
         seen = self.score >= 0
         mean = self.score.clamp(min=0).sum() / seen.sum().clamp(min=1)
-        faded = torch.lerp(mean, self.score, 0.5 ** ((self.drawn - self._table_drawn) / (self.half_life * len(self))))
+        faded = torch.lerp(mean, self.score, 0.5 ** (self._table_age / (self.half_life * len(self))))
         torch.where(seen, faded, self.score, out=self.score)
 
 

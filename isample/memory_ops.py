@@ -23,28 +23,6 @@ def _(sums, indices):
     return sums.new_empty(indices.shape, dtype=torch.float32)
 
 
-TURN = 2**31  # a draw, in the units of the phases of :func:`due`
-
-
-def due(table: PrefixSum, phase: Tensor, count: int) -> Tensor:
-    """The items whose turn comes within the next ``count`` draws from ``table``, in ascending order, each as often as its
-    turn comes: ``phase``, int32 [N] in [0, TURN), grows by ``count * p_i * TURN``, rounded, and is drawn once for every
-    TURN, which is taken off. See :mod:`isample.dealing`.
-
-    Returns:
-        int64 [M] indices; the mean of M is ``count`` if the phases are spread evenly. On CUDA the host waits to know M.
-
-    Raises:
-        ValueError, TypeError: wrong shape, device or dtype, ``count`` outside [1, 2^30].
-    """
-    return torch.ops.isample.due.default(table.sums, phase, count)
-
-
-@torch.library.register_fake("isample::due")
-def _(sums, phase, count):
-    return sums.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
-
-
 def draw_moments(score: Tensor, weights: Tensor, *, drawn: bool) -> Tensor:
     """How noisy a batch's draws were, by its fresh scores g, whatever stale or foreseen ones had led to the weights w.
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample import _C
-from isample.memory_ops import TURN, draw_weights, due, expected_scores, meet, recall
+from isample.memory_ops import draw_weights, expected_scores, meet, recall
 from tests.kinds import KINDS, scores
 from tests.test_ops import CHECKS
 from tests.test_ops import cases as opcheck_cases
@@ -282,19 +282,6 @@ def test_recalling_agrees_with_the_cpu(drawn):
     for mine, theirs in zip(*results):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
     assert torch.equal(results[0][-1], results[1][-1])
-
-
-@pytest.mark.parametrize("n", [300, 100_000])
-def test_what_is_due_is_what_the_cpu_says(n):
-    """Integers, and products in double that are rounded alike: equal to the bit."""
-    generator = torch.Generator().manual_seed(4)
-    score = torch.rand(n, generator=generator) ** 4
-    phase = torch.randint(TURN, (n,), dtype=torch.int32, generator=generator)
-    table, device_table = (isample.prefix_sum(score.to(device), floor=0.2) for device in ("cpu", "cuda"))
-    device_phase = phase.cuda()
-    for count in (1, 64, n):
-        assert torch.equal(due(device_table, device_phase, count).cpu(), due(table, phase, count))
-        assert torch.equal(device_phase.cpu(), phase)
 
 
 @pytest.mark.parametrize("contradicted", [None, 1.0])

@@ -31,7 +31,6 @@ def cases():
     yield ops.prefix_sum, (SCORE,), {"floor": 0.1}
     yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
     yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
-    yield ops.due, (ops.prefix_sum(SCORE)[0], torch.randint(2**31, (12,), dtype=torch.int32), 5), {}
     yield ops.draw_moments, (SCORE, torch.rand(12), True), {}
     memory, places = torch.rand(30), torch.arange(12) * 2
     yield ops.recall, (memory, LOGITS, LABELS, places, SCORE, None), {"label_smoothing": 0.1}
