@@ -28,54 +28,6 @@ def make_scores(n=N):
     return torch.rand(n, generator=torch.Generator().manual_seed(0)) ** 4
 
 
-@pytest.mark.parametrize("floor", [0.1, 0.5])
-def test_frequencies_and_weights_follow_the_formula(floor):
-    """20,000 draws against p = (1 - floor) s / sum(s) + floor / N. Stratified counts vary less than multinomial ones, so
-    chi-square with N - 1 degrees of freedom errs on the safe side; its 1e-6 quantile is mean + 5 standard deviations."""
-    scores = make_scores()
-    sampler = warm_sampler(scores, floor=floor, half_life=math.inf, rebuild_every=10**9)
-    expected = (1 - floor) * scores.double() / scores.double().sum() + floor / N
-    counts, batches = torch.zeros(N), 2000
-    for _ in range(batches):
-        indices, weights, active = sampler.draw()
-        assert active
-        torch.testing.assert_close(weights.double(), 1 / (N * expected[indices]), rtol=1e-5, atol=0)
-        assert weights.max() <= 1 / floor * (1 + 1e-6)
-        counts += torch.bincount(indices, minlength=N)
-    mean = expected * batches * 10
-    chi_square = ((counts - mean) ** 2 / mean).sum().item()
-    assert chi_square < N - 1 + 5 * math.sqrt(2 * (N - 1))
-
-
-def test_stratified_draws_are_less_noisy_than_independent_ones():
-    """The variance of the estimated mean of values that are p_i times the index: strata remove nearly all of it."""
-    scores = make_scores()
-    values = (0.8 * scores / scores.sum() + 0.2 / N).double() * torch.arange(N)
-    sampler = warm_sampler(scores, rebuild_every=10**9)
-    estimates = torch.stack([(values[i] * w).mean() for i, w, _ in (sampler.draw() for _ in range(3000))])
-    table = isample.alias_table(scores, floor=0.2)
-    independent = torch.stack([(values[i] * w).mean() for i, w in (isample.draw(table, 10, seed=k) for k in range(3000))])
-    for sample in (estimates, independent):
-        assert (sample.mean() - values.mean()).abs() < 4 * sample.std() / math.sqrt(3000)
-    assert estimates.var() < 0.05 * independent.var()
-
-
-def test_weights_stay_unbiased_while_scores_follow_the_visits():
-    """Each visit halves or doubles a sample's score, in the mean lowers it, as training does. Whatever the past, E[w] = 1 for
-    a draw, so the mean over 20,000 batches is 1 to within 5 standard errors. Draws that keep their distance from a sample's
-    last visit, however well they keep to p in the long run, come too late where the visit has lowered p: 2 to 4 % below 1."""
-    sampler, random = warm_sampler(torch.ones(2000), rebuild_every=3), torch.Generator().manual_seed(1)
-    means = []
-    for _ in range(20_000):
-        indices, weights, _ = sampler.draw()
-        factor = torch.where(torch.rand(10, generator=random) < 0.6, 0.5, 2.0)
-        sampler.score[indices] = (sampler.score[indices] * factor).clamp(1e-3, 1e3)
-        means.append(weights.mean())
-    means = torch.stack(means)
-    allowed = 5 * means.std() / math.sqrt(len(means))
-    assert (means.mean() - 1).abs() < allowed < 0.015
-
-
 def test_uniform_epochs_are_shuffled_passes():
     sampler = isample.MemorySampler(95, 10, uniform_epochs=2, seed=0)
     for epoch in range(2):
