@@ -53,8 +53,8 @@ def draw_curves(axes, race: Race, columns: list[list[float]], label: str) -> Non
         axes.semilogy(seconds, column, STYLES[contestant.name], color=colour, linewidth=2, label=LABELS[contestant.name])
         axes.plot(seconds[-1], column[-1], "o", color=colour)
         rank = ends.index(column[-1])
-        axes.annotate(label.format(column[-1]), (seconds[-1], column[-1]), (7, 8 * (rank - 1)),
-                      textcoords="offset points", color=colour, va=("top", "center", "bottom")[rank])
+        axes.annotate(label.format(column[-1]), (seconds[-1], column[-1]), (7, 5 * (rank - 1)),
+                      textcoords="offset points", color=colour, va="center")
     axes.set_xlim(0, race.settings.seconds * 1.2)
 
 
@@ -67,12 +67,12 @@ def draw_tau(axes, race: Race) -> None:
     axes.axhline(threshold, color="black", linestyle=":", label=f"the paper's switches on above {threshold:.2f}")
     axes.plot(as_floats(isample["seconds"]), as_floats(isample["tau"]), color=COLOURS["isample"], linewidth=2,
               label="τ of isample's memory")
-    top = max(threshold, np.nanmax(as_floats(paper["tau"])), np.nanmax([*as_floats(isample["tau"]), 1.0])) * 1.1
+    top = max(threshold, np.nanmax(as_floats(paper["tau"])), np.nanmax([*as_floats(isample["tau"]), 1.0])) * 1.6  # room for the legend
     axes.fill_between(paper["seconds"], 0, [top * share for share in paper["active"]], step="mid", color="grey",
                       alpha=0.15, linewidth=0, label="share of the paper's steps with it on")
     axes.set_xlim(0, race.settings.seconds)
     axes.set(title="τ, and when importance sampling is on", ylabel="τ (1 = uniform scores)", ylim=(0, top))
-    axes.legend(frameon=False, loc="lower right", fontsize="small")
+    axes.legend(framealpha=0.8, edgecolor="none", loc="upper right", fontsize="small")
 
 
 def as_floats(values: list[float | None]) -> np.ndarray:
