@@ -188,7 +188,7 @@ class Trainer:
                     inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
                 logits = self._logits(inputs)
                 if self.sampler.gate.scores_uniform_steps:
-                    selection = self.sampler.observe(self.processes.model, inputs, targets, logits)  # 15
+                    selection = self.sampler.observe(self.processes.model, inputs, targets, logits)  # line 15
                 loss = self._losses(logits, targets).mean()  # line 13
         size = size if active else min(size, self.batch_size)
         return self._finish(loss, active, size, selection, moments, begin)  # lines 10, 14, 17

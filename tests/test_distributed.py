@@ -174,6 +174,28 @@ def test_a_bad_score_stops_all_before_anything_moves(results):
     assert torch.equal(first["parameters"], second["parameters"]) and first["parameters"].isfinite().all()
 
 
+class Recorded(TensorDataset):
+    """Notes what is fetched."""
+
+    def __getitem__(self, index):
+        self.fetched.append(index)
+        return super().__getitem__(index)
+
+
+def test_every_epoch_of_presamples_is_dealt_anew():
+    """A DistributedSampler deals all epochs alike unless it is told which one it is."""
+    dataset, model = Recorded(*make_data()), make_model()
+    dataset.fetched = []
+    sampler = DistributedSampler(dataset, COUNT, 0)
+    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b, mode="presample", gate="never")
+    trainer.fit(DataLoader(dataset, batch_size=b, sampler=sampler), epochs=2)
+    expected = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        expected.append(list(sampler))
+    assert dataset.fetched == sum(expected, []) and expected[0] != expected[1]
+
+
 def test_shared_data_need_a_shared_model():
     model = make_model()
     trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b)

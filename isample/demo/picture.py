@@ -8,7 +8,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first: a machine without a display)
-import numpy as np  # noqa: E402
 from matplotlib.ticker import FuncFormatter  # noqa: E402
 
 from .race import Race  # noqa: E402
@@ -65,16 +64,11 @@ def draw_tau(axes, race: Race) -> None:
     axes.plot(paper["seconds"], paper["tau"], color=COLOURS["paper"], alpha=0.35, linewidth=1, label="τ of the paper's presamples")
     axes.plot(paper["seconds"], paper["tau_ema"], color=COLOURS["paper"], linewidth=2, label="τ̄, its moving average")
     axes.axhline(threshold, color="black", linestyle=":", label=f"the paper's switches on above {threshold:.2f}")
-    axes.plot(as_floats(isample["seconds"]), as_floats(isample["tau"]), color=COLOURS["isample"], linewidth=2,
-              label="τ of isample's memory")
-    top = max(threshold, np.nanmax(as_floats(paper["tau"])), np.nanmax([*as_floats(isample["tau"]), 1.0])) * 1.6  # room for the legend
+    axes.plot(isample["seconds"], isample["tau"], color=COLOURS["isample"], linewidth=2, label="τ of isample's memory")
+    known = [tau for tau in (*paper["tau"], *isample["tau"]) if tau is not None]
+    top = 1.6 * max(threshold, *known)  # room for the legend
     axes.fill_between(paper["seconds"], 0, [top * share for share in paper["active"]], step="mid", color="grey",
                       alpha=0.15, linewidth=0, label="share of the paper's steps with it on")
     axes.set_xlim(0, race.settings.seconds)
     axes.set(title="τ, and when importance sampling is on", ylabel="τ (1 = uniform scores)", ylim=(0, top))
     axes.legend(framealpha=0.8, edgecolor="none", loc="upper right", fontsize="small")
-
-
-def as_floats(values: list[float | None]) -> np.ndarray:
-    """NaN for None."""
-    return np.array(values, dtype=float)
