@@ -22,7 +22,7 @@ void check_batch(const at::Tensor& score, const char* other_name, const at::Tens
 }
 
 // What each element of the result of draw_moments is.
-enum Moment { kTotal, kUniform, kImportance, kLeastWeight, kLargestWeight, kMoments };
+enum Moment { kMean, kUniform, kImportance, kLeastWeight, kLargestWeight, kMoments };
 
 at::Tensor draw_moments_cpu(const at::Tensor& score, const at::Tensor& weights, bool drawn) {
   check_batch(score, "weights", weights);
@@ -36,14 +36,13 @@ at::Tensor draw_moments_cpu(const at::Tensor& score, const at::Tensor& weights, 
   moment[kLeastWeight] = moment[kLargestWeight] = w[0];
   for (int64_t i = 0; i < n; ++i) {
     const double square = double{g[i]} * g[i], weighted = square * w[i];
-    moment[kTotal] += g[i] >= 0 ? g[i] : NAN;
+    moment[kMean] += g[i] >= 0 ? double{g[i]} * (drawn ? w[i] : 1.0) : NAN;
     moment[kUniform] += drawn ? weighted : square;
     moment[kImportance] += weighted * (drawn ? w[i] : 1.0);
     moment[kLeastWeight] = std::min<double>(moment[kLeastWeight], w[i]);
     moment[kLargestWeight] = std::max<double>(moment[kLargestWeight], w[i]);
   }
-  moment[kUniform] /= static_cast<double>(n);
-  moment[kImportance] /= static_cast<double>(n);
+  for (const Moment mean : {kMean, kUniform, kImportance}) moment[mean] /= static_cast<double>(n);
   return result;
 }
 
@@ -53,7 +52,7 @@ at::Tensor draw_moments_composite(const at::Tensor& score, const at::Tensor& wei
   const at::Tensor g = score.to(at::kDouble), w = weights.to(at::kDouble);
   const at::Tensor square = g * g, weighted = square * w;
   const auto [least, largest] = at::aminmax(w);
-  return at::stack({at::where(g.ge(0), g, NAN).sum(), (drawn ? weighted : square).mean(),
+  return at::stack({at::where(g.ge(0), drawn ? g * w : g, NAN).mean(), (drawn ? weighted : square).mean(),
                     (drawn ? weighted * w : weighted).mean(), least, largest});
 }
 

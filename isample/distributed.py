@@ -27,7 +27,7 @@ class Clocked(NamedTuple):
     active: bool
     seconds: float
     overhead: float
-    size: int
+    scored: int
 
 
 class Processes:

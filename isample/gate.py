@@ -3,7 +3,7 @@
 =========  ================================================================================================
 threshold  the paper's rule (Algorithm 1, line 5): while the moving average of tau is above a threshold
 speedup    while the noise that importance sampling removes, as measured, outweighs the time that it takes; in memory
-           mode, while it removes noise and takes next to no time
+           mode, while it removes noise and takes next to no time, with fresh presamples on top where these pay too
 always     every step
 never      no step: plain uniform training, and no score is computed
 =========  ================================================================================================
@@ -15,6 +15,7 @@ import copy
 import math
 from typing import Any, Sequence, Union
 
+from isample.recent import Recent
 from isample.registry import look_up
 
 
@@ -75,8 +76,9 @@ class Gain:
 class Gate:
     """What every gate answers, and what it is told.
 
-    ``scores_uniform_steps``: whether the next step is to be scored if it is a uniform one. ``presample``: the size that the
-    next active step should have, or None if the gate has no opinion.
+    ``scores_uniform_steps``: whether the next step is to be scored if it is a uniform one. ``presample``: in presample mode the
+    size that the next active step should have, or None if the gate has no opinion; in memory mode that of a fresh presample
+    for the next step, or None for none.
     """
 
     scores_uniform_steps = True
@@ -89,9 +91,18 @@ class Gate:
         """Whether the next step should be an importance-sampled one."""
         raise NotImplementedError
 
-    def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:
-        """A step's wall-clock time, loading included; ``overhead`` is the part that plain training would not have, ``size``
-        the number of samples it looked at."""
+    def foresee(self, mean: float, moment: float, drawn_moment: float | None = None) -> None:
+        """In memory mode, of what was drawn without a look at fresh scores: estimates of E[w g] and E[(w g)^2]; and of the batch
+        that was drawn of it with such a look, where it was a fresh presample, E[(w g)^2] again."""
+
+    def worth(self, remembered: bool, scored: int) -> float:
+        """b_eff / b of a step, NaN before it is known. In memory mode ``remembered`` says whether remembered scores chose what
+        was drawn, and ``scored`` how large the fresh presample was, 0 for none."""
+        return self.gain.value
+
+    def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
+        """A step's wall-clock time, loading included; ``overhead`` is the part that plain training would not have, ``scored``
+        the number of samples in its presample, 0 where there was none."""
 
     def state_dict(self) -> dict[str, Any]:
         return copy.deepcopy({**vars(self), "gain": vars(self.gain)})
@@ -133,22 +144,22 @@ class SpeedupGate(Gate):
     """
 
     scores_uniform_steps = False
-    MARGIN, LEAST, KEPT = 1.05, 12, 51
+    MARGIN, LEAST, LEAST_PROBES = 1.05, 12, 12  # the latter two: steps and active steps before the cost is known
 
     def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (5,), probe_share: float = 0.01):
         super().__init__()
         self.batch_size, self.presamples, self.probe_share = batch_size, tuple(presamples), probe_share
-        self.presample = self.presamples[len(self.presamples) // 2]
+        self.presample = self.presamples[len(self.presamples) // 2] if self.presamples else None
         self.opened = False
-        self.uniform: list[float] = []  # seconds of steps
-        self.sample: list[float] = []  # seconds that active steps took longer than the median uniform one, a sample
+        self.uniform = Recent()  # seconds of steps
+        self.sample = Recent()  # seconds that active steps took longer than the median uniform one, a sample
         self.elapsed = self.probing = 0.0
 
     def cost(self, presample: int) -> float:
         """t_active / t_uniform as measured; NaN before enough was seen."""
-        if min(len(self.uniform), len(self.sample)) < self.LEAST:
+        if len(self.uniform) < self.LEAST or len(self.sample) < self.LEAST_PROBES:
             return math.nan
-        return 1.0 + presample * _median(self.sample) / _median(self.uniform)
+        return 1.0 + presample * self.sample.median / self.uniform.median
 
     def speedup(self, presample: int) -> float:
         """The gain over the cost of active steps; NaN before enough was seen."""
@@ -161,25 +172,74 @@ class SpeedupGate(Gate):
         self.opened = self.speedup(self.presample) > (1.0 if self.opened else self.MARGIN)  # NaN is no
         return self.opened or self._may_probe()
 
-    def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:
+    def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
         self.elapsed += seconds
         if not active:
-            self._keep(self.uniform, seconds)
+            self.uniform.add(seconds)
         elif self.uniform:  # a run may begin with an active step, which tells nothing then
-            extra = seconds - _median(self.uniform)
-            self._keep(self.sample, extra / size)
+            extra = seconds - self.uniform.median
+            self.sample.add(extra / scored)
             if not self.opened:
                 self.probing += max(0.0, extra)
 
-    def _keep(self, values: list[float], value: float) -> None:
-        values.append(value)
-        del values[: -self.KEPT]
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "uniform": list(self.uniform.values), "sample": list(self.sample.values)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict({**state, "uniform": Recent(state["uniform"]), "sample": Recent(state["sample"])})
 
     def _may_probe(self) -> bool:
         if len(self.uniform) < self.LEAST:
             return False
-        expected = self.presample * _median(self.sample) if self.sample else 9 * _median(self.uniform)
+        batches = self.presample / self.batch_size
+        expected = self.presample * self.sample.median if self.sample else batches * self.uniform.median
         return self.probing + expected < self.probe_share * self.elapsed
+
+
+class FreshGate(SpeedupGate):
+    """Whether memory mode scores a fresh presample of what it draws, and how large a one.
+
+    A sample drawn with the weight w brings the noise M = E[(w g)^2], g its fresh score. Of B such samples b are drawn again in
+    proportion to w g; what is left of the noise is M b/B + C E[w g]^2, where C >= 1 says how far the scores of the scoring pass
+    are from those of training. M and E[w g] show in every scored step. So what a fresh presample would bring is known before one
+    was tried, and trials are for its cost and for C: when the cost is known, there is a tenth of them.
+
+    ``before`` is what a batch is worth as the memory draws it. Of what it is worth afterwards ``COUNTED`` batches count at
+    most: no use is made of more.
+    """
+
+    PROBES, LEAST_PROBES = 0.01, 6  # the former: share of the time
+    COUNTED = 10.0
+
+    def __init__(self, batch_size: int, presamples: Sequence[int]):
+        super().__init__(batch_size, presamples, self.PROBES)
+        self.before = 1.0
+        self.foreseen = self.found = 0.0  # decaying sums over fresh presamples
+
+    @property
+    def coarseness(self) -> float:
+        return self.found / self.foreseen if self.foreseen > 0 else 1.0
+
+    def gain_of(self, presample: int) -> float:
+        """How many times less noise a batch has that is drawn of a fresh presample; NaN before enough was seen."""
+        return 1.0 / (self.batch_size / presample + self.coarseness * self.gain.ratio)
+
+    def speedup(self, presample: int) -> float:
+        before = min(self.before, self.COUNTED)
+        return min(before * self.gain_of(presample), self.COUNTED) / (before * self.cost(presample))
+
+    def is_open(self, tau_ema: float) -> bool:
+        return len(self.presamples) > 0 and super().is_open(tau_ema)
+
+    def foresee(self, mean: float, moment: float, drawn_moment: float | None = None) -> None:
+        self.gain.observe(moment, mean**2, share=0.0)
+        if drawn_moment is not None:
+            self.foreseen = self.gain.DECAY * self.foreseen + mean**2
+            self.found = self.gain.DECAY * self.found + drawn_moment
+
+    def _may_probe(self) -> bool:
+        self.probe_share = self.PROBES if math.isnan(self.cost(1)) else self.PROBES / 10
+        return super()._may_probe()
 
 
 class MemoryGate(Gate):
@@ -190,14 +250,15 @@ class MemoryGate(Gate):
     It closes when clearly more noise comes than goes, and not before: draws renew the scores of what is drawn, so a memory
     that is used is a better one. While the gate is closed, uniform steps are scored as long as all scoring together
     costs at most ``WATCH`` of the time, and as much less of it as the overhead is above what the gain could pay. So where
-    little is gained, a run loses no more than the larger of the two.
+    little is gained, a run loses no more than the larger of the two. ``fresh`` adds presamples, open or closed, where those pay.
     """
 
-    MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, 10.0, 0.02
+    MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, FreshGate.COUNTED, 0.02
     HORIZON = 50  # steps
 
-    def __init__(self):
+    def __init__(self, batch_size: int = 1, presamples: Sequence[int] = ()):
         super().__init__()
+        self.fresh = FreshGate(batch_size, presamples)
         self.opened = False
         self.recent = self.recent_overhead = 0.0  # decaying sums over scored steps
         self.elapsed = self.overhead = 0.0  # of all steps, and of uniform ones
@@ -221,10 +282,22 @@ class MemoryGate(Gate):
     def is_open(self, tau_ema: float) -> bool:
         least = self.LEAST if self.opened else self.MARGIN
         self.opened = self.gain.of_whole_batches > least and self.cost <= 1.0 + self.most_paid  # NaN is no
+        self.fresh.before = self.gain.of_whole_batches if self.opened else 1.0
+        self.presample = self.fresh.presample if self.fresh.is_open(tau_ema) else None
         return self.opened
 
-    def clock(self, active: bool, seconds: float, overhead: float, size: int) -> None:
+    def foresee(self, mean: float, moment: float, drawn_moment: float | None = None) -> None:
+        self.fresh.foresee(mean, moment, drawn_moment)
+
+    def worth(self, remembered: bool, scored: int) -> float:
+        gain = self.gain.value if remembered else 1.0
+        return gain * self.fresh.gain_of(scored) if scored else gain
+
+    def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
         self.elapsed += seconds
+        self.fresh.clock(scored > 0, seconds, overhead, scored)
+        if scored:  # the cost of remembering shows in the other steps
+            return
         if not active:
             self.overhead += overhead
         if overhead > 0:
@@ -232,9 +305,12 @@ class MemoryGate(Gate):
             self.recent = kept * self.recent + seconds
             self.recent_overhead = kept * self.recent_overhead + overhead
 
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "fresh": self.fresh.state_dict()}
 
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.fresh.load_state_dict(state["fresh"])
+        super().load_state_dict({name: value for name, value in state.items() if name != "fresh"})
 
 
 GATES = {
@@ -251,22 +327,22 @@ def make_gate(
 ) -> Gate:
     """The gate of a name, or a :class:`Gate`; None is ``speedup``, or ``threshold`` if there is a ``tau_threshold``.
 
-    ``tau_threshold`` defaults to :func:`break_even_tau`; only the ``threshold`` gate takes one. Memory mode has no
-    presample, which that gate is about. Where ``presample`` is None, ``speedup`` chooses it.
+    ``tau_threshold`` defaults to :func:`break_even_tau`; only the ``threshold`` gate takes one. Memory mode need
+    not have a presample, which that gate is about. Where ``presample`` is None, ``speedup`` chooses it.
     """
     if gate is None:
         gate = "speedup" if tau_threshold is None else "threshold"
-    if mode == "memory" and (gate == "threshold" or isinstance(gate, ThresholdGate)):
-        raise ValueError("gate must be one of always, never, speedup for mode='memory'; got 'threshold'")
+    if mode == "memory" and (gate == "threshold" or isinstance(gate, (ThresholdGate, SpeedupGate))):
+        raise ValueError(f"gate must be one of always, never, speedup for mode='memory'; got {gate!r}")
     if tau_threshold is not None and gate != "threshold":
         raise ValueError(f"tau_threshold must be given with gate='threshold' only; got gate={gate!r}")
     if tau_threshold is not None and not tau_threshold >= 0:
         raise ValueError(f"tau_threshold must be >= 0; got {tau_threshold}")
     if isinstance(gate, str):
         make = look_up(GATES, gate, "gate")
-        if mode == "memory" and gate == "speedup":
-            return MemoryGate()
         presamples = [ratio * batch_size for ratio in RATIOS] if presample is None else [presample]
+        if mode == "memory" and gate == "speedup":
+            return MemoryGate(batch_size, presamples)
         threshold = break_even_tau(batch_size, presample or DEFAULT_RATIO * batch_size)
         return make(batch_size, presamples, threshold if tau_threshold is None else float(tau_threshold))
     if not isinstance(gate, Gate):

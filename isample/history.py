@@ -11,7 +11,8 @@ class StepReport:
 
     ``loss`` is the weighted mean that was differentiated, an unbiased estimate of the presample's mean loss. ``tau`` is
     of this step's presample (active) or batch (not active), ``tau_ema`` its moving average after the step; in memory mode
-    both are of the table. They are NaN where nothing was scored. ``effective_batch`` is the size of the uniform batch that
+    both are of the table, unless a fresh presample was scored. They are NaN where nothing was scored. ``scored`` is how many
+    samples a scoring pass looked at, 0 where there was none. ``effective_batch`` is the size of the uniform batch that
     would be as noisy. Where several processes train, losses, taus and weights are means over them. ``scoring_seconds`` is part of ``seconds``; ``elapsed`` is the run's training time so far, data loading
     included, evaluation and whatever else the caller does between two steps not.
     """
@@ -28,6 +29,7 @@ class StepReport:
     scoring_seconds: float
     seconds: float
     elapsed: float = float("nan")
+    scored: int = 0
 
 
 @dataclass(frozen=True, slots=True)

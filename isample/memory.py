@@ -35,7 +35,7 @@ DEALT_AHEAD = 64  # uniform batches that are cut off the order at once: one at a
 Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
-    "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size",
+    "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size", "presample",
     "draw_seconds", "rebuild_seconds", "_rebuild_every",
     "_uniform_batches", "_left", "_order", "_dealt", "_table", "_table_age", "_pending",
 )  # fmt: skip
@@ -128,8 +128,9 @@ class MemorySampler(Sampler[list[int]]):
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
         self.score = torch.full((size,), NEVER_SEEN, device=device)
         self.active = True
-        self.epoch, self.drawn = 0, 0  # whole epochs, batches
+        self.epoch, self.drawn = 0, 0  # whole epochs, batches of batch_size
         self.draw_size = batch_size  # samples of the next batch that importance chooses, at most batch_size
+        self.presample: int | None = None  # samples of the next batch, more than batch_size, that somebody draws again from
         self._uniform_batches = math.ceil(uniform_epochs * len(self))
         self.draw_seconds = self.rebuild_seconds = 0.0  # all draws by importance, and the tables among them
         self._left = len(self)  # batches that this epoch still has to draw
@@ -304,16 +305,19 @@ class MemorySampler(Sampler[list[int]]):
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         self._left -= 1
-        self.drawn += 1
+        size = max(self.presample or 0, self.draw_size)
+        batches = max(1, size // self.batch_size)
+        self.drawn += batches
         if not self.active or self.drawn <= self._uniform_batches:
-            return self._deal()
+            dealt = [self._deal() for _ in range(batches)]
+            return Drawn(dealt[0] if batches == 1 else torch.cat(dealt), None, active=False)
         self._order, self._dealt = None, []
         begin, table = time.perf_counter(), self._current_table()
-        drawn = draw(table, self.draw_size, method="stratified", generator=self.generator)
+        drawn = draw(table, size, method="stratified", generator=self.generator)
         self.draw_seconds += time.perf_counter() - begin
         return Drawn(*drawn, active=True)
 
-    def _deal(self) -> Drawn:
+    def _deal(self) -> torch.Tensor:
         if not self._dealt:
             if self._order is None or len(self._order) < (self.batch_size if self.drop_last else 1):
                 options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
@@ -323,7 +327,7 @@ class MemorySampler(Sampler[list[int]]):
             batches = block.split(self.batch_size)
             short = len(batches[-1]) < self.batch_size
             self._dealt = list(reversed(batches[:-1] if short and self.drop_last else batches))
-        return Drawn(self._dealt.pop(), None, active=False)
+        return self._dealt.pop()
 
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:

@@ -32,9 +32,9 @@ def draw_moments(score: Tensor, weights: Tensor, *, drawn: bool) -> Tensor:
         drawn: whether it was; if not, it is a uniform batch.
 
     Returns:
-        float64 [5]: ``sum(g)``, which is not finite if some score is negative or not finite; unbiased estimates of E[g^2] under uniform
-        draws and of E[(w g)^2] under importance draws; the least and the largest weight. If drawn, the estimates are
-        mean(w g^2) and mean(w^2 g^2); if not, mean(g^2) and mean(w g^2).
+        float64 [5]: unbiased estimates of E[g], of E[g^2] under uniform draws and of E[(w g)^2] under importance draws; the
+        least and the largest weight. If drawn, the estimates are mean(w g), mean(w g^2) and mean(w^2 g^2); if not, mean(g),
+        mean(g^2) and mean(w g^2). The first is not finite if some score is negative or not finite.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.

@@ -26,8 +26,9 @@ from isample.scoring import Scoring, ScoringPass
 class Selection:
     """What was drawn from one presample.
 
-    ``indices`` int64 [b] into the presample, ``weights`` float32 [b] (1/(B p_i)), ``score`` float32 [B], ``tau``
-    float32 0-dim: NaN if a score was not finite. ``timer`` gives the seconds of the scoring pass.
+    ``indices`` int64 [b] into the presample, ``weights`` float32 [b] (1/(B p_i), times what the samples' weights in the presample
+    were), ``score`` float32 [B], ``tau`` float32 0-dim: NaN if a score was not finite. ``timer`` gives the seconds of the scoring
+    pass.
     """
 
     indices: torch.Tensor
@@ -95,9 +96,11 @@ class ImportanceSampler:
         """How many samples the next step has use for: B when importance sampling is on, b when it is not."""
         return self.presample if self.active else self.batch_size
 
-    def select(self, model: nn.Module, inputs: Any, targets: Any, draws: int | None = None) -> Selection:
+    def select(
+        self, model: nn.Module, inputs: Any, targets: Any, draws: int | None = None, weights: torch.Tensor | None = None
+    ) -> Selection:
         """Lines 6 to 9 of Algorithm 1: score the presample, draw ``draws`` of it (``batch_size``), weight; and line 17 for
-        tau.
+        tau. Where the presample was itself drawn with ``weights`` w, float32 [B], draws are in proportion to w g.
 
         Leaves no trace in the model, the autograd graph or the global random state.
         """
@@ -105,16 +108,19 @@ class ImportanceSampler:
         with leaving_no_trace(self.scoring.module(model), self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
             logits = None if self.score.from_logits is None else self.scoring.logits(model, inputs, size)
-            if self.fuses(logits):
-                indices, weights, score, _, tau = ops.importance_sample(
+            if self.fuses(logits) and weights is None:
+                indices, drawn_weights, score, _, tau = ops.importance_sample(
                     logits, targets, draws, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,
                     generator=self.generator, **cross_entropy_options(self.loss),
                 )  # fmt: skip
             else:
                 score = self.fresh_scores(model, inputs, targets, logits)
-                _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
-                indices, weights = ops.draw(score, draws, method=self.draw.name, generator=self.generator)
-            return Selection(indices, weights, score, tau, timer())
+                weighted = score if weights is None else score * weights
+                _, tau = ops.distribution(weighted, tau_ema=self.tau_ema, momentum=self.tau_momentum)
+                indices, drawn_weights = ops.draw(weighted, draws, method=self.draw.name, generator=self.generator)
+                if weights is not None:
+                    drawn_weights = drawn_weights * weights[indices]
+            return Selection(indices, drawn_weights, score, tau, timer())
 
     def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
         """Lines 15 and 17: the scores of a uniform batch, free where ``logits`` of the training pass suffice.

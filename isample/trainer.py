@@ -14,7 +14,7 @@ from torch import nn
 from isample.adapt import ADAPT, batch_draws
 from isample.distributed import Clocked, Processes
 from isample.errors import NonFiniteScoreError
-from isample.gate import Gate, effective_batch
+from isample.gate import Gate
 from isample.history import Evaluation, History, StepReport
 from isample.losses import Loss, per_sample_loss
 from isample.loop import Loop, evaluate
@@ -26,6 +26,7 @@ from isample.registry import look_up
 from isample.sampler import ImportanceSampler, Selection
 from isample.scores import cross_entropy_options
 from isample.scoring import Scoring
+from isample.step import Step
 from isample.stopwatch import Stopwatch
 from isample.update import Update
 
@@ -46,10 +47,10 @@ class Trainer:
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with ``reduction="none"``,
         or a callable ``(logits, targets) -> [B]``.
     batch_size: b, the samples that a step learns from.
-    presample: B >= b, the samples that an active step of presample mode scores. By default the speedup gate chooses
-        among 2, 3, 5, 8 and 12 times b, by what pays best; with other gates it is 5b.
-    mode: ``"memory"``: no scoring pass, but a remembered score a sample of the data set, see
-        :class:`isample.MemorySampler`. ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory
+    presample: B >= b, the samples that a scoring pass looks at. By default the speedup gate chooses
+        among 2, 3, 5, 8 and 12 times b, by what pays best; with other gates it is 5b, and none in memory mode.
+    mode: ``"memory"``: a remembered score a sample of the data set, see :class:`isample.MemorySampler`, and a scoring pass
+        only where the gate finds that one pays on top of it. ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory
         mode in a ``fit`` over an ordinary DataLoader of a map-style data set; presample mode for :meth:`step`, for any
         other loader, for a score that needs a pass of its own, and if something is given that only it has
         (``presample``, ``draws``, ``scoring``, ``tau_threshold``, ``gate="threshold"``).
@@ -159,7 +160,7 @@ class Trainer:
 
     def clock(self, report: StepReport, seconds: float) -> float:
         """Tells the gate how long a step took, loading included, and gives that time as all processes see it."""
-        step = self.processes.clock(Clocked(report.active, seconds, report.scoring_seconds, report.presample))
+        step = self.processes.clock(Clocked(report.active, seconds, report.scoring_seconds, report.scored))
         if step is None:
             return 0.0
         self.sampler.gate.clock(*step)
@@ -170,19 +171,11 @@ class Trainer:
         begin = time.perf_counter()
         self.enter("presample")
         size = check_batch(inputs, targets, self.device)
-        active = self.sampler.active and size > self.batch_size
-        selection, moments = None, None
+        selection = None
         with self._autocast():
-            if active:
+            if self.sampler.active and size > self.batch_size:
                 draws = batch_draws(self.batch_size, self.sampler.gate.gain) if self.adapt == "batch" else None
-                selection = self.sampler.select(self.processes.model, inputs, targets, draws)  # lines 6-8
-                inputs, targets = take(inputs, targets, selection.indices)
-                logits = self._logits(inputs)
-                fresh = selection.score[selection.indices]
-                if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
-                    fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
-                moments = draw_moments(fresh, selection.weights, drawn=True)
-                loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
+                step = Step(*self._draw_again(inputs, targets, draws), begin, size, active=True, scored=size)
             else:
                 if size > self.batch_size:
                     inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
@@ -190,8 +183,21 @@ class Trainer:
                 if self.sampler.gate.scores_uniform_steps:
                     selection = self.sampler.observe(self.processes.model, inputs, targets, logits)  # line 15
                 loss = self._losses(logits, targets).mean()  # line 13
-        size = size if active else min(size, self.batch_size)
-        return self._finish(loss, active, size, selection, moments, begin)  # lines 10, 14, 17
+                step = Step(loss, selection, [], begin, min(size, self.batch_size))
+        return self._finish(step)  # lines 10, 14, 17
+
+    def _draw_again(
+        self, inputs: Any, targets: Any, draws: int | None, weights: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Selection, list[torch.Tensor]]:
+        """Loss, selection and moments of what is drawn of a presample."""
+        selection = self.sampler.select(self.processes.model, inputs, targets, draws, weights)  # lines 6-8
+        inputs, targets = take(inputs, targets, selection.indices)
+        logits = self._logits(inputs)
+        fresh = selection.score[selection.indices]
+        if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
+            fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
+        loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
+        return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)]
 
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]) -> StepReport:
         """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b] or a list, are its
@@ -202,23 +208,40 @@ class Trainer:
             raise ValueError(f"inputs must hold all samples drawn ({len(indices)}) for mode='memory'; got {size}")
         with overhead:
             drawn = memory.match(indices)
-        if not (drawn.active or self.sampler.active or self.sampler.gate.scores_uniform_steps):
-            return self._plain_step(inputs, targets, begin)
+        gate, presampled = self.sampler.gate, size > memory.batch_size
+        if not (presampled or drawn.active or self.sampler.active or gate.scores_uniform_steps):
+            report = self._plain_step(inputs, targets, begin)
+            memory.presample = gate.presample
+            return report
         with self._autocast():
-            logits = self._logits(inputs)
-            with overhead:
-                selection, moments = self._recall(drawn, inputs, targets, logits)
-            losses = self._losses(logits, targets)
-            loss = (drawn.weights * losses).mean() if drawn.active else losses.mean()
-        size = memory.size if drawn.active else len(indices)
-        report = self._finish(loss, drawn.active, size, selection, moments, begin)
+            if presampled:
+                step = self._draw_of_drawn(drawn.with_weights(), inputs, targets, begin)
+            else:
+                logits = self._logits(inputs)
+                with overhead:
+                    selection, moments = self._recall(drawn, inputs, targets, logits)
+                losses = self._losses(logits, targets)
+                loss = (drawn.weights * losses).mean() if drawn.active else losses.mean()
+                looked_at = memory.size if drawn.active else size
+                step = Step(loss, selection, [moments], begin, looked_at, drawn.active, drawn.active)
+        report = self._finish(step)
         with overhead:
-            memory.active = self.sampler.active
+            memory.active, memory.presample = self.sampler.active, gate.presample
             if self.adapt == "batch":
-                memory.draw_size = batch_draws(memory.batch_size, self.sampler.gate.gain)
+                memory.draw_size = batch_draws(memory.batch_size, gate.gain)
         drawing, self._draw_seconds = memory.draw_seconds - self._draw_seconds, memory.draw_seconds
-        report.scoring_seconds = overhead.seconds + drawing
+        report.scoring_seconds += overhead.seconds + drawing
         return report
+
+    def _draw_of_drawn(self, drawn: Drawn, inputs: Any, targets: Any, begin: float) -> Step:
+        """A fresh presample of what the memory drew: all of it is scored, and a batch drawn of it again."""
+        memory = self.memory
+        weights = drawn.weights if drawn.active else memory.implied_weights(drawn.indices)
+        loss, selection, moments = self._draw_again(inputs, targets, memory.draw_size, drawn.weights)
+        moments.append(draw_moments(selection.score, weights, drawn=drawn.active))
+        memory.update(drawn.indices, selection.score)
+        size = len(drawn.indices)
+        return Step(loss, selection, moments, begin, size, active=True, remembered=drawn.active, scored=size)
 
     def enter(self, mode: str) -> None:
         """Settles which mode this is, if it is ``auto`` still."""
@@ -310,9 +333,8 @@ class Trainer:
         self.sampler.decide(math.nan)
         self.selection = None
         self.step_count += 1
-        size = batch_length(inputs, "inputs")
-        nan, seconds = math.nan, time.perf_counter() - begin
-        return StepReport(self.step_count, loss_value, nan, nan, False, size, float(size), 1.0, 1.0, 0.0, seconds)
+        step = Step(loss, None, [], begin, batch_length(inputs, "inputs"))
+        return step.report(self.step_count, self.batch_size, loss_value, math.nan, math.nan, 1.0, 1.0)
 
     def _recall(
         self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
@@ -330,37 +352,41 @@ class Trainer:
             memory.update(drawn.indices, score)
         return Selection(drawn.indices, drawn.weights, score, memory.tau, float), moments
 
-    def _finish(
-        self, loss: torch.Tensor, active: bool, size: int, selection: Selection | None, moments: torch.Tensor | None,
-        begin: float,
-    ) -> StepReport:  # fmt: skip
-        told = [loss.detach()]
+    def _finish(self, step: Step) -> StepReport:
+        selection, gate = step.selection, self.sampler.gate
+        told = [step.loss.detach()]
         if selection is not None:
-            told += [selection.tau, selection.tau if self.mode == "memory" else self.sampler.tau_ema]
-        read = self.processes.read_late(told if moments is None else [*told, moments], self.device)
-        self.update.backward(loss)
+            told += [selection.tau, selection.tau if self.mode == "memory" else self.sampler.tau_ema, *step.moments]
+        read = self.processes.read_late(told, self.device)
+        self.update.backward(step.loss)
         loss_value, *told = read()  # by now the backward pass is queued, so a GPU does not run dry; no parameter has moved
         tau, tau_ema = told[:2] if selection is not None else (math.nan, math.nan)
         if selection is not None:
-            self._learn_of(size, selection, tau, told[2:])
-        self.update.move(self.sampler.gate.gain.value if active and self.adapt == "lr" else 1.0)
+            self._learn_of(step, tau, told[2:])
+        worth = gate.worth(step.remembered, step.scored) if step.active and self.adapt == "lr" else 1.0
+        self.update.move(worth)
         self.sampler.decide(tau_ema)
         self.selection = selection
         self.step_count += 1
-        weights = told[5:] if active else (1.0, 1.0)
-        return self._report(active, size, selection, (loss_value, tau, tau_ema, *weights), time.perf_counter() - begin)
+        weights = told[5:7] if step.active else (1.0, 1.0)
+        return step.report(self.step_count, self.batch_size, loss_value, tau, tau_ema, *weights)
 
-    def _learn_of(self, size: int, selection: Selection, tau: float, moments: list[float]) -> None:
+    def _learn_of(self, step: Step, tau: float, moments: list[float]) -> None:
         """Stops the step if a score was not finite; else tells the gate what was drawn."""
         if tau != tau or (moments and not math.isfinite(moments[0])):
             self.update.discard()
-            raise NonFiniteScoreError.from_scores(selection.score)
-        gain = self.sampler.gate.gain
-        if moments and (self.mode == "presample" or self.memory.tells):
-            gain.observe(moments[1], moments[2], share=0.0 if self.mode == "memory" else self.batch_size / size)
-            gain.drawn = len(selection.indices) / (self if self.memory is None else self.memory).batch_size
+            raise NonFiniteScoreError.from_scores(step.selection.score)
+        gate, draws = self.sampler.gate, len(step.selection.indices)
         if self.mode == "memory":
             self.sampler.tau_ema.fill_(tau)
+            drawn = moments[-5:]  # by the memory, whether or not a batch was drawn of it again
+            gate.foresee(drawn[0], drawn[2 if step.remembered else 1], moments[2] if step.scored else None)
+            if self.memory.tells:
+                gate.gain.observe(drawn[1], drawn[2], share=0.0)
+                gate.gain.drawn = draws / self.memory.batch_size
+        elif step.active:
+            gate.gain.observe(moments[1], moments[2], share=self.batch_size / step.size)
+            gate.gain.drawn = draws / self.batch_size
 
     def _autocast(self):
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
@@ -370,21 +396,3 @@ class Trainer:
 
     def _losses(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
         return per_sample_loss(self.sampler.loss, logits, targets)
-
-    def _report(
-        self, active: bool, size: int, selection: Selection | None, values: tuple[float, ...], seconds: float
-    ) -> StepReport:
-        loss, tau, tau_ema, weight_min, weight_max = values
-        return StepReport(
-            step=self.step_count,
-            loss=loss,
-            tau=tau,
-            tau_ema=tau_ema,
-            active=active,
-            presample=size,
-            effective_batch=effective_batch(self.batch_size, size, tau) if active else float(size),
-            weight_min=weight_min,
-            weight_max=weight_max,
-            scoring_seconds=0.0 if selection is None else selection.timer(),
-            seconds=seconds,
-        )

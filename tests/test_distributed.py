@@ -53,7 +53,7 @@ def train(rank, mode, seconds=None, epochs=None, normalise=False, **options):
     alike, own = [], []
     for report in trainer.iterate(make_loader(rank), epochs=epochs, seconds=seconds):
         gain = trainer.sampler.gate.gain.value
-        alike.append((report.active, report.loss, report.elapsed, trainer.progress, gain, report.presample))
+        alike.append((report.active, report.loss, report.elapsed, trainer.progress, gain, report.scored))
         if trainer.selection is not None:
             own.append((trainer.selection.indices, trainer.selection.weights))
         for group in optimizer.param_groups:
@@ -93,7 +93,7 @@ def a_bad_score_in_one_process(rank):
 
 
 RUNS = {
-    "memory by the clock": lambda rank: train(rank, "memory", seconds=1.5, gate=Openhanded()),
+    "memory by the clock": lambda rank: train(rank, "memory", seconds=1.5, gate=Openhanded(b, (2 * b, 3 * b))),
     "presamples by the clock": lambda rank: train(rank, "presample", seconds=1.0),
     "paper": lambda rank: train(rank, "presample", epochs=3, gate="threshold", draws="alias", adapt=None),
     "gradient norms": lambda rank: train(

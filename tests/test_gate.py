@@ -1,6 +1,7 @@
 """The speedup gate against simulated machines: does it find what pays, and what does finding out cost?"""
 
 import copy
+import math
 import random
 
 import pytest
@@ -22,7 +23,7 @@ def run(gate, steps, gain, cost, noise=0.1, share=0.2, seed=0):
             first = rng.lognormvariate(0, 0.5)
             ratio = 1 / gain(step) - share
             gate.gain.observe(first, first * ratio * rng.lognormvariate(-0.045, 0.3), share)
-        gate.clock(active, seconds, 0.0, 5 if active else 1)
+        gate.clock(active, seconds, 0.0, 5 if active else 0)
         spent, uniform, active_steps = spent + seconds, uniform + base, active_steps + active
         active = gate.is_open(0.0)
     return spent / uniform, active_steps / steps
@@ -59,7 +60,7 @@ def test_it_chooses_the_presample_that_pays_best(ratio, sample_time, best):
         active, size = gate.is_open(0.0), gate.presample
         if active:
             gate.gain.observe(1.0, ratio * rng.lognormvariate(-0.045, 0.3), 100 / size)
-        gate.clock(active, rng.lognormvariate(0, 0.05) * (1 + active * size * sample_time), 0.0, size if active else 100)
+        gate.clock(active, rng.lognormvariate(0, 0.05) * (1 + active * size * sample_time), 0.0, size if active else 0)
     assert gate.presample == best
 
 
@@ -74,7 +75,7 @@ def run_memory(gate, steps, gain, overhead, noise=0.3, seed=0):
         if scored:
             first = rng.lognormvariate(0, 0.5)
             gate.gain.observe(first, first / gain(step) * rng.lognormvariate(-0.045, 0.3), 0.0)
-        gate.clock(active, base + extra, extra, 1)
+        gate.clock(active, base + extra, extra, 0)
         spent, uniform, active_steps = spent + base + extra, uniform + base, active_steps + active
         active = gate.is_open(0.0)
     return spent / uniform, active_steps / steps
@@ -90,6 +91,62 @@ def test_memory_mode_costs_less_than_it_gains_whatever_the_overhead(overhead, ga
         assert share < 0.01
     if gain > 1.05 and overhead < 0.5 * allowed:
         assert share > 0.95
+
+
+def run_fresh(gate, steps, left, cost, coarse=1.0, noise=0.1, seed=0):
+    """A machine on which scoring a batch's worth takes ``cost(step)`` of a step, and the exact draw of a fresh presample would leave
+    ``left(step)`` of the noise. Returns total time over that of plain steps, and the share of steps with a presample."""
+    rng, spent, plain, presampled = random.Random(seed), 0.0, 0.0, 0
+    for step in range(steps):
+        gate.is_open(0.0)
+        base = rng.lognormvariate(0, noise) * (5.0 if rng.random() < 0.01 else 1.0)
+        seconds = base * (1.0 + cost(step) * gate.presample / gate.fresh.batch_size if gate.presample else 1.0)
+        first, mean = rng.lognormvariate(0, 0.5), math.sqrt(left(step)) * rng.lognormvariate(0, 0.1)
+        gate.foresee(mean, first, mean**2 * coarse if gate.presample else None)
+        gate.clock(gate.presample is not None, seconds, 0.0, gate.presample or 0)
+        spent, plain, presampled = spent + seconds, plain + base, presampled + (gate.presample is not None)
+    return spent / plain, presampled / steps
+
+
+SIZES = (20, 30, 50, 80, 120)
+
+
+@pytest.mark.parametrize("left,cost", [(0.9, 0.05), (0.9, 5.0), (0.3, 0.4), (0.02, 5.0)])
+def test_fresh_presamples_that_do_not_pay_cost_less_than_a_hundredth(left, cost):
+    slower, share = run_fresh(MemoryGate(10, SIZES), 5000, lambda step: left, lambda step: cost)
+    assert slower < 1.01 and share < 0.01
+
+
+@pytest.mark.parametrize("left,cost,best", [(0.1, 0.3, 50), (0.3, 0.1, 50), (0.02, 0.01, 120)])
+def test_fresh_presamples_that_pay_are_used_at_the_best_size(left, cost, best):
+    assert best == max(SIZES, key=lambda size: 1 / ((10 / size + left) * (1 + cost * size / 10)))
+    gate = MemoryGate(10, SIZES)
+    assert run_fresh(gate, 5000, lambda step: left, lambda step: cost)[1] > 0.8
+    assert gate.fresh.speedup(gate.presample) > 0.97 * gate.fresh.speedup(best)
+    assert gate.worth(False, best) == gate.fresh.gain_of(best) == pytest.approx(1 / (10 / best + left * 1.02), rel=0.15)
+
+
+def test_no_more_noise_is_paid_for_than_can_be_used():
+    """With remembered scores alone a batch is worth ten, all that the learning rate can make use of."""
+    for gain, pays in ((1.5, True), (12.0, False)):
+        gate = MemoryGate(10, SIZES)
+        for _ in range(100):
+            gate.gain.observe(gain, 1.0, 0.0)
+            gate.clock(False, 1.0, 0.001, 0)
+        assert (run_fresh(gate, 3000, lambda step: 0.02, lambda step: 0.1)[1] > 0.8) == pays
+
+
+def test_scores_too_coarse_to_draw_by_are_found_out():
+    """Foreseen to leave a fiftieth of the noise, a fresh presample leaves nine tenths."""
+    gate = MemoryGate(10, SIZES)
+    assert run_fresh(gate, 5000, lambda step: 0.02, lambda step: 0.05, coarse=45.0)[1] < 0.02
+
+
+def test_what_pays_late_is_found_and_what_pays_no_more_is_left():
+    gate = MemoryGate(10, SIZES)
+    for left, cost, on in ((0.9, 0.05, False), (0.05, 0.05, True), (0.05, 1.0, False)):
+        run_fresh(gate, 3000, lambda step: left, lambda step: cost)
+        assert (run_fresh(gate, 1000, lambda step: left, lambda step: cost)[1] > 0.8) == on, (left, cost)
 
 
 def test_a_gate_that_was_open_for_long_is_not_blind_once_it_has_closed():

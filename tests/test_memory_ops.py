@@ -16,30 +16,31 @@ WEIGHTS = [RNG.uniform(0.1, 5.0) for _ in range(50)]
 
 @pytest.mark.parametrize("drawn", [True, False])
 def test_moments(drawn):
-    """The two estimates by their formulas; float32 inputs, float64 sums."""
+    """The three estimates by their formulas; float32 inputs, float64 sums."""
     got = draw_moments(torch.tensor(SCORES), torch.tensor(WEIGHTS), drawn=drawn).tolist()
+    mean = [g * (w if drawn else 1) for g, w in zip(SCORES, WEIGHTS)]
     uniform = [g * g * (w if drawn else 1) for g, w in zip(SCORES, WEIGHTS)]
     importance = [g * g * w * (w if drawn else 1) for g, w in zip(SCORES, WEIGHTS)]
-    expected = [sum(SCORES), sum(uniform) / 50, sum(importance) / 50, min(WEIGHTS), max(WEIGHTS)]
+    expected = [sum(mean) / 50, sum(uniform) / 50, sum(importance) / 50, min(WEIGHTS), max(WEIGHTS)]
     assert got == pytest.approx(expected, rel=1e-6)
 
 
 def test_moments_estimate_what_they_say():
-    """Over 4,000 batches: E[g^2] of uniform draws and E[(w g)^2] of importance draws, from either kind of batch."""
+    """Over 4,000 batches: E[g], E[g^2] of uniform draws and E[(w g)^2] of importance draws, from either kind of batch."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(200, generator=generator) ** 3
     p = 0.8 * scores / scores.sum() + 0.2 / 200
     weights = 1 / (200 * p)
-    truth = [(scores**2).double().mean().item(), (p * (weights * scores) ** 2).double().sum().item()]
+    truth = [scores.double().mean().item(), (scores**2).double().mean().item(), (p * (weights * scores) ** 2).double().sum().item()]
     for drawn in (True, False):
         picks = torch.multinomial(p if drawn else torch.ones(200), 4000 * 20, replacement=True, generator=generator)
-        found = torch.stack([draw_moments(scores[i], weights[i], drawn=drawn)[1:3] for i in picks.view(4000, 20)])
+        found = torch.stack([draw_moments(scores[i], weights[i], drawn=drawn)[:3] for i in picks.view(4000, 20)])
         error = found.std(dim=0) / math.sqrt(4000)
         assert ((found.mean(0) - torch.tensor(truth)).abs() < 4 * error).all(), drawn
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_score_that_is_not_finite_shows_in_the_sum(bad):
+def test_a_score_that_is_not_finite_shows_in_the_mean(bad):
     assert not math.isfinite(draw_moments(torch.tensor([1.0, bad]), torch.ones(2), drawn=True)[0])
 
 

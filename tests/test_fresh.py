@@ -1,0 +1,164 @@
+"""Memory mode with fresh presamples: what the memory drew is scored, and a batch drawn of it again."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+import isample
+from isample.gate import ConstantGate, FreshGate, MemoryGate
+from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of
+
+N, B = 400, 5 * b
+
+
+class Presampling(ConstantGate):
+    """Every step has a fresh presample; whether remembered scores choose it, is ``open``."""
+
+    def __init__(self, open, presample=B):
+        super().__init__(open)
+        self.presample = presample
+        self.told = []
+
+    def foresee(self, *told):
+        self.told.append(told)
+
+
+def make_trainer(gate, learning_rate=0.0, model=None, **options):
+    model = model or make_model()
+    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
+    return isample.Trainer(model, optimizer, batch_size=b, mode="memory", gate=gate, adapt=None, seed=0, **options)
+
+
+def make_loader(**options):
+    return DataLoader(TensorDataset(*make_data(N)), batch_size=b, shuffle=True, **options)
+
+
+def linear_model():
+    torch.manual_seed(0)
+    return nn.Linear(8, CLASSES)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_the_loss_stays_unbiased(remembered):
+    """The model stands still, so every step estimates one number: the data set's mean loss."""
+    model, (inputs, targets) = linear_model(), make_data(N)
+    truth = F.cross_entropy(model(inputs), targets).item()
+    reports = list(make_trainer(Presampling(remembered), model=model).iterate(make_loader(), epochs=25))
+    losses = torch.tensor([report.loss for report in reports[len(make_loader()) :]], dtype=torch.float64)
+    assert all(report.active and b < report.scored == report.presample <= B for report in reports)
+    assert abs(losses.mean() - truth) < 4 * losses.std() / math.sqrt(len(losses))
+    assert losses.std() > 0
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_what_it_leaves_of_the_noise_is_foretold(remembered):
+    """M b / B + E[w g]^2, foreseen from batches without a look at fresh scores, against the second moment of the gradient at the
+    logits over many batches, drawn one by one with replacement, the case of which the formula speaks."""
+    model, (inputs, targets) = linear_model(), make_data(N)
+    targets[::9] = (targets[::9] + 1) % CLASSES
+    logits = model(inputs).detach()
+    rows = logits.softmax(1) - F.one_hot(targets, CLASSES)
+    score = rows.norm(dim=1)
+    generator = torch.Generator().manual_seed(1)
+    remembered_scores = score * torch.exp(0.7 * torch.randn(N, generator=generator)) if remembered else torch.ones(N)
+    p = 0.8 * remembered_scores / remembered_scores.sum() + 0.2 / N
+    gate, found = FreshGate(b, [B]), []
+    for _ in range(4000):
+        places = torch.multinomial(p, B, replacement=True, generator=generator)
+        weights = 1 / (N * p[places])
+        weighted = weights * score[places]
+        gate.foresee((weighted.mean()).item(), weighted.square().mean().item())
+        again = torch.multinomial(weighted, b, replacement=True, generator=generator)
+        final = weights[again] * weighted.sum() / (B * weighted[again])
+        found.append((final[:, None] * rows[places[again]]).mean(0) - rows.mean(0))
+    noise = b * torch.stack(found).square().sum(1).mean() + rows.mean(0).square().sum()
+    moment = (p * (score / (N * p)).square()).sum()
+    assert 1 / gate.gain_of(B) == pytest.approx((noise / moment).item(), rel=0.05)
+
+
+def test_the_weights_are_both_draws_together():
+    """w / (B p) with p in proportion to w g, from the report of a step; and the memory knows the scores of all candidates."""
+    trainer = make_trainer(Presampling(True), model=linear_model(), draws="alias")
+    for report in trainer.iterate(make_loader(), epochs=3):
+        drawn = trainer.memory
+    selection = trainer.selection
+    assert selection.score.shape == (B,) and selection.indices.shape == selection.weights.shape == (b,)
+    mean, candidate, again = trainer.sampler.gate.told[-1]
+    # Scores of the scoring pass and of training are the same here, so w g of what is drawn is the same for all: its mean.
+    weighted = selection.weights * selection.score[selection.indices]
+    torch.testing.assert_close(weighted, torch.full((b,), mean), rtol=1e-4, atol=0)
+    assert again == pytest.approx(mean**2, rel=1e-4) and candidate > mean**2
+    inputs, targets = make_data(N)
+    fresh = isample.softmax_score(trainer.model(inputs).detach(), targets)[0]
+    torch.testing.assert_close(drawn.score, fresh, rtol=1e-5, atol=1e-7)
+
+
+def test_an_epoch_has_as_many_steps_as_ever_and_uniform_presamples_are_passes_over_the_data():
+    trainer = make_trainer(Presampling(False, 2 * b))
+    reports = list(trainer.iterate(make_loader(), epochs=1))
+    assert len(reports) == len(make_loader()) and trainer.memory.drawn == 2 * len(make_loader())
+    sampler = isample.MemorySampler(60, 10, seed=0)
+    sampler.presample = 30
+    batches = list(sampler)
+    assert [len(batch) for batch in batches] == [30, 30] + [30] * 4
+    assert sorted(batches[0] + batches[1]) == list(range(60))
+    assert [sampler.take(batch).active for batch in batches] == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_is_resumed_bit_for_bit(workers):
+    def run(trainer):
+        yield from (report.step for report in trainer.iterate(make_loader(num_workers=workers), epochs=3))
+
+    whole, resumed = (make_trainer(Presampling(True), 0.05) for _ in range(2))
+    for step in run(whole):
+        if step == 70:
+            state = copy.deepcopy([whole.model.state_dict(), whole.state_dict()])
+    resumed.model.load_state_dict(state[0])
+    resumed.load_state_dict(state[1])
+    assert list(run(resumed)) == list(range(71, step + 1))
+    assert all(map(torch.equal, parameters_of(whole.model), parameters_of(resumed.model)))
+
+
+def test_the_gate_chooses_between_memory_fresh_presamples_and_neither():
+    """Some labels are wrong, the network changes little: an old score is nearly as good as a fresh one. By a clock on which
+    a scoring pass takes next to no time, and nine steps in the end."""
+    inputs, targets = make_data(1200)
+    targets[::17] = (targets[::17] + 1) % CLASSES
+    gate = MemoryGate(b, (2 * b, 5 * b))
+    gate.WATCH = math.inf
+    trainer = make_trainer(gate, 0.05, linear_model())
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True)
+    cost, clock, chosen = 0.01, gate.clock, []
+    gate.clock = lambda active, seconds, overhead, scored: clock(active, 1.0 + cost * scored / b, 0.001, scored)
+    for report in trainer.iterate(loader, epochs=25):
+        chosen.append((trainer.memory.active, report.scored > 0))
+        gate.LIMIT = 1e-9 if 1000 < report.step else math.inf  # remembering is then too dear
+        if report.step == 2000:
+            cost = 1.8
+
+    def shares(steps):
+        return [sum(used) / len(steps) for used in zip(*steps)]
+
+    remembered, fresh = shares(chosen[700:1000])
+    assert remembered == 1 and fresh < 0.1
+    remembered, fresh = shares(chosen[1600:2000])
+    assert remembered == 0 and fresh > 0.9
+    remembered, fresh = shares(chosen[-400:])
+    assert remembered == 0 and fresh < 0.1
+
+
+def test_a_bad_score_stops_the_step_before_anything_moves():
+    inputs, targets = make_data(N)
+    inputs[7, 0] = math.nan
+    trainer = make_trainer(Presampling(True), 0.05)
+    before = parameters_of(trainer.model)
+    with pytest.raises(isample.NonFiniteScoreError, match="that are not"):
+        for _ in trainer.iterate(DataLoader(TensorDataset(inputs[:b], targets[:b]), batch_size=b), epochs=1):
+            before = parameters_of(trainer.model)
+    assert all(map(torch.equal, parameters_of(trainer.model), before))
