@@ -47,6 +47,13 @@ class LearningRate:
             if group["lr"] > self.highest[index]:
                 self.highest[index] = float(group["lr"])
 
+    @property
+    def usable(self) -> float:
+        """How many of its size a batch may be worth to some use: more would raise no rate further."""
+        groups = zip(self.optimizer.param_groups, self.highest)
+        room = max((self.headroom * highest / float(group["lr"]) for group, highest in groups if group["lr"] > 0), default=1.0)
+        return max(1.0, min(self.cap, room**2 if self.root else room))
+
     def raised(self, gain: float) -> ContextManager[None]:
         """Within it the optimizer's rates are those for batches that are worth ``gain`` of their size."""
         if not gain >= LEAST_GAIN:  # NaN is not known yet

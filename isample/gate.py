@@ -86,6 +86,7 @@ class Gate:
 
     def __init__(self):
         self.gain = Gain()
+        self.usable = math.inf  # the worth of a step beyond which no use is made of it
 
     def is_open(self, tau_ema: float) -> bool:
         """Whether the next step should be an importance-sampled one."""
@@ -140,7 +141,7 @@ class SpeedupGate(Gate):
 
     It chooses the presample, too, among ``presamples`` >= ``batch_size``: what an active step takes beyond a uniform one
     is proportional to B, and ``ratio`` is a matter of the scores alone, so gain / cost is known for each,
-    1 / ((b/B + ratio) (1 + B t_sample / t_uniform)).
+    1 / ((b/B + ratio) (1 + B t_sample / t_uniform)). A gain counts as far as use is made of it, up to ``usable``.
     """
 
     scores_uniform_steps = False
@@ -163,7 +164,8 @@ class SpeedupGate(Gate):
 
     def speedup(self, presample: int) -> float:
         """The gain over the cost of active steps; NaN before enough was seen."""
-        return 1.0 / ((self.batch_size / presample + self.gain.ratio / self.gain.drawn) * self.cost(presample))
+        gain = 1.0 / (self.batch_size / presample + self.gain.ratio / self.gain.drawn)
+        return min(gain, self.usable) / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
         best = max(self.presamples, key=self.speedup)  # of NaNs, the first
@@ -200,16 +202,14 @@ class FreshGate(SpeedupGate):
     """Whether memory mode scores a fresh presample of what it draws, and how large a one.
 
     A sample drawn with the weight w brings the noise M = E[(w g)^2], g its fresh score. Of B such samples b are drawn again in
-    proportion to w g; what is left of the noise is M b/B + C E[w g]^2, where C >= 1 says how far the scores of the scoring pass
-    are from those of training. M and E[w g] show in every scored step. So what a fresh presample would bring is known before one
+    proportion to w g; what is left of the noise is M b/B + C E[w g]^2, where C is above 1 as far as the scores of the scoring pass
+    are from those of training, and below 1 as far as draws without replacement are better. M and E[w g] show in every scored step. So what a fresh presample would bring is known before one
     was tried, and trials are for its cost and for C: when the cost is known, there is a tenth of them.
 
-    ``before`` is what a batch is worth as the memory draws it. Of what it is worth afterwards ``COUNTED`` batches count at
-    most: no use is made of more.
+    ``before`` is what a batch is worth as the memory draws it.
     """
 
     PROBES, LEAST_PROBES = 0.01, 6  # the former: share of the time
-    COUNTED = 10.0
 
     def __init__(self, batch_size: int, presamples: Sequence[int]):
         super().__init__(batch_size, presamples, self.PROBES)
@@ -225,8 +225,8 @@ class FreshGate(SpeedupGate):
         return 1.0 / (self.batch_size / presample + self.coarseness * self.gain.ratio)
 
     def speedup(self, presample: int) -> float:
-        before = min(self.before, self.COUNTED)
-        return min(before * self.gain_of(presample), self.COUNTED) / (before * self.cost(presample))
+        used = min(self.before * self.gain_of(presample), self.usable) / min(self.before, self.usable)
+        return used / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
         return len(self.presamples) > 0 and super().is_open(tau_ema)
@@ -253,7 +253,7 @@ class MemoryGate(Gate):
     little is gained, a run loses no more than the larger of the two. ``fresh`` adds presamples, open or closed, where those pay.
     """
 
-    MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, FreshGate.COUNTED, 0.02
+    MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, 10.0, 0.02
     HORIZON = 50  # steps
 
     def __init__(self, batch_size: int = 1, presamples: Sequence[int] = ()):
@@ -282,6 +282,7 @@ class MemoryGate(Gate):
     def is_open(self, tau_ema: float) -> bool:
         least = self.LEAST if self.opened else self.MARGIN
         self.opened = self.gain.of_whole_batches > least and self.cost <= 1.0 + self.most_paid  # NaN is no
+        self.fresh.usable = self.usable
         self.fresh.before = self.gain.of_whole_batches if self.opened else 1.0
         self.presample = self.fresh.presample if self.fresh.is_open(tau_ema) else None
         return self.opened

@@ -5,6 +5,7 @@ The Trainer and the ImportanceLoader both drive one :class:`ImportanceSampler`.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Callable, Union
@@ -17,6 +18,7 @@ from isample.draws import make_draw
 from isample.errors import NonFiniteScoreError
 from isample.gate import DEFAULT_RATIO, Gate, make_gate
 from isample.losses import Loss, make_loss
+from isample.memory_ops import draw_moments
 from isample.nested import batch_length
 from isample.scores import cross_entropy_options, leaving_no_trace, make_score
 from isample.scoring import Scoring, ScoringPass
@@ -28,7 +30,8 @@ class Selection:
 
     ``indices`` int64 [b] into the presample, ``weights`` float32 [b] (1/(B p_i), times what the samples' weights in the presample
     were), ``score`` float32 [B], ``tau`` float32 0-dim: NaN if a score was not finite. ``timer`` gives the seconds of the scoring
-    pass.
+    pass. ``inclusion``, float32 [b], is b p_i, or with draws without replacement the inclusion probability; None where nothing
+    was drawn.
     """
 
     indices: torch.Tensor
@@ -36,6 +39,7 @@ class Selection:
     score: torch.Tensor
     tau: torch.Tensor
     timer: Callable[[], float]
+    inclusion: torch.Tensor | None = None
 
 
 class ImportanceSampler:
@@ -118,9 +122,20 @@ class ImportanceSampler:
                 weighted = score if weights is None else score * weights
                 _, tau = ops.distribution(weighted, tau_ema=self.tau_ema, momentum=self.tau_momentum)
                 indices, drawn_weights = ops.draw(weighted, draws, method=self.draw.name, generator=self.generator)
-                if weights is not None:
-                    drawn_weights = drawn_weights * weights[indices]
-            return Selection(indices, drawn_weights, score, tau, timer())
+            inclusion = draws / (size * drawn_weights)
+            if weights is not None:
+                drawn_weights = drawn_weights * weights[indices]
+            return Selection(indices, drawn_weights, score, tau, timer(), inclusion)
+
+    def moments(self, selection: Selection, fresh: torch.Tensor) -> torch.Tensor:
+        """:func:`isample.memory_ops.draw_moments` of what was drawn, by its ``fresh`` scores, float32 [b]. Without replacement
+        the noise of a draw is that of with-replacement times 1 - pi, pi the inclusion probability: what comes for sure brings
+        none."""
+        moments = draw_moments(fresh, selection.weights, drawn=True)
+        if not self.draw.with_replacement:
+            by_chance = (1.0 - selection.inclusion).clamp(min=0.0)
+            moments[2] = (selection.weights * fresh).square().mul(by_chance).double().mean()
+        return moments
 
     def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
         """Lines 15 and 17: the scores of a uniform batch, free where ``logits`` of the training pass suffice.
@@ -144,8 +159,9 @@ class ImportanceSampler:
         """A seed for another generator, out of this one's."""
         return int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
 
-    def decide(self, tau_ema: float) -> None:
-        """Opens or closes the gate for the next step."""
+    def decide(self, tau_ema: float, usable: float = math.inf) -> None:
+        """Opens or closes the gate for the next step, of which no use is made beyond a worth of ``usable`` batches."""
+        self.gate.usable = usable
         self.active = self.gate.is_open(tau_ema)
 
     def state_dict(self) -> dict[str, Any]:

@@ -50,14 +50,13 @@ class Trainer:
     presample: B >= b, the samples that a scoring pass looks at. By default the speedup gate chooses
         among 2, 3, 5, 8 and 12 times b, by what pays best; with other gates it is 5b, and none in memory mode.
     mode: ``"memory"``: a remembered score a sample of the data set, see :class:`isample.MemorySampler`, and a scoring pass
-        only where the gate finds that one pays on top of it. ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory
-        mode in a ``fit`` over an ordinary DataLoader of a map-style data set; presample mode for :meth:`step`, for any
-        other loader, for a score that needs a pass of its own, and if something is given that only it has
-        (``presample``, ``draws``, ``scoring``, ``tau_threshold``, ``gate="threshold"``).
+        where that pays on top of it. ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory
+        mode in a ``fit`` over an ordinary DataLoader of a map-style data set; presample mode for :meth:`step`, for any other
+        loader, for a score that needs a pass of its own, and if a presample is asked for by ``presample``, ``draws``,
+        ``scoring``, ``tau_threshold`` or ``gate="threshold"``.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable ``(logits, targets) -> [B]``.
-    draws: of presample mode: ``"pps"`` (the default) or ``"systematic"`` (without replacement), ``"alias"`` (with
-        replacement, the paper's).
-    scoring: of presample mode: how the scoring pass is made cheap, an :class:`isample.Scoring`.
+    draws: from a presample: ``"pps"`` (the default) or ``"systematic"``, ``"alias"`` (the paper's, with replacement).
+    scoring: how the scoring pass is made cheap, an :class:`isample.Scoring`.
     gate: ``"speedup"`` (measured, the default), ``"threshold"`` (the paper's rule), ``"always"``, ``"never"``, or an
         ``isample.gate.Gate``.
     adapt: what the noise that is saved is used for: ``"lr"`` (the default) raises the learning rate of active steps, to
@@ -171,7 +170,6 @@ class Trainer:
         begin = time.perf_counter()
         self.enter("presample")
         size = check_batch(inputs, targets, self.device)
-        selection = None
         with self._autocast():
             if self.sampler.active and size > self.batch_size:
                 draws = batch_draws(self.batch_size, self.sampler.gate.gain) if self.adapt == "batch" else None
@@ -179,7 +177,7 @@ class Trainer:
             else:
                 if size > self.batch_size:
                     inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
-                logits = self._logits(inputs)
+                logits, selection = self._logits(inputs), None
                 if self.sampler.gate.scores_uniform_steps:
                     selection = self.sampler.observe(self.processes.model, inputs, targets, logits)  # line 15
                 loss = self._losses(logits, targets).mean()  # line 13
@@ -197,7 +195,7 @@ class Trainer:
         if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
             fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
         loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
-        return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)]
+        return loss, selection, [self.sampler.moments(selection, fresh)]
 
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]) -> StepReport:
         """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b] or a list, are its
@@ -330,7 +328,7 @@ class Trainer:
         self.update.backward(loss)
         (loss_value,) = read()
         self.update.move(1.0)
-        self.sampler.decide(math.nan)
+        self.sampler.decide(math.nan, self._usable)
         self.selection = None
         self.step_count += 1
         step = Step(loss, None, [], begin, batch_length(inputs, "inputs"))
@@ -365,7 +363,7 @@ class Trainer:
             self._learn_of(step, tau, told[2:])
         worth = gate.worth(step.remembered, step.scored) if step.active and self.adapt == "lr" else 1.0
         self.update.move(worth)
-        self.sampler.decide(tau_ema)
+        self.sampler.decide(tau_ema, self._usable)
         self.selection = selection
         self.step_count += 1
         weights = told[5:7] if step.active else (1.0, 1.0)
@@ -387,6 +385,10 @@ class Trainer:
         elif step.active:
             gate.gain.observe(moments[1], moments[2], share=self.batch_size / step.size)
             gate.gain.drawn = draws / self.batch_size
+
+    @property
+    def _usable(self) -> float:
+        return self.update.rates.usable if self.adapt == "lr" else math.inf
 
     def _autocast(self):
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)

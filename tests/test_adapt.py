@@ -46,6 +46,22 @@ def test_rates_follow_the_formula_and_come_back(kind, decay, gain, expected):
     assert optimizer.param_groups[0]["lr"] == 0.1 * decay
 
 
+@pytest.mark.parametrize(
+    "kind,decay,expected",
+    [(torch.optim.SGD, 1.0, 2.0), (torch.optim.SGD, 0.4, 5.0), (torch.optim.SGD, 0.01, 10.0), (torch.optim.SGD, 0.0, 1.0),
+     (torch.optim.Adam, 1.0, 4.0), (torch.optim.Adam, 0.8, 6.25)],
+)  # fmt: skip
+def test_a_gain_is_of_use_until_the_rate_is_at_its_bound(kind, decay, expected):
+    rates = LearningRate(optimizer_of(kind))
+    assert rates.usable == 1.0  # before the first step
+    rates.note()
+    rates.optimizer.param_groups[0]["lr"] *= decay
+    assert rates.usable == pytest.approx(expected)
+    if 0 < decay:
+        lr = rates.optimizer.param_groups[0]["lr"]
+        assert rate_within(rates, expected) == rate_within(rates, 100.0) > max(lr, rate_within(rates, 0.9 * expected))
+
+
 def test_groups_may_be_added_later():
     optimizer = optimizer_of()
     rates = LearningRate(optimizer)

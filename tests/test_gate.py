@@ -127,9 +127,10 @@ def test_fresh_presamples_that_pay_are_used_at_the_best_size(left, cost, best):
 
 
 def test_no_more_noise_is_paid_for_than_can_be_used():
-    """With remembered scores alone a batch is worth ten, all that the learning rate can make use of."""
+    """With remembered scores alone a batch is worth twelve, and the learning rate can make use of ten."""
     for gain, pays in ((1.5, True), (12.0, False)):
         gate = MemoryGate(10, SIZES)
+        gate.usable = 10.0
         for _ in range(100):
             gate.gain.observe(gain, 1.0, 0.0)
             gate.clock(False, 1.0, 0.001, 0)
