@@ -33,6 +33,16 @@ def effective_batch(batch_size: int, presample: int, tau: float) -> float:
     return batch_size / (batch_size / presample + 1.0 / tau**2)
 
 
+def noise_left(share: float, ratio: float, replaces: bool) -> float:
+    """The noise of a batch that was drawn of a presample, in units of a uniform batch's: ``share`` is the presample's own, b/B of
+    what it was drawn from, and ``ratio`` mean(w^2 g^2) over mean(w g^2).
+
+    With replacement they add up. Without, a sample of inclusion probability pi brings 1 - pi of the noise of the draw, and as
+    pi w = b/B that saves just what the presample brought: ``ratio`` is all of it, as long as no sample is sure to be drawn.
+    """
+    return share + ratio if replaces else max(share, ratio)
+
+
 class Gain:
     """b_eff / b, measured on what was drawn.
 
@@ -48,7 +58,8 @@ class Gain:
         self.drawn = 1.0
 
     def observe(self, uniform_moment: float, importance_moment: float, share: float) -> None:
-        """A step's unbiased estimates of the two moments; ``share`` is b/B, of the batch in what it was drawn from."""
+        """A step's unbiased estimates of the two moments; ``share`` is b/B, of the batch in what it was drawn from, or 0 for
+        draws without replacement, see :func:`noise_left`."""
         if importance_moment > 0:
             self.uniform_moment = self.DECAY * self.uniform_moment + uniform_moment
             self.importance_moment = self.DECAY * self.importance_moment + importance_moment
@@ -92,9 +103,9 @@ class Gate:
         """Whether the next step should be an importance-sampled one."""
         raise NotImplementedError
 
-    def foresee(self, mean: float, moment: float, drawn_moment: float | None = None) -> None:
-        """In memory mode, of what was drawn without a look at fresh scores: estimates of E[w g] and E[(w g)^2]; and of the batch
-        that was drawn of it with such a look, where it was a fresh presample, E[(w g)^2] again."""
+    def foresee(self, mean: float, moment: float, drawn: Sequence[float] = ()) -> None:
+        """In memory mode: estimates of E[g] and E[g^2] by a step's fresh scores; and where these were of a presample, the second
+        moments of the batch ``drawn`` of it, as :meth:`Gain.observe` takes them."""
 
     def worth(self, remembered: bool, scored: int) -> float:
         """b_eff / b of a step, NaN before it is known. In memory mode ``remembered`` says whether remembered scores chose what
@@ -141,15 +152,19 @@ class SpeedupGate(Gate):
 
     It chooses the presample, too, among ``presamples`` >= ``batch_size``: what an active step takes beyond a uniform one
     is proportional to B, and ``ratio`` is a matter of the scores alone, so gain / cost is known for each,
-    1 / ((b/B + ratio) (1 + B t_sample / t_uniform)). A gain counts as far as use is made of it, up to ``usable``.
+    1 / ((b/B + ratio) (1 + B t_sample / t_uniform)) for draws that ``replaces``, see :func:`noise_left`. A gain counts as far
+    as use is made of it, up to ``usable``.
     """
 
     scores_uniform_steps = False
     MARGIN, LEAST, LEAST_PROBES = 1.05, 12, 12  # the latter two: steps and active steps before the cost is known
 
-    def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (5,), probe_share: float = 0.01):
+    def __init__(
+        self, batch_size: int = 1, presamples: Sequence[int] = (5,), replaces: bool = True, probe_share: float = 0.01
+    ):
         super().__init__()
-        self.batch_size, self.presamples, self.probe_share = batch_size, tuple(presamples), probe_share
+        self.batch_size, self.presamples = batch_size, tuple(presamples)
+        self.replaces, self.probe_share = replaces, probe_share
         self.presample = self.presamples[len(self.presamples) // 2] if self.presamples else None
         self.opened = False
         self.uniform = Recent()  # seconds of steps
@@ -164,7 +179,7 @@ class SpeedupGate(Gate):
 
     def speedup(self, presample: int) -> float:
         """The gain over the cost of active steps; NaN before enough was seen."""
-        gain = 1.0 / (self.batch_size / presample + self.gain.ratio / self.gain.drawn)
+        gain = 1.0 / noise_left(self.batch_size / presample, self.gain.ratio / self.gain.drawn, self.replaces)
         return min(gain, self.usable) / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
@@ -201,45 +216,62 @@ class SpeedupGate(Gate):
 class FreshGate(SpeedupGate):
     """Whether memory mode scores a fresh presample of what it draws, and how large a one.
 
-    A sample drawn with the weight w brings the noise M = E[(w g)^2], g its fresh score. Of B such samples b are drawn again in
-    proportion to w g; what is left of the noise is M b/B + C E[w g]^2, where C is above 1 as far as the scores of the scoring pass
-    are from those of training, and below 1 as far as draws without replacement are better. M and E[w g] show in every scored step. So what a fresh presample would bring is known before one
-    was tried, and trials are for its cost and for C: when the cost is known, there is a tenth of them.
-
-    ``before`` is what a batch is worth as the memory draws it.
+    By remembered scores a batch is worth ``before``, or 1 where it is dealt. Of B such samples, b are drawn again in proportion to
+    w g. In units of a uniform batch's noise the presample's own is then (b/B) / before, and that of the draw C E[g]^2 / E[g^2].
+    The moments show in every scored step, so what a fresh presample would bring is known before one was tried. Trials are for
+    its cost, and for C: how far the scores of the scoring pass are from those of training. When six have told the cost, there is
+    a tenth of them.
     """
 
     PROBES, LEAST_PROBES = 0.01, 6  # the former: share of the time
+    PATIENCE = 64  # steps: workers may have that many batches ahead of a trial
 
-    def __init__(self, batch_size: int, presamples: Sequence[int]):
-        super().__init__(batch_size, presamples, self.PROBES)
+    def __init__(self, batch_size: int, presamples: Sequence[int], replaces: bool = True):
+        super().__init__(batch_size, presamples, replaces, self.PROBES)
         self.before = 1.0
-        self.foreseen = self.found = 0.0  # decaying sums over fresh presamples
+        self.waiting = 0  # steps more, at most, for a trial to come back
+        self.foreseen, self.found = ([0.0, 0.0] for _ in range(2))  # decaying sums of both moments over fresh presamples
 
     @property
     def coarseness(self) -> float:
-        return self.found / self.foreseen if self.foreseen > 0 else 1.0
+        """C; 1 before there was a fresh presample."""
+        if not min(self.foreseen) > 0:
+            return 1.0
+        return self.found[1] / self.found[0] * self.foreseen[0] / self.foreseen[1]
 
-    def gain_of(self, presample: int) -> float:
-        """How many times less noise a batch has that is drawn of a fresh presample; NaN before enough was seen."""
-        return 1.0 / (self.batch_size / presample + self.coarseness * self.gain.ratio)
+    def worth_of(self, presample: int, before: float) -> float:
+        """b_eff / b of a batch drawn again of ``presample`` samples that were worth ``before`` as they came; NaN before enough
+        was seen."""
+        share = self.batch_size / presample / before
+        return 1.0 / noise_left(share, self.coarseness * self.gain.ratio, self.replaces)
 
     def speedup(self, presample: int) -> float:
-        used = min(self.before * self.gain_of(presample), self.usable) / min(self.before, self.usable)
+        used = min(self.worth_of(presample, self.before), self.usable) / min(self.before, self.usable)
         return used / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
-        return len(self.presamples) > 0 and super().is_open(tau_ema)
+        if math.isnan(self.cost(1)):  # the common case in the beginning, and in runs of short steps
+            return len(self.presamples) > 0 and self._may_probe()
+        return super().is_open(tau_ema)
 
-    def foresee(self, mean: float, moment: float, drawn_moment: float | None = None) -> None:
+    def foresee(self, mean: float, moment: float, drawn: Sequence[float] = ()) -> None:
         self.gain.observe(moment, mean**2, share=0.0)
-        if drawn_moment is not None:
-            self.foreseen = self.gain.DECAY * self.foreseen + mean**2
-            self.found = self.gain.DECAY * self.found + drawn_moment
+        if drawn:
+            kept = self.gain.DECAY
+            self.foreseen = [kept * old + new for old, new in zip(self.foreseen, (moment, mean**2))]
+            self.found = [kept * old + new for old, new in zip(self.found, drawn)]
+
+    def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
+        super().clock(active, seconds, overhead, scored)
+        self.waiting = 0 if active else max(0, self.waiting - 1)
 
     def _may_probe(self) -> bool:
+        if self.waiting > 0:
+            return False
         self.probe_share = self.PROBES if math.isnan(self.cost(1)) else self.PROBES / 10
-        return super()._may_probe()
+        probe = super()._may_probe()
+        self.waiting = self.PATIENCE if probe else 0
+        return probe
 
 
 class MemoryGate(Gate):
@@ -256,9 +288,9 @@ class MemoryGate(Gate):
     MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, 10.0, 0.02
     HORIZON = 50  # steps
 
-    def __init__(self, batch_size: int = 1, presamples: Sequence[int] = ()):
+    def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (), replaces: bool = True):
         super().__init__()
-        self.fresh = FreshGate(batch_size, presamples)
+        self.fresh = FreshGate(batch_size, presamples, replaces)
         self.opened = False
         self.recent = self.recent_overhead = 0.0  # decaying sums over scored steps
         self.elapsed = self.overhead = 0.0  # of all steps, and of uniform ones
@@ -287,12 +319,12 @@ class MemoryGate(Gate):
         self.presample = self.fresh.presample if self.fresh.is_open(tau_ema) else None
         return self.opened
 
-    def foresee(self, mean: float, moment: float, drawn_moment: float | None = None) -> None:
-        self.fresh.foresee(mean, moment, drawn_moment)
+    def foresee(self, mean: float, moment: float, drawn: Sequence[float] = ()) -> None:
+        self.fresh.foresee(mean, moment, drawn)
 
     def worth(self, remembered: bool, scored: int) -> float:
-        gain = self.gain.value if remembered else 1.0
-        return gain * self.fresh.gain_of(scored) if scored else gain
+        before = self.gain.value if remembered else 1.0
+        return self.fresh.worth_of(scored, before) if scored else before
 
     def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
         self.elapsed += seconds
@@ -315,25 +347,32 @@ class MemoryGate(Gate):
 
 
 GATES = {
-    "threshold": lambda batch_size, presamples, threshold: ThresholdGate(threshold),
-    "speedup": lambda batch_size, presamples, threshold: SpeedupGate(batch_size, presamples),
-    "always": lambda batch_size, presamples, threshold: ConstantGate(True),
-    "never": lambda batch_size, presamples, threshold: ConstantGate(False),
+    "threshold": lambda batch_size, presamples, replaces, threshold: ThresholdGate(threshold),
+    "speedup": lambda batch_size, presamples, replaces, threshold: SpeedupGate(batch_size, presamples, replaces),
+    "always": lambda batch_size, presamples, replaces, threshold: ConstantGate(True),
+    "never": lambda batch_size, presamples, replaces, threshold: ConstantGate(False),
 }
 DEFAULT_RATIO, RATIOS = 5, (2, 3, 5, 8, 12)  # B / b where none is given
 
 
+def is_of_presamples(gate: Union[str, Gate, None]) -> bool:
+    """Whether memory mode has no use for ``gate``."""
+    return gate == "threshold" or isinstance(gate, (ThresholdGate, SpeedupGate))
+
+
 def make_gate(
-    gate: Union[str, Gate, None], mode: str, batch_size: int, presample: int | None, tau_threshold: float | None
-) -> Gate:
+    gate: Union[str, Gate, None], mode: str, batch_size: int, presample: int | None, tau_threshold: float | None,
+    replaces: bool = True,
+) -> Gate:  # fmt: skip
     """The gate of a name, or a :class:`Gate`; None is ``speedup``, or ``threshold`` if there is a ``tau_threshold``.
 
     ``tau_threshold`` defaults to :func:`break_even_tau`; only the ``threshold`` gate takes one. Memory mode need
-    not have a presample, which that gate is about. Where ``presample`` is None, ``speedup`` chooses it.
+    not have a presample, which that gate is about. Where ``presample`` is None, ``speedup`` chooses it; ``replaces`` says
+    whether draws from it are with replacement.
     """
     if gate is None:
         gate = "speedup" if tau_threshold is None else "threshold"
-    if mode == "memory" and (gate == "threshold" or isinstance(gate, (ThresholdGate, SpeedupGate))):
+    if mode == "memory" and is_of_presamples(gate):
         raise ValueError(f"gate must be one of always, never, speedup for mode='memory'; got {gate!r}")
     if tau_threshold is not None and gate != "threshold":
         raise ValueError(f"tau_threshold must be given with gate='threshold' only; got gate={gate!r}")
@@ -343,9 +382,11 @@ def make_gate(
         make = look_up(GATES, gate, "gate")
         presamples = [ratio * batch_size for ratio in RATIOS] if presample is None else [presample]
         if mode == "memory" and gate == "speedup":
-            return MemoryGate(batch_size, presamples)
+            return MemoryGate(batch_size, presamples, replaces)
+        if mode == "memory" and presample is not None:
+            raise ValueError(f"presample must be None for gate={gate!r} in mode='memory'; got {presample}")
         threshold = break_even_tau(batch_size, presample or DEFAULT_RATIO * batch_size)
-        return make(batch_size, presamples, threshold if tau_threshold is None else float(tau_threshold))
+        return make(batch_size, presamples, replaces, threshold if tau_threshold is None else float(tau_threshold))
     if not isinstance(gate, Gate):
         raise TypeError(f"gate must be a name or an isample.gate.Gate; got {type(gate).__name__}")
     return gate

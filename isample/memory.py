@@ -306,7 +306,7 @@ class MemorySampler(Sampler[list[int]]):
             self.epoch, self._left = self.epoch + 1, len(self)
         self._left -= 1
         size = max(self.presample or 0, self.draw_size)
-        batches = max(1, size // self.batch_size)
+        batches = max(1, -(-size // self.batch_size))
         self.drawn += batches
         if not self.active or self.drawn <= self._uniform_batches:
             dealt = [self._deal() for _ in range(batches)]

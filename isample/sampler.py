@@ -18,7 +18,6 @@ from isample.draws import make_draw
 from isample.errors import NonFiniteScoreError
 from isample.gate import DEFAULT_RATIO, Gate, make_gate
 from isample.losses import Loss, make_loss
-from isample.memory_ops import draw_moments
 from isample.nested import batch_length
 from isample.scores import cross_entropy_options, leaving_no_trace, make_score
 from isample.scoring import Scoring, ScoringPass
@@ -30,8 +29,7 @@ class Selection:
 
     ``indices`` int64 [b] into the presample, ``weights`` float32 [b] (1/(B p_i), times what the samples' weights in the presample
     were), ``score`` float32 [B], ``tau`` float32 0-dim: NaN if a score was not finite. ``timer`` gives the seconds of the scoring
-    pass. ``inclusion``, float32 [b], is b p_i, or with draws without replacement the inclusion probability; None where nothing
-    was drawn.
+    pass.
     """
 
     indices: torch.Tensor
@@ -39,7 +37,6 @@ class Selection:
     score: torch.Tensor
     tau: torch.Tensor
     timer: Callable[[], float]
-    inclusion: torch.Tensor | None = None
 
 
 class ImportanceSampler:
@@ -74,7 +71,7 @@ class ImportanceSampler:
         self.batch_size = batch_size
         self.loss = make_loss(loss)
         self.score, self.draw = make_score(score), make_draw(draws)
-        self._gate_arguments = gate, batch_size, presample, tau_threshold
+        self._gate_arguments = gate, batch_size, presample, tau_threshold, self.draw.with_replacement
         self.set_mode(mode)
         self.scoring = ScoringPass(scoring or Scoring(), torch.device(device))
         self.tau_momentum = tau_momentum
@@ -85,8 +82,8 @@ class ImportanceSampler:
 
     def set_mode(self, mode: str) -> None:
         """The gate anew, for ``memory`` or ``presample``; to be called before the first step only."""
-        gate, batch_size, presample, tau_threshold = self._gate_arguments
-        self.gate = make_gate(gate, mode, batch_size, presample, tau_threshold)
+        gate, batch_size, presample, *_ = self._gate_arguments
+        self.gate = make_gate(gate, mode, *self._gate_arguments[1:])
         self._presample = presample or DEFAULT_RATIO * batch_size
         self.active = self.gate.is_open(0.0)
 
@@ -122,20 +119,9 @@ class ImportanceSampler:
                 weighted = score if weights is None else score * weights
                 _, tau = ops.distribution(weighted, tau_ema=self.tau_ema, momentum=self.tau_momentum)
                 indices, drawn_weights = ops.draw(weighted, draws, method=self.draw.name, generator=self.generator)
-            inclusion = draws / (size * drawn_weights)
             if weights is not None:
                 drawn_weights = drawn_weights * weights[indices]
-            return Selection(indices, drawn_weights, score, tau, timer(), inclusion)
-
-    def moments(self, selection: Selection, fresh: torch.Tensor) -> torch.Tensor:
-        """:func:`isample.memory_ops.draw_moments` of what was drawn, by its ``fresh`` scores, float32 [b]. Without replacement
-        the noise of a draw is that of with-replacement times 1 - pi, pi the inclusion probability: what comes for sure brings
-        none."""
-        moments = draw_moments(fresh, selection.weights, drawn=True)
-        if not self.draw.with_replacement:
-            by_chance = (1.0 - selection.inclusion).clamp(min=0.0)
-            moments[2] = (selection.weights * fresh).square().mul(by_chance).double().mean()
-        return moments
+            return Selection(indices, drawn_weights, score, tau, timer())
 
     def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
         """Lines 15 and 17: the scores of a uniform batch, free where ``logits`` of the training pass suffice.

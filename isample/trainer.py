@@ -14,7 +14,7 @@ from torch import nn
 from isample.adapt import ADAPT, batch_draws
 from isample.distributed import Clocked, Processes
 from isample.errors import NonFiniteScoreError
-from isample.gate import Gate
+from isample.gate import Gate, is_of_presamples
 from isample.history import Evaluation, History, StepReport
 from isample.losses import Loss, per_sample_loss
 from isample.loop import Loop, evaluate
@@ -108,7 +108,7 @@ class Trainer:
             loss, batch_size, presample, score, draws or "pps", gate, tau_threshold, tau_momentum,
             self.processes.seed(seed), self.device, first, scoring,
         )  # fmt: skip
-        asks_for_presample = (presample, draws, tau_threshold, scoring) != (None,) * 4 or gate == "threshold"
+        asks_for_presample = (presample, draws, tau_threshold, scoring) != (None,) * 4 or is_of_presamples(gate)
         if mode == "auto" and (asks_for_presample or self.sampler.score.from_logits is None):
             self.mode = "presample"
         self.autocast = autocast
@@ -169,6 +169,8 @@ class Trainer:
         """:meth:`step` for a caller that tells the gate the time itself, loading included, as :meth:`fit` does."""
         begin = time.perf_counter()
         self.enter("presample")
+        if self.mode == "memory":
+            raise ValueError("mode must be 'presample' for step(), which is not told the samples' indices; got 'memory'")
         size = check_batch(inputs, targets, self.device)
         with self._autocast():
             if self.sampler.active and size > self.batch_size:
@@ -195,7 +197,7 @@ class Trainer:
         if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
             fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
         loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
-        return loss, selection, [self.sampler.moments(selection, fresh)]
+        return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)]
 
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]) -> StepReport:
         """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``, int64 [b] or a list, are its
@@ -232,20 +234,20 @@ class Trainer:
         return report
 
     def _draw_of_drawn(self, drawn: Drawn, inputs: Any, targets: Any, begin: float) -> Step:
-        """A fresh presample of what the memory drew: all of it is scored, and a batch drawn of it again."""
+        """All that the memory drew is scored, and a batch drawn of it again."""
         memory = self.memory
         weights = drawn.weights if drawn.active else memory.implied_weights(drawn.indices)
-        loss, selection, moments = self._draw_again(inputs, targets, memory.draw_size, drawn.weights)
+        loss, selection, moments = self._draw_again(inputs, targets, memory.batch_size, drawn.weights)
         moments.append(draw_moments(selection.score, weights, drawn=drawn.active))
-        memory.update(drawn.indices, selection.score)
-        size = len(drawn.indices)
-        return Step(loss, selection, moments, begin, size, active=True, remembered=drawn.active, scored=size)
+        if self.sampler.scoring.scoring.proxy is None:  # whose scores are of another scale
+            memory.update(drawn.indices, selection.score)
+        return Step(loss, selection, moments, begin, len(weights), True, drawn.active, scored=len(weights))
 
     def enter(self, mode: str) -> None:
         """Settles which mode this is, if it is ``auto`` still."""
         if self.mode == "auto":
-            self.mode = mode
             self.sampler.set_mode(mode)
+            self.mode = mode
 
     def fit(
         self,
@@ -265,8 +267,7 @@ class Trainer:
         many batches as before. In presample mode it stays as it is: an active step joins k = B/b of its batches, any
         other step takes one, so an epoch is always one pass over it. ``evaluate`` is a loader that is evaluated after
         every epoch and at the end, ``scheduler`` is stepped once an epoch, each of ``callbacks`` is called as
-        ``callback(trainer, report)`` after every step.
-        ``progress`` shows a bar (needs tqdm: ``pip install isample[progress]``).
+        ``callback(trainer, report)`` after every step. ``progress`` shows a bar (``pip install isample[progress]``).
 
         A trainer that was restored by :meth:`load_state_dict` goes on where the saved run was, in the middle of an
         epoch if need be, and ``epochs`` and ``seconds`` count from that run's beginning.
@@ -281,8 +282,7 @@ class Trainer:
         return self._loop.iterate(loader, epochs, seconds)
 
     def evaluate(self, loader: Iterable) -> Evaluation:
-        """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no trace in the model; of this
-        process alone where there are several."""
+        """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no trace; of this process alone."""
         with self._autocast():
             loss, error = evaluate(self.processes.model, self.sampler.loss, loader, self.device)
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
@@ -357,12 +357,11 @@ class Trainer:
             told += [selection.tau, selection.tau if self.mode == "memory" else self.sampler.tau_ema, *step.moments]
         read = self.processes.read_late(told, self.device)
         self.update.backward(step.loss)
-        loss_value, *told = read()  # by now the backward pass is queued, so a GPU does not run dry; no parameter has moved
+        loss_value, *told = read()  # the backward pass is queued, so a GPU does not run dry; no parameter has moved
         tau, tau_ema = told[:2] if selection is not None else (math.nan, math.nan)
         if selection is not None:
             self._learn_of(step, tau, told[2:])
-        worth = gate.worth(step.remembered, step.scored) if step.active and self.adapt == "lr" else 1.0
-        self.update.move(worth)
+        self.update.move(gate.worth(step.remembered, step.scored) if step.active and self.adapt == "lr" else 1.0)
         self.sampler.decide(tau_ema, self._usable)
         self.selection = selection
         self.step_count += 1
@@ -378,12 +377,13 @@ class Trainer:
         if self.mode == "memory":
             self.sampler.tau_ema.fill_(tau)
             drawn = moments[-5:]  # by the memory, whether or not a batch was drawn of it again
-            gate.foresee(drawn[0], drawn[2 if step.remembered else 1], moments[2] if step.scored else None)
+            gate.foresee(drawn[0], drawn[1], moments[1:3] if step.scored else ())
             if self.memory.tells:
                 gate.gain.observe(drawn[1], drawn[2], share=0.0)
                 gate.gain.drawn = draws / self.memory.batch_size
         elif step.active:
-            gate.gain.observe(moments[1], moments[2], share=self.batch_size / step.size)
+            share = self.batch_size / step.size if self.sampler.draw.with_replacement else 0.0
+            gate.gain.observe(moments[1], moments[2], share)
             gate.gain.drawn = draws / self.batch_size
 
     @property

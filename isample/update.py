@@ -13,7 +13,7 @@ from isample.adapt import LearningRate
 class Update:
     """Moves the parameters every ``accumulate`` losses. Arguments are those of :class:`isample.Trainer`.
 
-    ``pending`` counts the losses whose gradients no optimizer step has used yet.
+    ``pending`` counts the losses whose gradients no optimizer step has used yet, ``noise`` sums theirs.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Update:
         self.model, self.optimizer = model, optimizer
         self.clip_grad_norm, self.scaler, self.accumulate = clip_grad_norm, scaler, accumulate
         self.rates = LearningRate(optimizer)
-        self.pending = 0
+        self.pending, self.noise = 0, 0.0
 
     def backward(self, loss: torch.Tensor) -> None:
         if self.pending == 0:
@@ -41,13 +41,16 @@ class Update:
     def discard(self) -> None:
         """Forgets all gradients."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.pending = 0
+        self.pending, self.noise = 0, 0.0
 
     def move(self, gain: float) -> None:
-        """The optimizer's step, if it is due, at the rates of batches that are worth ``gain`` of their size."""
+        """The optimizer's step, if it is due, at the rates of what the batches since the last are worth; the latest is worth
+        ``gain`` of its size."""
         self.pending = (self.pending + 1) % self.accumulate
+        self.noise += 1.0 / gain
         if self.pending:
             return
+        gain, self.noise = self.accumulate / self.noise, 0.0
         if self.clip_grad_norm is not None:
             if self.scaler is not None:
                 self.scaler.unscale_(self.optimizer)

@@ -134,6 +134,7 @@ def test_the_switch_and_the_rate_were_at_work(results):
     steps = results[0]["memory by the clock"]["alike"]
     assert {active for active, *_ in steps} == {False, True}
     assert max(gain for *_, gain, _ in steps if gain == gain) > 1.5  # from where it raises the rate
+    assert any(scored > 0 for *_, scored in steps)
     assert steps[-1][2] == pytest.approx(1.5, abs=0.3)  # seconds
 
 

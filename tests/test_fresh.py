@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.gate import ConstantGate, FreshGate, MemoryGate
+from isample.gate import ConstantGate, MemoryGate
 from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of
 
 N, B = 400, 5 * b
@@ -55,51 +55,45 @@ def test_the_loss_stays_unbiased(remembered):
     assert losses.std() > 0
 
 
-@pytest.mark.parametrize("remembered", [True, False])
-def test_what_it_leaves_of_the_noise_is_foretold(remembered):
-    """M b / B + E[w g]^2, foreseen from batches without a look at fresh scores, against the second moment of the gradient at the
-    logits over many batches, drawn one by one with replacement, the case of which the formula speaks."""
-    model, (inputs, targets) = linear_model(), make_data(N)
-    targets[::9] = (targets[::9] + 1) % CLASSES
-    logits = model(inputs).detach()
-    rows = logits.softmax(1) - F.one_hot(targets, CLASSES)
-    score = rows.norm(dim=1)
-    generator = torch.Generator().manual_seed(1)
-    remembered_scores = score * torch.exp(0.7 * torch.randn(N, generator=generator)) if remembered else torch.ones(N)
-    p = 0.8 * remembered_scores / remembered_scores.sum() + 0.2 / N
-    gate, found = FreshGate(b, [B]), []
-    for _ in range(4000):
-        places = torch.multinomial(p, B, replacement=True, generator=generator)
-        weights = 1 / (N * p[places])
-        weighted = weights * score[places]
-        gate.foresee((weighted.mean()).item(), weighted.square().mean().item())
+def drawn_again(weighted, draws, generator):
+    """Indices and weights of b of ``weighted`` in proportion to it."""
+    if draws == "alias":
         again = torch.multinomial(weighted, b, replacement=True, generator=generator)
-        final = weights[again] * weighted.sum() / (B * weighted[again])
-        found.append((final[:, None] * rows[places[again]]).mean(0) - rows.mean(0))
-    noise = b * torch.stack(found).square().sum(1).mean() + rows.mean(0).square().sum()
-    moment = (p * (score / (N * p)).square()).sum()
-    assert 1 / gate.gain_of(B) == pytest.approx((noise / moment).item(), rel=0.05)
+        return again, weighted.sum() / (len(weighted) * weighted[again])
+    return isample.draw(weighted.float(), b, method=draws, generator=generator)
 
 
 @pytest.mark.parametrize("draws", ["alias", "pps"])
-def test_the_noise_of_a_draw_is_told_whether_or_not_it_puts_back(draws):
-    """Where gradients are orthogonal the noise of a batch is the sum of each sample's own: against 4,000 draws from one
-    presample, some of which pps takes for sure."""
-    size = 24
-    score = torch.rand(size, 1, generator=torch.Generator().manual_seed(0)) ** 4 + 0.01
-    sampler = isample.sampler.ImportanceSampler(
-        batch_size=8, presample=size, draws=draws, score=lambda logits, targets: logits[:, 0], seed=0
-    )
-    told, found = [], []
-    for _ in range(4000):
-        selection = sampler.select(nn.Identity(), score, torch.zeros(size, dtype=torch.int64))
-        told.append(sampler.moments(selection, score[selection.indices, 0])[2])
-        estimate = torch.zeros(size, dtype=torch.float64)
-        estimate.index_add_(0, selection.indices, selection.weights.double() * score[selection.indices, 0].double() / 8)
-        found.append((estimate - score[:, 0] / size).square().sum())
-    noise = 8 * torch.stack(found).mean() + (score / size).square().sum() * (draws == "alias")  # alias: about its mean
-    assert draws == "alias" or ((0.99 < selection.inclusion).any() and selection.inclusion.max() < 1.0001)
-    assert torch.stack(told).mean().item() == pytest.approx(noise.item(), rel=0.03)
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("told_of", [3 * b, B])
+def test_what_a_step_is_worth_is_foretold(draws, remembered, told_of):
+    """For a presample of B, from steps of which none or some had one, of another size; against the noise of the gradient at the
+    logits over many batches."""
+    model, (inputs, targets) = linear_model(), make_data(N)
+    targets[::9] = (targets[::9] + 1) % CLASSES
+    logits = model(inputs).detach()
+    rows = (logits.softmax(1) - F.one_hot(targets, CLASSES)).double()
+    score = rows.norm(dim=1)
+    generator = torch.Generator().manual_seed(1)
+    recalled = score * torch.exp(0.7 * torch.randn(N, generator=generator)) if remembered else torch.ones(N)
+    p = (0.8 * recalled / recalled.sum() + 0.2 / N).double()
+    gate, found = MemoryGate(b, [B], replaces=draws == "alias"), []
+    for step in range(6000):
+        size = B if step > 1000 else told_of
+        places = torch.multinomial(p, size, replacement=True, generator=generator)
+        weights = 1 / (N * p[places])
+        again, drawn_weights = drawn_again(weights * score[places], draws, generator)
+        final, fresh = weights[again] * drawn_weights, score[places[again]]
+        if step > 1000:
+            found.append((final[:, None] * rows[places[again]]).mean(0) - rows.mean(0))
+            continue
+        second = (weights * score[places] ** 2).mean().item()
+        drawn = (final * fresh**2).mean().item(), (final * fresh).square().mean().item()
+        gate.foresee((weights * score[places]).mean().item(), second, drawn if step % 2 else ())
+        gate.gain.observe(second, (weights * score[places]).square().mean().item(), share=0.0)
+    noise = b * torch.stack(found).square().sum(1).mean() + rows.mean(0).square().sum()
+    uniform = score.square().mean()
+    assert gate.worth(remembered, B) == pytest.approx((uniform / noise).item(), rel=0.12)
 
 
 def test_the_weights_are_both_draws_together():
@@ -109,11 +103,11 @@ def test_the_weights_are_both_draws_together():
         drawn = trainer.memory
     selection = trainer.selection
     assert selection.score.shape == (B,) and selection.indices.shape == selection.weights.shape == (b,)
-    mean, candidate, again = trainer.sampler.gate.told[-1]
+    mean, uniform, (again, found) = trainer.sampler.gate.told[-1]
     # Scores of the scoring pass and of training are the same here, so w g of what is drawn is the same for all: its mean.
     weighted = selection.weights * selection.score[selection.indices]
     torch.testing.assert_close(weighted, torch.full((b,), mean), rtol=1e-4, atol=0)
-    assert again == pytest.approx(mean**2, rel=1e-4) and candidate > mean**2
+    assert found == pytest.approx(mean**2, rel=1e-4) and min(again, uniform) > mean**2
     inputs, targets = make_data(N)
     fresh = isample.softmax_score(trainer.model(inputs).detach(), targets)[0]
     torch.testing.assert_close(drawn.score, fresh, rtol=1e-5, atol=1e-7)

@@ -45,6 +45,14 @@ def test_fit_settles_the_mode(options, loader, mode, gate):
     assert trainer.sampler.active == (options.get("gate") == "always")
 
 
+def test_a_step_without_indices_is_refused_in_memory_mode():
+    trainer = make(mode="memory", gate="always")
+    before = [p.clone() for p in trainer.model.parameters()]
+    with pytest.raises(ValueError, match="mode must be 'presample' for step"):
+        trainer.step(*DATA[: 5 * b])
+    assert all(map(torch.equal, before, trainer.model.parameters())) and trainer.step_count == 0
+
+
 def test_step_settles_it_too():
     trainer = make()
     report = trainer.step(*DATA[:b])
