@@ -49,7 +49,7 @@ def isample_default(training: Training, **options: Any) -> Trained:
 
 
 def fresh_presamples(training: Training) -> Trained:
-    """What memory mode does without: a scoring pass, made as cheap and used as well as isample can."""
+    """isample without a memory: a scoring pass, made as cheap and used as well as isample can."""
     return isample_default(training, mode="presample")
 
 
