@@ -11,7 +11,7 @@ found to be stable by more than ``headroom``. So the rate falls later than the s
 below 1.5 do not raise it: noise is not all that keeps a rate low, and where little of it went, higher rates trained no
 faster (docs/beyond-the-paper.md).
 
-Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see :class:`isample.gate.Gain`;
+Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see :class:`isample.gain.Gain`;
 it is 1 for b' = b ratio / (1 - b/B).
 """
 
@@ -23,7 +23,7 @@ from typing import ContextManager, Iterator
 
 import torch
 
-from isample.gate import Gain
+from isample.gain import Gain
 
 ADAPT = ("lr", "batch")
 LEAST_GAIN, CAP, HEADROOM = 1.5, 10.0, 2.0

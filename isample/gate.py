@@ -15,73 +15,9 @@ import copy
 import math
 from typing import Any, Sequence, Union
 
+from isample.gain import Foresight, Gain, break_even_tau
 from isample.recent import Recent
 from isample.registry import look_up
-
-
-def break_even_tau(batch_size: int, presample: int) -> float:
-    """(B + 3b) / 3b: from this tau on, a step over a presample of B pays if a backward pass costs two forward passes
-    (section 3.3 of the paper)."""
-    return (presample + 3 * batch_size) / (3 * batch_size)
-
-
-def effective_batch(batch_size: int, presample: int, tau: float) -> float:
-    """The size of the uniform batch that would be as noisy: b / (b/B + 1/tau^2), at most B.
-
-    A draw with replacement carries two noises, that of the presample (1/B) and that of the draw (1/(b tau^2)).
-    """
-    return batch_size / (batch_size / presample + 1.0 / tau**2)
-
-
-def noise_left(share: float, ratio: float, replaces: bool) -> float:
-    """The noise of a batch that was drawn of a presample, in units of a uniform batch's: ``share`` is the presample's own, b/B of
-    what it was drawn from, and ``ratio`` mean(w^2 g^2) over mean(w g^2).
-
-    With replacement they add up. Without, a sample of inclusion probability pi brings 1 - pi of the noise of the draw, and as
-    pi w = b/B that saves just what the presample brought: ``ratio`` is all of it, as long as no sample is sure to be drawn.
-    """
-    return share + ratio if replaces else max(share, ratio)
-
-
-class Gain:
-    """b_eff / b, measured on what was drawn.
-
-    With fresh scores g and importance weights w, mean(w g^2) estimates the second moment of a uniform batch and
-    mean(w^2 g^2) that of an importance-sampled one, whatever stale or noisy scores led to the weights. With ``ratio``, the
-    latter over the former, b_eff / b = 1 / (b/B + ratio / drawn), where ``drawn`` is the share of b that is really drawn.
-    """
-
-    DECAY, LEAST = 0.98, 12
-
-    def __init__(self):
-        self.uniform_moment = self.importance_moment = self.weight = self.share = 0.0
-        self.drawn = 1.0
-
-    def observe(self, uniform_moment: float, importance_moment: float, share: float) -> None:
-        """A step's unbiased estimates of the two moments; ``share`` is b/B, of the batch in what it was drawn from, or 0 for
-        draws without replacement, see :func:`noise_left`."""
-        if importance_moment > 0:
-            self.uniform_moment = self.DECAY * self.uniform_moment + uniform_moment
-            self.importance_moment = self.DECAY * self.importance_moment + importance_moment
-            self.weight = self.DECAY * self.weight + 1
-        self.share = share
-
-    @property
-    def ratio(self) -> float:
-        """NaN before enough was seen."""
-        if self.weight < self.LEAST * 0.8 or not self.importance_moment > 0:
-            return math.nan
-        return self.importance_moment / self.uniform_moment
-
-    @property
-    def of_whole_batches(self) -> float:
-        """What b draws are worth, however many are really drawn."""
-        return 1.0 / (self.share + self.ratio)
-
-    @property
-    def value(self) -> float:
-        """NaN before enough was seen."""
-        return 1.0 / (self.share + self.ratio / self.drawn)
 
 
 class Gate:
@@ -103,13 +39,16 @@ class Gate:
         """Whether the next step should be an importance-sampled one."""
         raise NotImplementedError
 
-    def foresee(self, mean: float, moment: float, drawn: Sequence[float] = ()) -> None:
-        """In memory mode: estimates of E[g] and E[g^2] by a step's fresh scores; and where these were of a presample, the second
-        moments of the batch ``drawn`` of it, as :meth:`Gain.observe` takes them."""
+    def foresee(
+        self, mean: float, moment: float, drawn: Sequence[float] = (), scored: int = 0, remembered: bool = False
+    ) -> None:
+        """Estimates of E[g] and E[g^2] by a step's fresh scores; and where these were of a presample of ``scored`` samples, which
+        ``remembered`` scores had chosen or not, the second moments of the batch ``drawn`` of it, as :meth:`Gain.observe` takes
+        them."""
 
     def worth(self, remembered: bool, scored: int) -> float:
-        """b_eff / b of a step, NaN before it is known. In memory mode ``remembered`` says whether remembered scores chose what
-        was drawn, and ``scored`` how large the fresh presample was, 0 for none."""
+        """b_eff / b of a step, NaN before it is known. ``remembered`` says whether remembered scores chose what was drawn, and
+        ``scored`` how large the presample was, 0 for none."""
         return self.gain.value
 
     def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
@@ -150,10 +89,9 @@ class SpeedupGate(Gate):
     The times are medians of the clock. A closed gate probes: it takes an active step as long as all probes together
     cost at most ``probe_share`` of the time. It opens with a margin of 5 %, and closes when there is no gain left.
 
-    It chooses the presample, too, among ``presamples`` >= ``batch_size``: what an active step takes beyond a uniform one
-    is proportional to B, and ``ratio`` is a matter of the scores alone, so gain / cost is known for each,
-    1 / ((b/B + ratio) (1 + B t_sample / t_uniform)) for draws that ``replaces``, see :func:`noise_left`. A gain counts as far
-    as use is made of it, up to ``usable``.
+    It chooses the presample, too, among ``presamples`` >= ``batch_size``: what an active step takes beyond a uniform one is
+    proportional to B, and what it would be worth is known for any, see :class:`isample.gain.Foresight`. A gain counts as far as
+    use is made of it, up to ``usable``.
     """
 
     scores_uniform_steps = False
@@ -163,8 +101,8 @@ class SpeedupGate(Gate):
         self, batch_size: int = 1, presamples: Sequence[int] = (5,), replaces: bool = True, probe_share: float = 0.01
     ):
         super().__init__()
-        self.batch_size, self.presamples = batch_size, tuple(presamples)
-        self.replaces, self.probe_share = replaces, probe_share
+        self.batch_size, self.presamples, self.probe_share = batch_size, tuple(presamples), probe_share
+        self.foresight = Foresight(replaces)
         self.presample = self.presamples[len(self.presamples) // 2] if self.presamples else None
         self.opened = False
         self.uniform = Recent()  # seconds of steps
@@ -179,8 +117,15 @@ class SpeedupGate(Gate):
 
     def speedup(self, presample: int) -> float:
         """The gain over the cost of active steps; NaN before enough was seen."""
-        gain = 1.0 / noise_left(self.batch_size / presample, self.gain.ratio / self.gain.drawn, self.replaces)
-        return min(gain, self.usable) / self.cost(presample)
+        worth = self.foresight.worth(self.batch_size / presample, self.gain.drawn)
+        return min(worth, self.usable) / self.cost(presample)
+
+    def foresee(
+        self, mean: float, moment: float, drawn: Sequence[float] = (), scored: int = 0, remembered: bool = False
+    ) -> None:
+        self.foresight.see(mean, moment)
+        if drawn:
+            self.foresight.compare(self.batch_size / scored, mean, moment, drawn)
 
     def is_open(self, tau_ema: float) -> bool:
         best = max(self.presamples, key=self.speedup)  # of NaNs, the first
@@ -200,10 +145,13 @@ class SpeedupGate(Gate):
                 self.probing += max(0.0, extra)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "uniform": list(self.uniform.values), "sample": list(self.sample.values)}
+        times = {"uniform": list(self.uniform.values), "sample": list(self.sample.values)}
+        return {**super().state_dict(), **times, "foresight": copy.deepcopy(vars(self.foresight))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict({**state, "uniform": Recent(state["uniform"]), "sample": Recent(state["sample"])})
+        vars(self.foresight).update(copy.deepcopy(state["foresight"]))
+        own = {"uniform": Recent(state["uniform"]), "sample": Recent(state["sample"]), "foresight": self.foresight}
+        super().load_state_dict({**state, **own})
 
     def _may_probe(self) -> bool:
         if len(self.uniform) < self.LEAST:
@@ -216,50 +164,32 @@ class SpeedupGate(Gate):
 class FreshGate(SpeedupGate):
     """Whether memory mode scores a fresh presample of what it draws, and how large a one.
 
-    By remembered scores a batch is worth ``before``, or 1 where it is dealt. Of B such samples, b are drawn again in proportion to
-    w g. In units of a uniform batch's noise the presample's own is then (b/B) / before, and that of the draw C E[g]^2 / E[g^2].
-    The moments show in every scored step, so what a fresh presample would bring is known before one was tried. Trials are for
-    its cost, and for C: how far the scores of the scoring pass are from those of training. When six have told the cost, there is
-    a tenth of them.
+    By remembered scores a batch is worth ``before``, or 1 where it is dealt; of B such samples b are drawn again in proportion to
+    w g. The moments of the scores show in every scored step, so what a fresh presample would bring is known before one was
+    tried. Trials are for its cost, and for how coarse its scores are. When six have told the cost, there is a tenth of them.
     """
 
     PROBES, LEAST_PROBES = 0.01, 6  # the former: share of the time
     PATIENCE = 64  # steps: workers may have that many batches ahead of a trial
+    DECIDES_EVERY = 8  # steps: comparing all sizes would take a short step's hundredth
 
     def __init__(self, batch_size: int, presamples: Sequence[int], replaces: bool = True):
         super().__init__(batch_size, presamples, replaces, self.PROBES)
         self.before = 1.0
         self.waiting = 0  # steps more, at most, for a trial to come back
-        self.foreseen, self.found = ([0.0, 0.0] for _ in range(2))  # decaying sums of both moments over fresh presamples
-
-    @property
-    def coarseness(self) -> float:
-        """C; 1 before there was a fresh presample."""
-        if not min(self.foreseen) > 0:
-            return 1.0
-        return self.found[1] / self.found[0] * self.foreseen[0] / self.foreseen[1]
-
-    def worth_of(self, presample: int, before: float) -> float:
-        """b_eff / b of a batch drawn again of ``presample`` samples that were worth ``before`` as they came; NaN before enough
-        was seen."""
-        share = self.batch_size / presample / before
-        return 1.0 / noise_left(share, self.coarseness * self.gain.ratio, self.replaces)
+        self.steps = 0
 
     def speedup(self, presample: int) -> float:
-        used = min(self.worth_of(presample, self.before), self.usable) / min(self.before, self.usable)
-        return used / self.cost(presample)
+        worth = self.foresight.worth(self.batch_size / presample / self.before)
+        return min(worth, self.usable) / min(self.before, self.usable) / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
         if math.isnan(self.cost(1)):  # the common case in the beginning, and in runs of short steps
             return len(self.presamples) > 0 and self._may_probe()
+        self.steps += 1
+        if self.steps % self.DECIDES_EVERY:
+            return self.opened or self._may_probe()
         return super().is_open(tau_ema)
-
-    def foresee(self, mean: float, moment: float, drawn: Sequence[float] = ()) -> None:
-        self.gain.observe(moment, mean**2, share=0.0)
-        if drawn:
-            kept = self.gain.DECAY
-            self.foreseen = [kept * old + new for old, new in zip(self.foreseen, (moment, mean**2))]
-            self.found = [kept * old + new for old, new in zip(self.found, drawn)]
 
     def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
         super().clock(active, seconds, overhead, scored)
@@ -319,12 +249,22 @@ class MemoryGate(Gate):
         self.presample = self.fresh.presample if self.fresh.is_open(tau_ema) else None
         return self.opened
 
-    def foresee(self, mean: float, moment: float, drawn: Sequence[float] = ()) -> None:
-        self.fresh.foresee(mean, moment, drawn)
+    def foresee(
+        self, mean: float, moment: float, drawn: Sequence[float] = (), scored: int = 0, remembered: bool = False
+    ) -> None:
+        self.fresh.foresight.see(mean, moment)
+        if drawn:
+            self.fresh.foresight.compare(self._share(remembered, scored), mean, moment, drawn)
 
     def worth(self, remembered: bool, scored: int) -> float:
+        if scored:
+            return self.fresh.foresight.worth(self._share(remembered, scored))
+        return self.gain.value if remembered else 1.0
+
+    def _share(self, remembered: bool, scored: int) -> float:
+        """The noise that ``scored`` samples bring, in units of a uniform batch's."""
         before = self.gain.value if remembered else 1.0
-        return self.fresh.worth_of(scored, before) if scored else before
+        return self.fresh.batch_size / scored / (before if before == before else 1.0)
 
     def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
         self.elapsed += seconds
@@ -389,4 +329,7 @@ def make_gate(
         return make(batch_size, presamples, replaces, threshold if tau_threshold is None else float(tau_threshold))
     if not isinstance(gate, Gate):
         raise TypeError(f"gate must be a name or an isample.gate.Gate; got {type(gate).__name__}")
+    for part in (gate, getattr(gate, "fresh", None)):
+        if isinstance(part, SpeedupGate):
+            part.foresight.replaces = replaces
     return gate

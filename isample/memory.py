@@ -130,7 +130,7 @@ class MemorySampler(Sampler[list[int]]):
         self.active = True
         self.epoch, self.drawn = 0, 0  # whole epochs, batches of batch_size
         self.draw_size = batch_size  # samples of the next batch that importance chooses, at most batch_size
-        self.presample: int | None = None  # samples of the next batch, more than batch_size, that somebody draws again from
+        self.presample: int | None = None  # samples of the next batch alone, more than batch_size, to be drawn from again
         self._uniform_batches = math.ceil(uniform_epochs * len(self))
         self.draw_seconds = self.rebuild_seconds = 0.0  # all draws by importance, and the tables among them
         self._left = len(self)  # batches that this epoch still has to draw
@@ -306,7 +306,7 @@ class MemorySampler(Sampler[list[int]]):
             self.epoch, self._left = self.epoch + 1, len(self)
         self._left -= 1
         size = max(self.presample or 0, self.draw_size)
-        batches = max(1, -(-size // self.batch_size))
+        batches, self.presample = max(1, -(-size // self.batch_size)), None
         self.drawn += batches
         if not self.active or self.drawn <= self._uniform_batches:
             dealt = [self._deal() for _ in range(batches)]

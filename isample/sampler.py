@@ -66,6 +66,8 @@ class ImportanceSampler:
                 raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
         if presample is not None and presample < batch_size:
             raise ValueError(f"presample must be >= batch_size; got presample={presample}, batch_size={batch_size}")
+        if mode == "memory" and scoring is not None and scoring.proxy is not None:
+            raise ValueError("scoring must have no proxy in mode='memory', which remembers the model's scores; got one")
         if not 0 <= tau_momentum < 1:
             raise ValueError(f"tau_momentum must be in [0, 1); got {tau_momentum}")
         self.batch_size = batch_size
@@ -74,6 +76,7 @@ class ImportanceSampler:
         self._gate_arguments = gate, batch_size, presample, tau_threshold, self.draw.with_replacement
         self.set_mode(mode)
         self.scoring = ScoringPass(scoring or Scoring(), torch.device(device))
+        self.shared = False  # with other processes, which wait for this one's part even if it cannot draw
         self.tau_momentum = tau_momentum
         self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
         self.generator = torch.Generator(device)
@@ -109,19 +112,32 @@ class ImportanceSampler:
         with leaving_no_trace(self.scoring.module(model), self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
             logits = None if self.score.from_logits is None else self.scoring.logits(model, inputs, size)
-            if self.fuses(logits) and weights is None:
-                indices, drawn_weights, score, _, tau = ops.importance_sample(
-                    logits, targets, draws, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,
-                    generator=self.generator, **cross_entropy_options(self.loss),
-                )  # fmt: skip
-            else:
+            try:
+                drawn = self._draw(model, inputs, targets, logits, draws, weights)
+            except NonFiniteScoreError:
+                if not self.shared:
+                    raise
                 score = self.fresh_scores(model, inputs, targets, logits)
-                weighted = score if weights is None else score * weights
-                _, tau = ops.distribution(weighted, tau_ema=self.tau_ema, momentum=self.tau_momentum)
-                indices, drawn_weights = ops.draw(weighted, draws, method=self.draw.name, generator=self.generator)
-            if weights is not None:
-                drawn_weights = drawn_weights * weights[indices]
-            return Selection(indices, drawn_weights, score, tau, timer())
+                drawn = *uniform_draw(draws, score.device), score, score.new_tensor(math.nan)  # which stops all
+            return Selection(*drawn, timer())
+
+    def _draw(
+        self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None, draws: int,
+        weights: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
+        """Indices, weights, score and tau."""
+        options = {"momentum": self.tau_momentum}
+        if self.fuses(logits) and weights is None:
+            indices, drawn_weights, score, _, tau = ops.importance_sample(
+                logits, targets, draws, self.tau_ema, draws=self.draw.name, generator=self.generator, **options,
+                **cross_entropy_options(self.loss),
+            )  # fmt: skip
+            return indices, drawn_weights, score, tau
+        score = self.fresh_scores(model, inputs, targets, logits)
+        weighted = score if weights is None else score * weights
+        _, tau = ops.distribution(weighted, tau_ema=self.tau_ema, **options)
+        indices, drawn_weights = ops.draw(weighted, draws, method=self.draw.name, generator=self.generator)
+        return indices, drawn_weights if weights is None else drawn_weights * weights[indices], score, tau
 
     def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
         """Lines 15 and 17: the scores of a uniform batch, free where ``logits`` of the training pass suffice.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from isample.gate import effective_batch
+from isample.gain import effective_batch
 from isample.history import StepReport
 from isample.sampler import Selection
 
@@ -27,9 +27,11 @@ class Step(NamedTuple):
     scored: int = 0
 
     def report(
-        self, count: int, batch_size: int, loss: float, tau: float, tau_ema: float, least: float, largest: float
-    ) -> StepReport:
-        """Of the ``count``-th step; ``least`` and ``largest`` are of the weights."""
+        self, count: int, batch_size: int, replaces: bool, loss: float, tau: float, tau_ema: float, least: float,
+        largest: float,
+    ) -> StepReport:  # fmt: skip
+        """Of the ``count``-th step; ``replaces`` says whether draws were with replacement, ``least`` and ``largest`` are of the
+        weights."""
         return StepReport(
             step=count,
             loss=loss,
@@ -37,7 +39,7 @@ class Step(NamedTuple):
             tau_ema=tau_ema,
             active=self.active,
             presample=self.size,
-            effective_batch=effective_batch(batch_size, self.size, tau) if self.active else float(self.size),
+            effective_batch=effective_batch(batch_size, self.size, tau, replaces) if self.active else float(self.size),
             weight_min=least,
             weight_max=largest,
             scoring_seconds=0.0 if self.selection is None else self.selection.timer(),

@@ -41,8 +41,7 @@ class Trainer:
     Parameters
     ----------
     model: any module that maps inputs to logits, one row a sample. Inputs may be a tensor, or a tuple or dict of
-        tensors, which are spread over the model's arguments. In a DistributedDataParallel every process draws from its part
-        of the data, and all switch and stop together, see :mod:`isample.distributed`.
+        tensors, which are spread over the model's arguments. For DistributedDataParallel see :mod:`isample.distributed`.
     optimizer: any ``torch.optim.Optimizer`` over its parameters.
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with ``reduction="none"``,
         or a callable ``(logits, targets) -> [B]``.
@@ -111,6 +110,7 @@ class Trainer:
         asks_for_presample = (presample, draws, tau_threshold, scoring) != (None,) * 4 or is_of_presamples(gate)
         if mode == "auto" and (asks_for_presample or self.sampler.score.from_logits is None):
             self.mode = "presample"
+        self.sampler.shared = self.processes.count > 1
         self.autocast = autocast
         self.update = Update(model, optimizer, clip_grad_norm, scaler, accumulate)
         self.step_count = 0
@@ -239,8 +239,7 @@ class Trainer:
         weights = drawn.weights if drawn.active else memory.implied_weights(drawn.indices)
         loss, selection, moments = self._draw_again(inputs, targets, memory.batch_size, drawn.weights)
         moments.append(draw_moments(selection.score, weights, drawn=drawn.active))
-        if self.sampler.scoring.scoring.proxy is None:  # whose scores are of another scale
-            memory.update(drawn.indices, selection.score)
+        memory.update(drawn.indices, selection.score)
         return Step(loss, selection, moments, begin, len(weights), True, drawn.active, scored=len(weights))
 
     def enter(self, mode: str) -> None:
@@ -267,7 +266,7 @@ class Trainer:
         many batches as before. In presample mode it stays as it is: an active step joins k = B/b of its batches, any
         other step takes one, so an epoch is always one pass over it. ``evaluate`` is a loader that is evaluated after
         every epoch and at the end, ``scheduler`` is stepped once an epoch, each of ``callbacks`` is called as
-        ``callback(trainer, report)`` after every step. ``progress`` shows a bar (``pip install isample[progress]``).
+        ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs ``isample[progress]``).
 
         A trainer that was restored by :meth:`load_state_dict` goes on where the saved run was, in the middle of an
         epoch if need be, and ``epochs`` and ``seconds`` count from that run's beginning.
@@ -332,13 +331,12 @@ class Trainer:
         self.selection = None
         self.step_count += 1
         step = Step(loss, None, [], begin, batch_length(inputs, "inputs"))
-        return step.report(self.step_count, self.batch_size, loss_value, math.nan, math.nan, 1.0, 1.0)
+        return step.report(self.step_count, self.batch_size, True, loss_value, math.nan, math.nan, 1.0, 1.0)
 
     def _recall(
         self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
     ) -> tuple[Selection, torch.Tensor]:
-        """The scores of a batch that the memory drew, remembered, and what they say of its draws. Its tau is that of the
-        table, an average over the data set already."""
+        """The scores of a batch that the memory drew, remembered, and what they say of its draws. Its tau is the table's."""
         memory, sampler = self.memory, self.sampler
         if sampler.fuses(logits):
             options = cross_entropy_options(sampler.loss)
@@ -366,7 +364,8 @@ class Trainer:
         self.selection = selection
         self.step_count += 1
         weights = told[5:7] if step.active else (1.0, 1.0)
-        return step.report(self.step_count, self.batch_size, loss_value, tau, tau_ema, *weights)
+        replaces = self.sampler.draw.with_replacement or not step.scored
+        return step.report(self.step_count, self.batch_size, replaces, loss_value, tau, tau_ema, *weights)
 
     def _learn_of(self, step: Step, tau: float, moments: list[float]) -> None:
         """Stops the step if a score was not finite; else tells the gate what was drawn."""
@@ -377,12 +376,13 @@ class Trainer:
         if self.mode == "memory":
             self.sampler.tau_ema.fill_(tau)
             drawn = moments[-5:]  # by the memory, whether or not a batch was drawn of it again
-            gate.foresee(drawn[0], drawn[1], moments[1:3] if step.scored else ())
+            gate.foresee(drawn[0], drawn[1], moments[1:3] if step.scored else (), step.scored, step.remembered)
             if self.memory.tells:
                 gate.gain.observe(drawn[1], drawn[2], share=0.0)
                 gate.gain.drawn = draws / self.memory.batch_size
         elif step.active:
             share = self.batch_size / step.size if self.sampler.draw.with_replacement else 0.0
+            gate.foresee(1.0, tau**2, moments[1:3], step.scored)  # tau^2 = E[g^2] / E[g]^2
             gate.gain.observe(moments[1], moments[2], share)
             gate.gain.drawn = draws / self.batch_size
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample.adapt import LearningRate, batch_draws
-from isample.gate import Gain
+from isample.gain import Gain
 from tests.test_trainer import b, make_data, make_model
 
 

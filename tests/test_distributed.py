@@ -78,12 +78,12 @@ def loop_of_ones_own(rank):
     return {"parameters": parameters_of(model), "alike": alike}
 
 
-def a_bad_score_in_one_process(rank):
-    """Sample 9 is not a number; it is of the second process's part."""
+def a_bad_score_in_one_process(rank, **options):
+    """Sample 9 is not a number."""
     inputs, targets = make_data()
     inputs[9, 0] = math.nan
     model = DistributedDataParallel(make_model())
-    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b, mode="memory", gate="always")
+    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b, gate="always", **options)
     dataset = TensorDataset(inputs, targets)
     loader = DataLoader(dataset, batch_size=b, sampler=DistributedSampler(dataset, COUNT, rank))
     try:
@@ -101,7 +101,8 @@ RUNS = {
     ),
     "replayed": lambda rank: train(rank, "memory", epochs=3, gate="always", adapt=None),
     "a loop of one's own": loop_of_ones_own,
-    "bad": a_bad_score_in_one_process,
+    "bad": lambda rank: a_bad_score_in_one_process(rank, mode="memory"),
+    "bad in a presample": lambda rank: a_bad_score_in_one_process(rank, mode="presample", presample=3 * b),
 }
 
 
@@ -120,7 +121,7 @@ def results(tmp_path_factory):
     return [torch.load(folder / str(rank)) for rank in range(COUNT)]
 
 
-@pytest.mark.parametrize("run", [name for name in RUNS if name != "bad"])
+@pytest.mark.parametrize("run", [name for name in RUNS if not name.startswith("bad")])
 def test_all_take_the_same_steps_and_stay_one_model(results, run):
     first, second = (result[run] for result in results)
     assert repr(first["alike"]) == repr(second["alike"])  # of floats, to the bit; NaN is NaN
@@ -169,8 +170,9 @@ def test_one_process_with_the_batches_of_both_gets_the_same_model(results):
     torch.testing.assert_close(parameters_of(model), results[0]["replayed"]["parameters"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_bad_score_stops_all_before_anything_moves(results):
-    first, second = (result["bad"] for result in results)
+@pytest.mark.parametrize("run", ["bad", "bad in a presample"])
+def test_a_bad_score_stops_all_before_anything_moves(results, run):
+    first, second = sorted((result[run] for result in results), key=lambda result: result["count"])
     assert second["count"] == 1 and first["count"] == 0 and "in another process" in first["message"]
     assert torch.equal(first["parameters"], second["parameters"]) and first["parameters"].isfinite().all()
 

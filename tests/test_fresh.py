@@ -89,7 +89,8 @@ def test_what_a_step_is_worth_is_foretold(draws, remembered, told_of):
             continue
         second = (weights * score[places] ** 2).mean().item()
         drawn = (final * fresh**2).mean().item(), (final * fresh).square().mean().item()
-        gate.foresee((weights * score[places]).mean().item(), second, drawn if step % 2 else ())
+        drawn = drawn if step % 2 else ()
+        gate.foresee((weights * score[places]).mean().item(), second, drawn, told_of, remembered)
         gate.gain.observe(second, (weights * score[places]).square().mean().item(), share=0.0)
     noise = b * torch.stack(found).square().sum(1).mean() + rows.mean(0).square().sum()
     uniform = score.square().mean()
@@ -103,7 +104,8 @@ def test_the_weights_are_both_draws_together():
         drawn = trainer.memory
     selection = trainer.selection
     assert selection.score.shape == (B,) and selection.indices.shape == selection.weights.shape == (b,)
-    mean, uniform, (again, found) = trainer.sampler.gate.told[-1]
+    mean, uniform, (again, found), scored, remembered = trainer.sampler.gate.told[-1]
+    assert scored == B and remembered
     # Scores of the scoring pass and of training are the same here, so w g of what is drawn is the same for all: its mean.
     weighted = selection.weights * selection.score[selection.indices]
     torch.testing.assert_close(weighted, torch.full((b,), mean), rtol=1e-4, atol=0)
@@ -118,9 +120,12 @@ def test_an_epoch_has_as_many_steps_as_ever_and_uniform_presamples_are_passes_ov
     reports = list(trainer.iterate(make_loader(), epochs=1))
     assert len(reports) == len(make_loader()) and trainer.memory.drawn == 2 * len(make_loader())
     sampler = isample.MemorySampler(60, 10, seed=0)
+    batches = []
     sampler.presample = 30
-    batches = list(sampler)
-    assert [len(batch) for batch in batches] == [30, 30] + [30] * 4
+    for batch in sampler:
+        batches.append(batch)
+        sampler.presample = 30 if len(batches) < 4 else None
+    assert [len(batch) for batch in batches] == [30] * 4 + [10] * 2
     assert sorted(batches[0] + batches[1]) == list(range(60))
     assert [sampler.take(batch).active for batch in batches] == [False, False, True, True, True, True]
 

@@ -5,8 +5,11 @@ import math
 import random
 
 import pytest
+import torch
 
-from isample.gate import Gain, MemoryGate, SpeedupGate, effective_batch, make_gate
+import isample
+from isample.gain import Foresight, Gain, effective_batch
+from isample.gate import MemoryGate, SpeedupGate, make_gate
 
 
 def run(gate, steps, gain, cost, noise=0.1, share=0.2, seed=0):
@@ -22,7 +25,8 @@ def run(gate, steps, gain, cost, noise=0.1, share=0.2, seed=0):
         if active:
             first = rng.lognormvariate(0, 0.5)
             ratio = 1 / gain(step) - share
-            gate.gain.observe(first, first * ratio * rng.lognormvariate(-0.045, 0.3), share)
+            found = first * ratio * rng.lognormvariate(-0.045, 0.3)
+            gate.foresee(math.sqrt(first * ratio), first, (first, found), scored=5)
         gate.clock(active, seconds, 0.0, 5 if active else 0)
         spent, uniform, active_steps = spent + seconds, uniform + base, active_steps + active
         active = gate.is_open(0.0)
@@ -59,7 +63,7 @@ def test_it_chooses_the_presample_that_pays_best(ratio, sample_time, best):
     for _ in range(40000):
         active, size = gate.is_open(0.0), gate.presample
         if active:
-            gate.gain.observe(1.0, ratio * rng.lognormvariate(-0.045, 0.3), 100 / size)
+            gate.foresee(math.sqrt(ratio), 1.0, (1.0, ratio * rng.lognormvariate(-0.045, 0.3)), scored=size)
         gate.clock(active, rng.lognormvariate(0, 0.05) * (1 + active * size * sample_time), 0.0, size if active else 0)
     assert gate.presample == best
 
@@ -102,7 +106,7 @@ def run_fresh(gate, steps, left, cost, coarse=1.0, noise=0.1, seed=0):
         base = rng.lognormvariate(0, noise) * (5.0 if rng.random() < 0.01 else 1.0)
         seconds = base * (1.0 + cost(step) * gate.presample / gate.fresh.batch_size if gate.presample else 1.0)
         first, mean = rng.lognormvariate(0, 0.5), math.sqrt(left(step)) * rng.lognormvariate(0, 0.1)
-        gate.foresee(mean, first, (first, mean**2 * coarse) if gate.presample else ())
+        gate.foresee(mean, first, (first, mean**2 * coarse) if gate.presample else (), gate.presample or 0)
         gate.clock(gate.presample is not None, seconds, 0.0, gate.presample or 0)
         spent, plain, presampled = spent + seconds, plain + base, presampled + (gate.presample is not None)
     return spent / plain, presampled / steps
@@ -143,7 +147,7 @@ def test_without_replacement_a_draw_s_noise_is_all_there_is():
         gate = SpeedupGate(10, SIZES, replaces=False)
         gate.usable = 100.0
         for _ in range(50):
-            gate.gain.observe(1.0, ratio, share=0.0)
+            gate.foresee(math.sqrt(ratio), 1.0, (1.0, max(ratio, 0.5)), scored=20)
             gate.clock(False, 1.0, 0.0, 0)
         for _ in range(50):
             gate.clock(True, 1.0, 0.0, 20)  # scoring for nothing
@@ -225,9 +229,30 @@ def test_gain_is_what_is_left_of_the_noise():
     assert gain.value == pytest.approx(1 / (0.1 + 0.5)) and gain.ratio == 0.25
 
 
+def test_a_presample_of_another_size_is_foretold_from_one_in_which_some_are_sure_to_be_drawn():
+    """Heavy-tailed scores, draws of 10 without replacement from 20, where the largest are sure: half of the noise is left by the
+    presample. From 80 it would be an eighth, or as much as an exact draw leaves."""
+    rng, foresight = random.Random(0), Foresight(replaces=False)
+    population = [rng.lognormvariate(0, 1.5) for _ in range(2000)]
+    mean = sum(population) / len(population)
+    moment = sum(g * g for g in population) / len(population)
+    for _ in range(3000):
+        g = rng.sample(population, 20)
+        indices, weights = isample.draw(torch.tensor(g), 10, method="pps", seed=rng.randrange(2**31))
+        drawn = [(w * g[i] ** 2, (w * g[i]) ** 2) for i, w in zip(indices.tolist(), weights.tolist())]
+        drawn = [sum(values) / 10 for values in zip(*drawn)]
+        seen = sum(g) / 20, sum(value**2 for value in g) / 20
+        foresight.see(*seen)
+        foresight.compare(0.5, *seen, drawn)
+    assert 1 / foresight.worth(10 / 80) == pytest.approx(max(1 / 8, mean**2 / moment), rel=0.35)
+    assert foresight.worth(10 / 80) > 2 * foresight.worth(10 / 20)
+
+
 def test_effective_batch_of_the_paper_s_own_example():
     """B = 3b with tau = 2.13: on by the paper's threshold of 2, yet worth 1.80 at a cost of 2.00."""
     assert effective_batch(16, 48, 2.13) / 16 == pytest.approx(1.80, abs=0.01)
+    assert effective_batch(16, 48, 2.13, replaces=False) / 16 == pytest.approx(3.0)  # a third is the presample's
+    assert effective_batch(16, 48, 1.0, replaces=False) == 16
     assert make_gate("threshold", "presample", 16, 48, None).is_open(2.13)
 
 
@@ -235,9 +260,9 @@ def test_state_round_trip():
     gate, other = SpeedupGate(), SpeedupGate()
     run(gate, 3000, lambda step: 3.0, lambda step: 2.0)
     other.load_state_dict(gate.state_dict())
-    assert (other.gain.value, other.cost(5), other.opened) == (gate.gain.value, gate.cost(5), gate.opened)
+    assert (other.speedup(5), other.cost(5), other.opened) == (gate.speedup(5), gate.cost(5), gate.opened)
     run(gate, 100, lambda step: 1.0, lambda step: 2.0)
-    assert other.gain.value != gate.gain.value
+    assert other.speedup(5) != gate.speedup(5)
 
 
 def test_a_gate_must_be_one():

@@ -45,6 +45,17 @@ def test_fit_settles_the_mode(options, loader, mode, gate):
     assert trainer.sampler.active == (options.get("gate") == "always")
 
 
+def test_what_goes_with_no_presample_and_what_with_one_only():
+    proxy = isample.Scoring(proxy=make_model())
+    with pytest.raises(ValueError, match="scoring must have no proxy in mode='memory'"):
+        make(mode="memory", scoring=proxy)
+    with pytest.raises(ValueError, match="presample must be None for gate='always' in mode='memory'; got 60"):
+        make(mode="memory", gate="always", presample=60)
+    trainer = make(gate=SpeedupGate(b, [B]))
+    trainer.fit(DataLoader(DATA, b), epochs=1)
+    assert trainer.mode == "presample" and not trainer.sampler.gate.foresight.replaces  # pps is the default draw
+
+
 def test_a_step_without_indices_is_refused_in_memory_mode():
     trainer = make(mode="memory", gate="always")
     before = [p.clone() for p in trainer.model.parameters()]

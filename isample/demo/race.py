@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..gate import break_even_tau
+from ..gain import break_even_tau
 from ..history import StepReport
 from ..trainer import Trainer
 from .data import Images
