@@ -171,7 +171,7 @@ class FreshGate(SpeedupGate):
 
     PROBES, LEAST_PROBES = 0.01, 6  # the former: share of the time
     PATIENCE = 64  # steps: workers may have that many batches ahead of a trial
-    DECIDES_EVERY = 8  # steps: comparing all sizes would take a short step's hundredth
+    EVERY = 8  # steps: to look at more of them would take hundredths of a short one
 
     def __init__(self, batch_size: int, presamples: Sequence[int], replaces: bool = True):
         super().__init__(batch_size, presamples, replaces, self.PROBES)
@@ -184,16 +184,17 @@ class FreshGate(SpeedupGate):
         return min(worth, self.usable) / min(self.before, self.usable) / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
-        if math.isnan(self.cost(1)):  # the common case in the beginning, and in runs of short steps
-            return len(self.presamples) > 0 and self._may_probe()
-        self.steps += 1
-        if self.steps % self.DECIDES_EVERY:
-            return self.opened or self._may_probe()
-        return super().is_open(tau_ema)
+        if self.steps % self.EVERY:
+            return self.opened
+        return len(self.presamples) > 0 and super().is_open(tau_ema)
 
     def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
-        super().clock(active, seconds, overhead, scored)
-        self.waiting = 0 if active else max(0, self.waiting - 1)
+        self.steps += 1
+        if active or self.steps % self.EVERY == 0:
+            super().clock(active, seconds, overhead, scored)
+            self.waiting = 0 if active else max(0, self.waiting - self.EVERY)
+        else:
+            self.elapsed += seconds
 
     def _may_probe(self) -> bool:
         if self.waiting > 0:

@@ -161,9 +161,8 @@ class ImportanceSampler:
         """A seed for another generator, out of this one's."""
         return int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
 
-    def decide(self, tau_ema: float, usable: float = math.inf) -> None:
-        """Opens or closes the gate for the next step, of which no use is made beyond a worth of ``usable`` batches."""
-        self.gate.usable = usable
+    def decide(self, tau_ema: float) -> None:
+        """Opens or closes the gate for the next step."""
         self.active = self.gate.is_open(tau_ema)
 
     def state_dict(self) -> dict[str, Any]:

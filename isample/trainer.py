@@ -327,7 +327,7 @@ class Trainer:
         self.update.backward(loss)
         (loss_value,) = read()
         self.update.move(1.0)
-        self.sampler.decide(math.nan, self._usable)
+        self._decide(math.nan)
         self.selection = None
         self.step_count += 1
         step = Step(loss, None, [], begin, batch_length(inputs, "inputs"))
@@ -360,9 +360,8 @@ class Trainer:
         if selection is not None:
             self._learn_of(step, tau, told[2:])
         self.update.move(gate.worth(step.remembered, step.scored) if step.active and self.adapt == "lr" else 1.0)
-        self.sampler.decide(tau_ema, self._usable)
-        self.selection = selection
-        self.step_count += 1
+        self._decide(tau_ema)
+        self.selection, self.step_count = selection, self.step_count + 1
         weights = told[5:7] if step.active else (1.0, 1.0)
         replaces = self.sampler.draw.with_replacement or not step.scored
         return step.report(self.step_count, self.batch_size, replaces, loss_value, tau, tau_ema, *weights)
@@ -386,9 +385,10 @@ class Trainer:
             gate.gain.observe(moments[1], moments[2], share)
             gate.gain.drawn = draws / self.batch_size
 
-    @property
-    def _usable(self) -> float:
-        return self.update.rates.usable if self.adapt == "lr" else math.inf
+    def _decide(self, tau_ema: float) -> None:
+        if self.adapt == "lr" and self.step_count % 8 == 0:  # it changes slowly, and steps may be short
+            self.sampler.gate.usable = self.update.rates.usable
+        self.sampler.decide(tau_ema)
 
     def _autocast(self):
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
