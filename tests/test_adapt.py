@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from isample.adapt import LearningRate, batch_draws
 from isample.gain import Gain
+from isample.update import Update
 from tests.test_trainer import b, make_data, make_model
 
 
@@ -121,6 +122,20 @@ def test_the_trainer_draws_fewer_once_there_is_a_gain(mode):
     trainer = isample.Trainer(model, optimizer, batch_size=b, mode=mode, adapt="batch", gate="always", seed=5)
     trainer.fit(learnt_but_for_some(), epochs=10)
     assert sizes[0] == b and min(sizes) < b and trainer.sampler.gate.gain.drawn == sizes[-1] / b
+
+
+def test_a_rate_follows_from_all_batches_since_the_last_step():
+    """Worth 1, 1, 1 and 5, four batches have (1 + 1 + 1 + 1/5) / 4 of the noise of uniform ones: they are worth 1.25."""
+    model = nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    update = Update(model, optimizer, None, None, accumulate=4)
+    update.rates.highest = [1.0]
+    for worths, rate in (((1.0, 1.0, 1.0, 5.0), 0.1), ((5.0, 5.0, 5.0, 2.0), 0.1 * 4 / 1.1)):
+        before = model.weight.item()
+        for worth in worths:
+            update.backward(model.weight.sum())
+            update.move(worth)
+        assert before - model.weight.item() == pytest.approx(rate, rel=1e-5)  # below a worth of 1.5 it stays
 
 
 def test_only_active_steps_are_larger(monkeypatch):

@@ -124,7 +124,8 @@ def test_an_epoch_has_as_many_steps_as_ever_and_uniform_presamples_are_passes_ov
     sampler.presample = 30
     for batch in sampler:
         batches.append(batch)
-        sampler.presample = 30 if len(batches) < 4 else None
+        if len(batches) < 4:
+            sampler.presample = 30  # it holds for one batch, however many are drawn ahead
     assert [len(batch) for batch in batches] == [30] * 4 + [10] * 2
     assert sorted(batches[0] + batches[1]) == list(range(60))
     assert [sampler.take(batch).active for batch in batches] == [False, False, True, True, True, True]
