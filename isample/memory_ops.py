@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from isample.ops import PrefixSum, softmax_score
 
@@ -18,7 +18,7 @@ def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
     return torch.ops.isample.draw_weights.default(table.sums, indices)
 
 
-@torch.library.register_fake("isample::draw_weights")
+@library.register_fake("isample::draw_weights")
 def _(sums, indices):
     return sums.new_empty(indices.shape, dtype=torch.float32)
 
@@ -42,7 +42,7 @@ def draw_moments(score: Tensor, weights: Tensor, *, drawn: bool) -> Tensor:
     return torch.ops.isample.draw_moments.default(score, weights, drawn)
 
 
-@torch.library.register_fake("isample::draw_moments")
+@library.register_fake("isample::draw_moments")
 def _(score, weights, drawn):
     return score.new_empty(5, dtype=torch.float64)
 
@@ -59,7 +59,7 @@ def remember(memory: Tensor, indices: Tensor, score: Tensor) -> Tensor:
     return torch.ops.isample.remember.default(memory, indices, score)
 
 
-@torch.library.register_fake("isample::remember")
+@library.register_fake("isample::remember")
 def _(memory, indices, score):
     return torch.empty_like(score, memory_format=torch.contiguous_format)
 
@@ -90,7 +90,7 @@ def recall(
     return score, draw_moments(score, implied, drawn=weights is not None), remember(memory, indices, score)
 
 
-@torch.library.register_fake("isample::recall")
+@library.register_fake("isample::recall")
 def _(memory, logits, targets, indices, weights, sums, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score, score.new_empty(5, dtype=torch.float64), torch.empty_like(score)
@@ -106,7 +106,7 @@ def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
     torch.ops.isample.meet.default(met, remembered, fresh)
 
 
-@torch.library.register_fake("isample::meet")
+@library.register_fake("isample::meet")
 def _(met, remembered, fresh):
     return None
 
@@ -132,6 +132,6 @@ def expected_scores(
     )
 
 
-@torch.library.register_fake("isample::expected_scores")
+@library.register_fake("isample::expected_scores")
 def _(score, experience, *, prior, contradicted, share):
     return torch.empty_like(score, memory_format=torch.contiguous_format)

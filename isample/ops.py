@@ -15,7 +15,7 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from isample import _C  # noqa: F401  (registers torch.ops.isample)
 from isample.errors import NonFiniteScoreError
@@ -59,7 +59,7 @@ def softmax_score(
     )
 
 
-@torch.library.register_fake("isample::softmax_score")
+@library.register_fake("isample::softmax_score")
 def _(logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score, torch.empty_like(score)
@@ -96,7 +96,7 @@ def distribution(
     return probabilities, tau
 
 
-@torch.library.register_fake("isample::distribution")
+@library.register_fake("isample::distribution")
 def _(score, *, floor=0.0, tau_ema=None, momentum=0.9):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
 
@@ -139,7 +139,7 @@ def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
     return table
 
 
-@torch.library.register_fake("isample::alias_table")
+@library.register_fake("isample::alias_table")
 def _(score, *, floor=0.0):
     n = score.shape[0]
     return (
@@ -169,7 +169,7 @@ def prefix_sum(score: Tensor, *, floor: float = 0.0) -> PrefixSum:
     return table
 
 
-@torch.library.register_fake("isample::prefix_sum")
+@library.register_fake("isample::prefix_sum")
 def _(score, *, floor=0.0):
     return score.new_empty(score.shape[0], dtype=torch.int64), score.new_empty(())
 
@@ -235,17 +235,17 @@ def draw(
     return torch.ops.isample.draw.table(*source, count, **stream)
 
 
-@torch.library.register_fake("isample::draw")
+@library.register_fake("isample::draw")
 def _(score, count, *, method="alias", floor=0.0, seed=None, offset=0, generator=None):
     return score.new_empty(count, dtype=torch.int64), score.new_empty(count)
 
 
-@torch.library.register_fake("isample::draw.table")
+@library.register_fake("isample::draw.table")
 def _(threshold, alias, mass, total, count, *, seed=None, offset=0, generator=None):
     return threshold.new_empty(count), threshold.new_empty(count, dtype=torch.float32)
 
 
-@torch.library.register_fake("isample::draw.prefix_sum")
+@library.register_fake("isample::draw.prefix_sum")
 def _(sums, count, *, method="stratified", seed=None, offset=0, generator=None):
     return sums.new_empty(count), sums.new_empty(count, dtype=torch.float32)
 
@@ -314,7 +314,7 @@ def importance_sample(
     return sample
 
 
-@torch.library.register_fake("isample::importance_sample")
+@library.register_fake("isample::importance_sample")
 def _(
     logits,
     targets,
