@@ -30,7 +30,8 @@ class Gain:
     latter over the former, b_eff / b = 1 / (b/B + ratio / drawn), where ``drawn`` is the share of b that is really drawn.
     """
 
-    DECAY, LEAST = 0.98, 12
+    DECAY = 0.98
+    ENOUGH = 9.6  # of ``weight``: that of eleven steps
 
     def __init__(self):
         self.uniform_moment = self.importance_moment = self.weight = self.share = 0.0
@@ -48,7 +49,7 @@ class Gain:
     @property
     def ratio(self) -> float:
         """NaN before enough was seen."""
-        if self.weight < self.LEAST * 0.8 or not self.importance_moment > 0:
+        if self.weight < self.ENOUGH or not self.importance_moment > 0:
             return math.nan
         return self.importance_moment / self.uniform_moment
 
@@ -101,7 +102,7 @@ class Foresight:
     def worth(self, share: float, drawn: float = 1.0) -> float:
         """b_eff / b of the share ``drawn`` of a batch, out of a presample that brings the noise ``share``; NaN before enough was
         seen."""
-        if self.weight < Gain.LEAST * 0.8 or not self.seen[0] > 0:
+        if self.weight < Gain.ENOUGH or not self.seen[0] > 0:
             return math.nan
         ratio = self.seen[1] / self.seen[0] / drawn
         return 1.0 / (share + self.coarseness * ratio if self.replaces else self.coarseness * max(share, ratio))

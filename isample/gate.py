@@ -87,7 +87,7 @@ class SpeedupGate(Gate):
     """Open while the gain exceeds t_active / t_uniform, both measured (section 3.3 of the paper assumes both).
 
     The times are medians of the clock. A closed gate probes: it takes an active step as long as all probes together
-    cost at most ``probe_share`` of the time. It opens with a margin of 5 %, and closes when there is no gain left.
+    cost at most ``PROBES`` of the time. It opens with a margin of 5 %, and closes when there is no gain left.
 
     It chooses the presample, too, among ``presamples`` >= ``batch_size``: what an active step takes beyond a uniform one is
     proportional to B, and what it would be worth is known for any, see :class:`isample.gain.Foresight`. A gain counts as far as
@@ -95,13 +95,12 @@ class SpeedupGate(Gate):
     """
 
     scores_uniform_steps = False
-    MARGIN, LEAST, LEAST_PROBES = 1.05, 12, 12  # the latter two: steps and active steps before the cost is known
+    MARGIN, PROBES = 1.05, 0.01
+    LEAST, LEAST_PROBES = 12, 12  # steps and active steps before the cost is known
 
-    def __init__(
-        self, batch_size: int = 1, presamples: Sequence[int] = (5,), replaces: bool = True, probe_share: float = 0.01
-    ):
+    def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (5,), replaces: bool = True):
         super().__init__()
-        self.batch_size, self.presamples, self.probe_share = batch_size, tuple(presamples), probe_share
+        self.batch_size, self.presamples = batch_size, tuple(presamples)
         self.foresight = Foresight(replaces)
         self.presample = self.presamples[len(self.presamples) // 2] if self.presamples else None
         self.opened = False
@@ -160,6 +159,11 @@ class SpeedupGate(Gate):
         expected = self.presample * self.sample.median if self.sample else batches * self.uniform.median
         return self.probing + expected < self.probe_share * self.elapsed
 
+    @property
+    def probe_share(self) -> float:
+        """The share of the time that probes may take."""
+        return self.PROBES
+
 
 class FreshGate(SpeedupGate):
     """Whether memory mode scores a fresh presample of what it draws, and how large a one.
@@ -169,12 +173,12 @@ class FreshGate(SpeedupGate):
     tried. Trials are for its cost, and for how coarse its scores are. When six have told the cost, there is a tenth of them.
     """
 
-    PROBES, LEAST_PROBES = 0.01, 6  # the former: share of the time
+    LEAST_PROBES = 6
     PATIENCE = 64  # steps: workers may have that many batches ahead of a trial
     EVERY = 8  # steps: to look at more of them would take hundredths of a short one
 
     def __init__(self, batch_size: int, presamples: Sequence[int], replaces: bool = True):
-        super().__init__(batch_size, presamples, replaces, self.PROBES)
+        super().__init__(batch_size, presamples, replaces)
         self.before = 1.0
         self.waiting = 0  # steps more, at most, for a trial to come back
         self.steps = 0
@@ -199,10 +203,13 @@ class FreshGate(SpeedupGate):
     def _may_probe(self) -> bool:
         if self.waiting > 0:
             return False
-        self.probe_share = self.PROBES if math.isnan(self.cost(1)) else self.PROBES / 10
         probe = super()._may_probe()
         self.waiting = self.PATIENCE if probe else 0
         return probe
+
+    @property
+    def probe_share(self) -> float:
+        return self.PROBES if math.isnan(self.cost(1)) else self.PROBES / 10
 
 
 class MemoryGate(Gate):

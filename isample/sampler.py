@@ -126,16 +126,15 @@ class ImportanceSampler:
         weights: torch.Tensor | None,
     ) -> tuple[torch.Tensor, ...]:  # fmt: skip
         """Indices, weights, score and tau."""
-        options = {"momentum": self.tau_momentum}
         if self.fuses(logits) and weights is None:
             indices, drawn_weights, score, _, tau = ops.importance_sample(
-                logits, targets, draws, self.tau_ema, draws=self.draw.name, generator=self.generator, **options,
-                **cross_entropy_options(self.loss),
+                logits, targets, draws, self.tau_ema, momentum=self.tau_momentum, draws=self.draw.name,
+                generator=self.generator, **cross_entropy_options(self.loss),
             )  # fmt: skip
             return indices, drawn_weights, score, tau
         score = self.fresh_scores(model, inputs, targets, logits)
         weighted = score if weights is None else score * weights
-        _, tau = ops.distribution(weighted, tau_ema=self.tau_ema, **options)
+        _, tau = ops.distribution(weighted, tau_ema=self.tau_ema, momentum=self.tau_momentum)
         indices, drawn_weights = ops.draw(weighted, draws, method=self.draw.name, generator=self.generator)
         return indices, drawn_weights if weights is None else drawn_weights * weights[indices], score, tau
 
