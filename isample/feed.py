@@ -13,7 +13,7 @@ from isample.history import StepReport
 from isample.indexed import check_can_be_indexed, indexed_loader
 from isample.memory import MemorySampler
 from isample.nested import map_tensors
-from isample.presample import next_presample
+from isample.presample import Presample, next_presample
 
 if TYPE_CHECKING:
     from isample.trainer import Trainer
@@ -34,14 +34,20 @@ class PresampleFeed:
         iterator, self.batches = iter(self.loader), batches
         for _ in range(batches):
             next(iterator)
+        if self.trainer.ahead is not None:
+            self.trainer.ahead.open(lambda: self._fetch(iterator))
         return iterator
 
-    def step(self, iterator: Iterator) -> StepReport | None:
+    def _fetch(self, iterator: Iterator) -> Presample | None:
         trainer = self.trainer
-        drawn = next_presample(iterator, trainer.next_size, trainer.batch_size, trainer.device)
+        return next_presample(iterator, trainer.next_size, trainer.batch_size, trainer.device)
+
+    def step(self, iterator: Iterator) -> StepReport | None:
+        ahead = self.trainer.ahead
+        drawn, scored = (self._fetch(iterator), None) if ahead is None else ahead.take()
         if drawn is None:
             return None
-        report = trainer.train_on(drawn.inputs, drawn.targets)
+        report = self.trainer.train_on(drawn.inputs, drawn.targets, scored)
         self.batches += drawn.batches
         return report
 

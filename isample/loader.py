@@ -45,6 +45,8 @@ class ImportanceLoader:
         seed: int | None = None, **options,
     ):  # fmt: skip
         self.loader, self.model, self.processes = loader, model, Processes(model)
+        if options.get("scoring") is not None and options["scoring"].ahead:
+            raise ValueError("scoring must not be ahead for an ImportanceLoader, which sees no backward pass; got ahead=True")
         seed = self.processes.seed(seed)
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.sampler = ImportanceSampler(

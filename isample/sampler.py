@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Union
+from typing import Any, Callable, NamedTuple, Union
 
 import torch
 from torch import nn
@@ -36,6 +36,13 @@ class Selection:
     weights: torch.Tensor
     score: torch.Tensor
     tau: torch.Tensor
+    timer: Callable[[], float]
+
+
+class ScoredAhead(NamedTuple):
+    """The ``logits`` [B, ...] of a presample that was scored before its step began, and a reader of the seconds that took."""
+
+    logits: torch.Tensor
     timer: Callable[[], float]
 
 
@@ -68,11 +75,15 @@ class ImportanceSampler:
             raise ValueError(f"presample must be >= batch_size; got presample={presample}, batch_size={batch_size}")
         if mode == "memory" and scoring is not None and scoring.proxy is not None:
             raise ValueError("scoring must have no proxy in mode='memory', which remembers the model's scores; got one")
+        if mode == "memory" and scoring is not None and scoring.ahead:
+            raise ValueError("scoring must not be ahead in mode='memory', whose draws wait for the scores; got ahead=True")
         if not 0 <= tau_momentum < 1:
             raise ValueError(f"tau_momentum must be in [0, 1); got {tau_momentum}")
         self.batch_size = batch_size
         self.loss = make_loss(loss)
         self.score, self.draw = make_score(score), make_draw(draws)
+        if scoring is not None and scoring.ahead and self.score.from_logits is None:
+            raise ValueError(f"scoring must not be ahead for score={score!r}, which needs more than logits; got ahead=True")
         self._gate_arguments = gate, batch_size, presample, tau_threshold, self.draw.with_replacement
         self.set_mode(mode)
         self.scoring = ScoringPass(scoring or Scoring(), torch.device(device))
@@ -101,17 +112,22 @@ class ImportanceSampler:
         return self.presample if self.active else self.batch_size
 
     def select(
-        self, model: nn.Module, inputs: Any, targets: Any, draws: int | None = None, weights: torch.Tensor | None = None
-    ) -> Selection:
+        self, model: nn.Module, inputs: Any, targets: Any, draws: int | None = None, weights: torch.Tensor | None = None,
+        ahead: ScoredAhead | None = None,
+    ) -> Selection:  # fmt: skip
         """Lines 6 to 9 of Algorithm 1: score the presample, draw ``draws`` of it (``batch_size``), weight; and line 17 for
-        tau. Where the presample was itself drawn with ``weights`` w, float32 [B], draws are in proportion to w g.
+        tau. Where the presample was itself drawn with ``weights`` w, float32 [B], draws are in proportion to w g. What was
+        scored ``ahead`` is not scored again.
 
         Leaves no trace in the model, the autograd graph or the global random state.
         """
         size, draws = batch_length(inputs, "inputs"), draws or self.batch_size
         with leaving_no_trace(self.scoring.module(model), self.tau_ema.device):
             timer = start_timer(self.tau_ema.device)
-            logits = None if self.score.from_logits is None else self.scoring.logits(model, inputs, size)
+            if ahead is not None:
+                logits = ahead.logits
+            else:
+                logits = None if self.score.from_logits is None else self.scoring.logits(model, inputs, size)
             try:
                 drawn = self._draw(model, inputs, targets, logits, draws, weights)
             except NonFiniteScoreError:
@@ -119,7 +135,8 @@ class ImportanceSampler:
                     raise
                 score = self.fresh_scores(model, inputs, targets, logits)
                 drawn = *uniform_draw(draws, score.device), score, score.new_tensor(math.nan)  # which stops all
-            return Selection(*drawn, timer())
+            seconds = timer()
+            return Selection(*drawn, seconds if ahead is None else lambda: seconds() + ahead.timer())
 
     def _draw(
         self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor | None, draws: int,

@@ -28,6 +28,8 @@ class Scoring:
         ``mode="reduce-overhead"`` among ``compile_options`` a GPU replays it as a CUDA graph.
     proxy: a cheaper module to score with, which the caller trains and keeps on the model's device, or None for the model.
     prepare: a function of the inputs that makes them cheaper, such as half their resolution, or None.
+    ahead: whether :meth:`Trainer.fit` scores the next presample, in presample mode, while the backward pass of the present
+        step runs, on a GPU on a stream of its own; see :mod:`isample.ahead`. A resumed run is then not the same bit for bit.
     """
 
     chunk: int | None = None
@@ -36,12 +38,15 @@ class Scoring:
     compile_options: tuple[tuple[str, Any], ...] = ()
     proxy: nn.Module | None = None
     prepare: Callable[[Any], Any] | None = None
+    ahead: bool = False
 
     def __post_init__(self):
         if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
             raise ValueError(f"chunk must be an integer >= 1 or None; got {self.chunk!r}")
         if self.dtype is not None and not (isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point):
             raise TypeError(f"dtype must be a floating torch.dtype or None; got {self.dtype!r}")
+        if not isinstance(self.ahead, bool):
+            raise TypeError(f"ahead must be True or False; got {self.ahead!r}")
         if self.proxy is not None and not isinstance(self.proxy, nn.Module):
             raise TypeError(f"proxy must be a torch.nn.Module or None; got {type(self.proxy).__name__}")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from isample.gain import effective_batch
 from isample.history import StepReport
-from isample.sampler import Selection
+from isample.sampler import ImportanceSampler, Selection
+
+if TYPE_CHECKING:
+    from isample.memory import MemorySampler
 
 
 class Step(NamedTuple):
@@ -25,6 +28,22 @@ class Step(NamedTuple):
     active: bool = False
     remembered: bool = False
     scored: int = 0
+
+    def tell(self, sampler: ImportanceSampler, memory: MemorySampler | None, tau: float, moments: list[float]) -> None:
+        """Tells the gate what was drawn, of a presample or by the ``memory``; ``moments`` are the step's, as numbers."""
+        gate, draws = sampler.gate, len(self.selection.indices)
+        if memory is not None:
+            sampler.tau_ema.fill_(tau)
+            drawn = moments[-5:]  # by the memory, whether or not a batch was drawn of it again
+            gate.foresee(drawn[0], drawn[1], moments[1:3] if self.scored else (), self.scored, self.remembered)
+            if memory.tells:
+                gate.gain.observe(drawn[1], drawn[2], share=0.0)
+                gate.gain.drawn = draws / memory.batch_size
+        elif self.active:
+            share = sampler.batch_size / self.size if sampler.draw.with_replacement else 0.0
+            gate.foresee(1.0, tau**2, moments[1:3], self.scored)  # tau^2 = E[g^2] / E[g]^2
+            gate.gain.observe(moments[1], moments[2], share)
+            gate.gain.drawn = draws / sampler.batch_size
 
     def report(
         self, count: int, batch_size: int, replaces: bool, loss: float, tau: float, tau_ema: float, least: float,

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from isample.adapt import ADAPT, batch_draws
+from isample.ahead import Ahead
 from isample.distributed import Clocked, Processes
 from isample.errors import NonFiniteScoreError
 from isample.gate import Gate, is_of_presamples
@@ -23,7 +24,7 @@ from isample.memory_ops import draw_moments
 from isample.nested import batch_length, check_batch, logits_of, take
 from isample.random_state import random_state, restore_random_state
 from isample.registry import look_up
-from isample.sampler import ImportanceSampler, Selection
+from isample.sampler import ImportanceSampler, ScoredAhead, Selection
 from isample.scores import cross_entropy_options
 from isample.scoring import Scoring
 from isample.step import Step
@@ -111,6 +112,7 @@ class Trainer:
         if mode == "auto" and (asks_for_presample or self.sampler.score.from_logits is None):
             self.mode = "presample"
         self.sampler.shared = self.processes.count > 1
+        self.ahead = Ahead(self.sampler, self.device) if scoring is not None and scoring.ahead else None
         self.autocast = autocast
         self.update = Update(model, optimizer, clip_grad_norm, scaler, accumulate)
         self.step_count = 0
@@ -153,29 +155,35 @@ class Trainer:
         Importance sampling on and n > b: all n are scored and b of them drawn. Otherwise a uniform step on the first b
         (on all, where there are fewer). :attr:`next_size` says how many are of use.
         """
+        if self.ahead is not None:
+            raise ValueError("scoring must not be ahead for step(), which does not know the next presample; got ahead=True")
         report = self.train_on(inputs, targets)
         self.clock(report, report.seconds)
         return report
 
     def clock(self, report: StepReport, seconds: float) -> float:
         """Tells the gate how long a step took, loading included, and gives that time as all processes see it."""
-        step = self.processes.clock(Clocked(report.active, seconds, report.scoring_seconds, report.scored))
+        active, scored = report.active, report.scored
+        if self.ahead is not None:  # the step that scores is the one that takes longer
+            active, scored = self.ahead.scored > 0, self.ahead.scored
+        step = self.processes.clock(Clocked(active, seconds, report.scoring_seconds, scored))
         if step is None:
             return 0.0
         self.sampler.gate.clock(*step)
         return step.seconds
 
-    def train_on(self, inputs: Any, targets: Any) -> StepReport:
-        """:meth:`step` for a caller that tells the gate the time itself, loading included, as :meth:`fit` does."""
+    def train_on(self, inputs: Any, targets: Any, ahead: ScoredAhead | None = None) -> StepReport:
+        """:meth:`step` for a caller that tells the gate the time itself, loading included, as :meth:`fit` does, and may have
+        had the presample scored ``ahead``."""
         begin = time.perf_counter()
         self.enter("presample")
         if self.mode == "memory":
             raise ValueError("mode must be 'presample' for step(), which is not told the samples' indices; got 'memory'")
         size = check_batch(inputs, targets, self.device)
         with self._autocast():
-            if self.sampler.active and size > self.batch_size:
+            if (self.sampler.active or ahead is not None) and size > self.batch_size:
                 draws = batch_draws(self.batch_size, self.sampler.gate.gain) if self.adapt == "batch" else None
-                step = Step(*self._draw_again(inputs, targets, draws), begin, size, active=True, scored=size)
+                step = Step(*self._draw_again(inputs, targets, draws, ahead=ahead), begin, size, active=True, scored=size)
             else:
                 if size > self.batch_size:
                     inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
@@ -187,10 +195,11 @@ class Trainer:
         return self._finish(step)  # lines 10, 14, 17
 
     def _draw_again(
-        self, inputs: Any, targets: Any, draws: int | None, weights: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, Selection, list[torch.Tensor]]:
+        self, inputs: Any, targets: Any, draws: int | None, weights: torch.Tensor | None = None,
+        ahead: ScoredAhead | None = None,
+    ) -> tuple[torch.Tensor, Selection, list[torch.Tensor]]:  # fmt: skip
         """Loss, selection and moments of what is drawn of a presample."""
-        selection = self.sampler.select(self.processes.model, inputs, targets, draws, weights)  # lines 6-8
+        selection = self.sampler.select(self.processes.model, inputs, targets, draws, weights, ahead)  # lines 6-8
         inputs, targets = take(inputs, targets, selection.indices)
         logits = self._logits(inputs)
         fresh = selection.score[selection.indices]
@@ -354,36 +363,27 @@ class Trainer:
         if selection is not None:
             told += [selection.tau, selection.tau if self.mode == "memory" else self.sampler.tau_ema, *step.moments]
         read = self.processes.read_late(told, self.device)
+        if self.ahead is not None:
+            self.ahead.forward_queued()
         self.update.backward(step.loss)
+        if self.ahead is not None:
+            with self._autocast():
+                self.ahead.begin(self.processes.model)
         loss_value, *told = read()  # the backward pass is queued, so a GPU does not run dry; no parameter has moved
         tau, tau_ema = told[:2] if selection is not None else (math.nan, math.nan)
         if selection is not None:
-            self._learn_of(step, tau, told[2:])
+            if tau != tau or (step.moments and not math.isfinite(told[2])):
+                self.update.discard()
+                raise NonFiniteScoreError.from_scores(selection.score)
+            step.tell(self.sampler, self.memory if self.mode == "memory" else None, tau, told[2:])
+        if self.ahead is not None:
+            self.ahead.wait()
         self.update.move(gate.worth(step.remembered, step.scored) if step.active and self.adapt == "lr" else 1.0)
         self._decide(tau_ema)
         self.selection, self.step_count = selection, self.step_count + 1
         weights = told[5:7] if step.active else (1.0, 1.0)
         replaces = self.sampler.draw.with_replacement or not step.scored
         return step.report(self.step_count, self.batch_size, replaces, loss_value, tau, tau_ema, *weights)
-
-    def _learn_of(self, step: Step, tau: float, moments: list[float]) -> None:
-        """Stops the step if a score was not finite; else tells the gate what was drawn."""
-        if tau != tau or (moments and not math.isfinite(moments[0])):
-            self.update.discard()
-            raise NonFiniteScoreError.from_scores(step.selection.score)
-        gate, draws = self.sampler.gate, len(step.selection.indices)
-        if self.mode == "memory":
-            self.sampler.tau_ema.fill_(tau)
-            drawn = moments[-5:]  # by the memory, whether or not a batch was drawn of it again
-            gate.foresee(drawn[0], drawn[1], moments[1:3] if step.scored else (), step.scored, step.remembered)
-            if self.memory.tells:
-                gate.gain.observe(drawn[1], drawn[2], share=0.0)
-                gate.gain.drawn = draws / self.memory.batch_size
-        elif step.active:
-            share = self.batch_size / step.size if self.sampler.draw.with_replacement else 0.0
-            gate.foresee(1.0, tau**2, moments[1:3], step.scored)  # tau^2 = E[g^2] / E[g]^2
-            gate.gain.observe(moments[1], moments[2], share)
-            gate.gain.drawn = draws / self.batch_size
 
     def _decide(self, tau_ema: float) -> None:
         if self.adapt == "lr" and self.step_count % 8 == 0:  # it changes slowly, and steps may be short
