@@ -86,14 +86,17 @@ at::Tensor draw_weights_composite(const at::Tensor& sums, const at::Tensor& indi
   return (sums[-1].to(at::kDouble) / (mass.to(at::kDouble) * sums.size(0))).to(at::kFloat);
 }
 
-// What is remembered of a sample: the geometric mean of what was and the fresh score, as far as both are above 0, so that a
-// score's chance ups and downs average out. A fresh score that is negative or not finite is not remembered.
-float blend(float before, float fresh) {
+// What is remembered of a sample: the geometric mean of what was and the fresh score, in which the latter counts for `rate`,
+// as far as both are above 0, so that a score's chance ups and downs average out. A fresh score that is negative or not finite
+// is not remembered.
+float blend(float before, float fresh, double rate) {
   if (!std::isfinite(fresh) || fresh < 0) return before;
-  return before > 0 && fresh > 0 ? std::sqrt(before) * std::sqrt(fresh) : fresh;  // their product may underflow
+  if (!(before > 0 && fresh > 0)) return fresh;
+  return static_cast<float>(std::pow(double{before}, 1 - rate) * std::pow(double{fresh}, rate));
 }
 
-void check_remember(const at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score) {
+void check_remember(const at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score, double rate) {
+  TORCH_CHECK_VALUE(rate > 0 && rate <= 1, "rate must be in (0, 1], got ", rate);
   check_dtype("memory", memory, at::kFloat);
   TORCH_CHECK_VALUE(memory.dim() == 1 && memory.is_contiguous(), "memory must be one-dimensional and contiguous, got shape ",
                     memory.sizes());
@@ -102,8 +105,8 @@ void check_remember(const at::Tensor& memory, const at::Tensor& indices, const a
   check_device("memory", memory, "score", score.device());
 }
 
-at::Tensor remember_cpu(at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score) {
-  check_remember(memory, indices, score);
+at::Tensor remember_cpu(at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score, double rate) {
+  check_remember(memory, indices, score, rate);
   const at::Tensor places = indices.contiguous(), scores = score.contiguous();
   const int64_t* place = places.const_data_ptr<int64_t>();
   const float* fresh = scores.const_data_ptr<float>();
@@ -114,14 +117,14 @@ at::Tensor remember_cpu(at::Tensor& memory, const at::Tensor& indices, const at:
   float* old = before.mutable_data_ptr<float>();
   float* remembered = memory.mutable_data_ptr<float>();
   for (int64_t i = 0; i < n; ++i) old[i] = remembered[place[i]];
-  for (int64_t i = 0; i < n; ++i) remembered[place[i]] = blend(old[i], fresh[i]);
+  for (int64_t i = 0; i < n; ++i) remembered[place[i]] = blend(old[i], fresh[i], rate);
   return before;
 }
 
-at::Tensor remember_composite(at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score) {
-  check_remember(memory, indices, score);
+at::Tensor remember_composite(at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score, double rate) {
+  check_remember(memory, indices, score, rate);
   at::Tensor before = memory.index_select(0, indices);
-  const at::Tensor mean = at::where(before.gt(0).logical_and(score.gt(0)), before.sqrt() * score.sqrt(), score);
+  const at::Tensor mean = at::where(before.gt(0).logical_and(score.gt(0)), before.pow(1 - rate) * score.pow(rate), score);
   memory.index_copy_(0, indices, at::where(score.isfinite().logical_and(score.ge(0)), mean, before));
   return before;
 }
@@ -130,15 +133,15 @@ at::Tensor remember_composite(at::Tensor& memory, const at::Tensor& indices, con
 // network's own, take ten times as long as their arithmetic.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> recall_cpu(
     at::Tensor& memory, const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& indices,
-    const std::optional<at::Tensor>& weights, const std::optional<at::Tensor>& sums,
+    const std::optional<at::Tensor>& weights, const std::optional<at::Tensor>& sums, double rate,
     const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing) {
   const at::Tensor score = cpu::softmax_score(logits, targets, weight, ignore_index, label_smoothing).score;
-  check_remember(memory, indices, score);
+  check_remember(memory, indices, score, rate);
   const at::Tensor importance = weights.has_value() ? *weights
                                 : sums.has_value()  ? draw_weights_cpu(*sums, indices)
                                                     : at::ones_like(score);
   at::Tensor moments = draw_moments_cpu(score, importance, weights.has_value());
-  return {score, std::move(moments), remember_cpu(memory, indices, score)};
+  return {score, std::move(moments), remember_cpu(memory, indices, score, rate)};
 }
 
 }  // namespace

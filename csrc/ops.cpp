@@ -43,12 +43,12 @@ TORCH_LIBRARY(isample, m) {
   // Of a batch and its fresh scores: how noisy its draws were, and the scores that these take the place of.
   m.def("draw_moments(Tensor score, Tensor weights, bool drawn) -> Tensor");
 
-  m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score) -> Tensor");
+  m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score, *, float rate=0.5) -> Tensor");
 
   // softmax_score and these in one call. Without weights the batch is a uniform one; with `sums`, weighed as draws from
   // them would be. CPU only: elsewhere the parts cost no more.
   m.def("recall(Tensor(a!) memory, Tensor logits, Tensor targets, Tensor indices, Tensor? weights, Tensor? sums, *, "
-        "Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
+        "float rate=0.5, Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
         "-> (Tensor score, Tensor moments, Tensor before)");
 
   // By the octave of the remembered score: adds the squares of fresh scores and their number to `met`, [256, 2].

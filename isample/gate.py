@@ -97,6 +97,7 @@ class SpeedupGate(Gate):
     scores_uniform_steps = False
     MARGIN, PROBES = 1.05, 0.01
     LEAST, LEAST_PROBES = 12, 12  # steps and active steps before the cost is known
+    ROW = 1  # steps of a probe
 
     def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (5,), replaces: bool = True):
         super().__init__()
@@ -105,14 +106,14 @@ class SpeedupGate(Gate):
         self.presample = self.presamples[len(self.presamples) // 2] if self.presamples else None
         self.opened = False
         self.uniform = Recent()  # seconds of steps
-        self.sample = Recent()  # seconds that active steps took longer than the median uniform one, a sample
+        self.sample = Recent()  # what active steps took longer than the median uniform one, in units of it, a sample
         self.elapsed = self.probing = 0.0
 
     def cost(self, presample: int) -> float:
         """t_active / t_uniform as measured; NaN before enough was seen."""
         if len(self.uniform) < self.LEAST or len(self.sample) < self.LEAST_PROBES:
             return math.nan
-        return 1.0 + presample * self.sample.median / self.uniform.median
+        return 1.0 + presample * self.sample.median
 
     def speedup(self, presample: int) -> float:
         """The gain over the cost of active steps; NaN before enough was seen."""
@@ -133,13 +134,15 @@ class SpeedupGate(Gate):
         self.opened = self.speedup(self.presample) > (1.0 if self.opened else self.MARGIN)  # NaN is no
         return self.opened or self._may_probe()
 
-    def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
+    def clock(self, active: bool, seconds: float, overhead: float, scored: int, tells: bool = True) -> None:
+        """``tells`` is whether the step took as long as others of its kind would."""
         self.elapsed += seconds
         if not active:
             self.uniform.add(seconds)
         elif self.uniform:  # a run may begin with an active step, which tells nothing then
             extra = seconds - self.uniform.median
-            self.sample.add(extra / scored)
+            if tells:
+                self.sample.add(extra / self.uniform.median / scored)
             if not self.opened:
                 self.probing += max(0.0, extra)
 
@@ -149,15 +152,15 @@ class SpeedupGate(Gate):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self.foresight).update(copy.deepcopy(state["foresight"]))
-        own = {"uniform": Recent(state["uniform"]), "sample": Recent(state["sample"]), "foresight": self.foresight}
+        times = {name: Recent(state[name], vars(self)[name].kept) for name in ("uniform", "sample")}
+        own = {**times, "foresight": self.foresight}
         super().load_state_dict({**state, **own})
 
     def _may_probe(self) -> bool:
         if len(self.uniform) < self.LEAST:
             return False
-        batches = self.presample / self.batch_size
-        expected = self.presample * self.sample.median if self.sample else batches * self.uniform.median
-        return self.probing + expected < self.probe_share * self.elapsed
+        expected = self.presample * (self.sample.median if self.sample else 0.5 / self.batch_size)
+        return self.probing + self.ROW * expected * self.uniform.median < self.probe_share * self.elapsed
 
     @property
     def probe_share(self) -> float:
@@ -170,15 +173,27 @@ class FreshGate(SpeedupGate):
 
     By remembered scores a batch is worth ``before``, or 1 where it is dealt; of B such samples b are drawn again in proportion to
     w g. The moments of the scores show in every scored step, so what a fresh presample would bring is known before one was
-    tried. Trials are for its cost, and for how coarse its scores are. When six have told the cost, there is a tenth of them.
+    tried. Trials are for its cost, and for how coarse its scores are. When the cost is known, there is a third of them.
+
+    A trial is a ``ROW`` of steps, of which the first two tell nothing of the time: they find the caches, and the memory that they
+    allocate, as another kind of step has left them. While the gate is open, a row of steps without a presample every
+    ``REMINDER`` steps keeps their time known, which changes with whatever else the machine does. The first trials are of the
+    smallest presample: a cost that is in part the same for every size is then over-estimated for the others. It opens without
+    a margin: the cost is known best while it is open, and a mistake is seen within a dozen steps. When it closes, trials begin
+    anew: it may have set steps of a machine that has become slow against faster ones.
     """
 
-    LEAST_PROBES = 6
+    MARGIN, LEAST_PROBES = 1.0, 4
+    ROW, COLD, REMINDER = 6, 2, 192  # steps
     PATIENCE = 64  # steps: workers may have that many batches ahead of a trial
     EVERY = 8  # steps: to look at more of them would take hundredths of a short one
 
     def __init__(self, batch_size: int, presamples: Sequence[int], replaces: bool = True):
         super().__init__(batch_size, presamples, replaces)
+        self.presample = min(presamples, default=None)
+        self._forget_times()
+        self.row = 0  # steps of a trial that are left
+        self.last, self.alike = False, 0  # whether the step before had a presample, and how many before it were alike
         self.before = 1.0
         self.waiting = 0  # steps more, at most, for a trial to come back
         self.steps = 0
@@ -188,17 +203,30 @@ class FreshGate(SpeedupGate):
         return min(worth, self.usable) / min(self.before, self.usable) / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
-        if self.steps % self.EVERY:
+        if self.row > 0 and (self.opened or self.probing < self.probe_share * self.elapsed):  # or it turned out too dear
+            self.row -= 1
+            return not self.opened
+        if self.steps % self.EVERY or not self.presamples:
             return self.opened
-        return len(self.presamples) > 0 and super().is_open(tau_ema)
+        was_open = self.opened
+        tried = super().is_open(tau_ema) != self.opened or (self.opened and self.steps % self.REMINDER == 0)
+        if was_open and not self.opened:
+            self._forget_times()
+        self.row = self.ROW - 1 if tried else 0
+        return self.opened != tried
 
-    def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
+    def clock(self, active: bool, seconds: float, overhead: float, scored: int, tells: bool = True) -> None:
         self.steps += 1
-        if active or self.steps % self.EVERY == 0:
-            super().clock(active, seconds, overhead, scored)
+        self.last, self.alike = active, self.alike + 1 if active == self.last else 0
+        tells = self.alike >= self.COLD
+        if active or (tells and (self.opened or self.steps % self.EVERY == 0)):
+            super().clock(active, seconds, overhead, scored, tells)
             self.waiting = 0 if active else max(0, self.waiting - self.EVERY)
         else:
             self.elapsed += seconds
+
+    def _forget_times(self) -> None:
+        self.uniform, self.sample = Recent(kept=12), Recent(kept=12)
 
     def _may_probe(self) -> bool:
         if self.waiting > 0:
@@ -209,7 +237,7 @@ class FreshGate(SpeedupGate):
 
     @property
     def probe_share(self) -> float:
-        return self.PROBES if math.isnan(self.cost(1)) else self.PROBES / 10
+        return self.PROBES if math.isnan(self.cost(1)) else self.PROBES / 3
 
 
 class MemoryGate(Gate):
@@ -301,6 +329,7 @@ GATES = {
     "never": lambda batch_size, presamples, replaces, threshold: ConstantGate(False),
 }
 DEFAULT_RATIO, RATIOS = 5, (2, 3, 5, 8, 12)  # B / b where none is given
+DRAWN_RATIOS = (1.5, *RATIOS)  # where presamples are drawn, and so need not be whole batches
 
 
 def is_of_presamples(gate: Union[str, Gate, None]) -> bool:
@@ -328,7 +357,8 @@ def make_gate(
         raise ValueError(f"tau_threshold must be >= 0; got {tau_threshold}")
     if isinstance(gate, str):
         make = look_up(GATES, gate, "gate")
-        presamples = [ratio * batch_size for ratio in RATIOS] if presample is None else [presample]
+        ratios = DRAWN_RATIOS if mode == "memory" else RATIOS
+        presamples = [int(ratio * batch_size) for ratio in ratios] if presample is None else [presample]
         if mode == "memory" and gate == "speedup":
             return MemoryGate(batch_size, presamples, replaces)
         if mode == "memory" and presample is not None:

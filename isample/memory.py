@@ -5,7 +5,7 @@ set from which the next batches are drawn,
 
     p_i = (1 - floor) e_i / sum(e) + floor / N        weight 1 / (N p_i)
 
-What is remembered is the geometric mean of what was and the fresh score: scores go up and down by chance, with the
+What is remembered is the geometric mean of a sample's last few scores: these go up and down by chance, with the
 augmentation and the last few updates, and part of that averages out. e_i is what the remembered score still foretells,
 see :mod:`isample.calibration`. Stale scores cost variance, never bias: the weight is that of the p which stood when the sample was drawn. The floor bounds weights by 1 / floor, and sees
 to it that no sample is forgotten.
@@ -29,6 +29,7 @@ from isample.nested import map_tensors
 from isample.ops import PrefixSum, draw, prefix_sum
 
 NEVER_SEEN = -1.0  # in place of a score
+AVERAGED = 6  # scores of a sample, about, that what is remembered is the mean of
 LARGEST = 2**24  # samples, the ops' limit
 DEALT_AHEAD = 64  # uniform batches that are cut off the order at once: one at a time costs a small step dear
 
@@ -150,6 +151,11 @@ class MemorySampler(Sampler[list[int]]):
         return self._rebuild_every or max(1, self.size // (64 * self.batch_size))
 
     @property
+    def rate(self) -> float:
+        """What a fresh score counts for in the mean that is remembered: that of as many as samples were seen on the mean."""
+        return 1.0 / min(1.0 + max(1.0, self.drawn / len(self)), AVERAGED)
+
+    @property
     def tau(self) -> torch.Tensor:
         """tau of the table in use, float32 0-dim: 1 before there is one."""
         return torch.ones((), device=self.score.device) if self._table is None else self._table.tau
@@ -223,7 +229,7 @@ class MemorySampler(Sampler[list[int]]):
         table = self._current_table() if self.tells and not drawn.active else None
         weights = drawn.weights if drawn.active else None
         score, moments, before = recall(
-            self.score, logits, targets, drawn.indices, weights=weights, table=table, **options
+            self.score, logits, targets, drawn.indices, weights=weights, table=table, rate=self.rate, **options
         )
         self._note(before, score)
         return score, moments
@@ -241,7 +247,7 @@ class MemorySampler(Sampler[list[int]]):
         if score.shape != indices.shape:
             raise ValueError(f"score must have the shape of indices, {tuple(indices.shape)}; got {tuple(score.shape)}")
         indices, fresh = indices.to(self.score.device), score.detach().to(self.score)
-        self._note(remember(self.score, indices, fresh), fresh)
+        self._note(remember(self.score, indices, fresh, rate=self.rate), fresh)
 
     def _note(self, before: torch.Tensor, fresh: torch.Tensor) -> None:
         self.calibration.meet(before, fresh)

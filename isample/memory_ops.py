@@ -47,20 +47,20 @@ def _(score, weights, drawn):
     return score.new_empty(5, dtype=torch.float64)
 
 
-def remember(memory: Tensor, indices: Tensor, score: Tensor) -> Tensor:
+def remember(memory: Tensor, indices: Tensor, score: Tensor, *, rate: float = 0.5) -> Tensor:
     """Remembers fresh scores, float32 [b], in ``memory``, float32 [N], at ``indices``, int64 [b]; returns those that were
-    there, float32 [b]. What is kept is sqrt(old * fresh), the geometric mean, or the fresh score where one of the two is
+    there, float32 [b]. What is kept is old^(1 - rate) fresh^rate, a geometric mean, or the fresh score where one of the two is
     not above 0; a fresh score that is negative or not finite is not remembered.
 
     Raises:
-        ValueError, TypeError: wrong shape, device or dtype.
+        ValueError, TypeError: wrong shape, device or dtype; a rate outside (0, 1].
         IndexError: on CPU, an index outside [0, N).
     """
-    return torch.ops.isample.remember.default(memory, indices, score)
+    return torch.ops.isample.remember.default(memory, indices, score, rate=rate)
 
 
 @library.register_fake("isample::remember")
-def _(memory, indices, score):
+def _(memory, indices, score, *, rate=0.5):
     return torch.empty_like(score, memory_format=torch.contiguous_format)
 
 
@@ -72,6 +72,7 @@ def recall(
     *,
     weights: Tensor | None,
     table: PrefixSum | None,
+    rate: float = 0.5,
     **options,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`isample.softmax_score` of a batch, :func:`draw_moments` and :func:`remember`, on a CPU in one call.
@@ -84,14 +85,14 @@ def recall(
     """
     sums = None if table is None else table.sums
     if logits.device.type == "cpu":
-        return torch.ops.isample.recall.default(memory, logits, targets, indices, weights, sums, **options)
+        return torch.ops.isample.recall.default(memory, logits, targets, indices, weights, sums, rate=rate, **options)
     score = softmax_score(logits, targets, **options)[0]
     implied = weights if weights is not None else torch.ones_like(score) if table is None else draw_weights(table, indices)
-    return score, draw_moments(score, implied, drawn=weights is not None), remember(memory, indices, score)
+    return score, draw_moments(score, implied, drawn=weights is not None), remember(memory, indices, score, rate=rate)
 
 
 @library.register_fake("isample::recall")
-def _(memory, logits, targets, indices, weights, sums, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+def _(memory, logits, targets, indices, weights, sums, *, rate=0.5, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score, score.new_empty(5, dtype=torch.float64), torch.empty_like(score)
 

@@ -7,11 +7,10 @@ from typing import Iterable
 
 
 class Recent:
-    """The last ``KEPT`` of ``values``, oldest first; ``median`` is the upper one of two."""
+    """The last ``kept`` of ``values``, oldest first; ``median`` is the upper one of two."""
 
-    KEPT = 51
-
-    def __init__(self, values: Iterable[float] = ()):
+    def __init__(self, values: Iterable[float] = (), kept: int = 51):
+        self.kept = kept
         self.values: list[float] = []
         self._ordered: list[float] = []
         for value in values:
@@ -27,5 +26,5 @@ class Recent:
     def add(self, value: float) -> None:
         self.values.append(value)
         insort(self._ordered, value)
-        if len(self.values) > self.KEPT:
+        if len(self.values) > self.kept:
             del self._ordered[bisect_left(self._ordered, self.values.pop(0))]

@@ -16,7 +16,7 @@ from torch import nn
 from isample import ops
 from isample.draws import make_draw
 from isample.errors import NonFiniteScoreError
-from isample.gate import DEFAULT_RATIO, Gate, make_gate
+from isample.gate import DEFAULT_RATIO, Gate, MemoryGate, SpeedupGate, make_gate
 from isample.losses import Loss, make_loss
 from isample.nested import batch_length
 from isample.scores import cross_entropy_options, leaving_no_trace, make_score
@@ -86,7 +86,9 @@ class ImportanceSampler:
             raise ValueError(f"scoring must not be ahead for score={score!r}, which needs more than logits; got ahead=True")
         self._gate_arguments = gate, batch_size, presample, tau_threshold, self.draw.with_replacement
         self.set_mode(mode)
-        self.scoring = ScoringPass(scoring or Scoring(), torch.device(device))
+        # Choosing the precision by the clock would spoil runs that go by nothing else that a clock says.
+        default = Scoring(dtype="auto" if isinstance(self.gate, (SpeedupGate, MemoryGate)) else None)
+        self.scoring = ScoringPass(scoring or default, torch.device(device))
         self.shared = False  # with other processes, which wait for this one's part even if it cannot draw
         self.tau_momentum = tau_momentum
         self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)

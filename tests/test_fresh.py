@@ -1,6 +1,7 @@
 """Memory mode with fresh presamples: what the memory drew is scored, and a batch drawn of it again."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.gate import ConstantGate, MemoryGate
+from isample.gate import ConstantGate, FreshGate, MemoryGate
 from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of
 
 N, B = 400, 5 * b
@@ -148,17 +149,17 @@ def test_a_run_is_resumed_bit_for_bit(workers):
 
 def test_the_gate_chooses_between_memory_fresh_presamples_and_neither():
     """Some labels are wrong, the network changes little: an old score is nearly as good as a fresh one. By a clock on which
-    scoring a batch takes a tenth of a step, and nearly two steps in the end."""
+    scoring a batch takes a fifth of a step, and nearly two steps in the end."""
     inputs, targets = make_data(1200)
     targets[::17] = (targets[::17] + 1) % CLASSES
     gate = MemoryGate(b, (2 * b, 5 * b))
     gate.WATCH = math.inf
     trainer = make_trainer(gate, 0.05, linear_model())
     loader = DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True)
-    cost, clock, chosen = 0.1, gate.clock, []
+    cost, clock, chosen = 0.2, gate.clock, []
     gate.clock = lambda active, seconds, overhead, scored: clock(active, 1.0 + cost * scored / b, 0.001, scored)
     for report in trainer.iterate(loader, epochs=25):
-        chosen.append((trainer.memory.active, report.scored > 0))
+        chosen.append((trainer.memory.active, gate.fresh.opened, report.scored > 0))
         gate.LIMIT = 1e-9 if 1000 < report.step else math.inf  # remembering is then too dear
         if report.step == 2000:
             cost = 1.8
@@ -166,12 +167,65 @@ def test_the_gate_chooses_between_memory_fresh_presamples_and_neither():
     def shares(steps):
         return [sum(used) / len(steps) for used in zip(*steps)]
 
-    remembered, fresh = shares(chosen[700:1000])
-    assert remembered == 1 and fresh < 0.1
-    remembered, fresh = shares(chosen[1600:2000])
-    assert remembered == 0 and fresh > 0.9
-    remembered, fresh = shares(chosen[-400:])
-    assert remembered == 0 and fresh < 0.1
+    remembered, fresh, presampled = shares(chosen[700:1000])
+    assert remembered == 1 and fresh == 0 and presampled < 0.2  # trials, in a hundredth of the time
+    remembered, fresh, presampled = shares(chosen[1600:2000])
+    assert remembered == 0 and fresh == 1 and presampled == pytest.approx(1 - FreshGate.ROW / FreshGate.REMINDER, abs=0.01)
+    remembered, fresh, presampled = shares(chosen[-400:])
+    assert remembered == 0 and fresh == 0 and presampled < 0.1
+
+
+class Machine:
+    """A clock for a :class:`FreshGate` by which remembered scores are worth nothing and fresh ones as much as they can be.
+    ``step`` gives whether that step had a presample; the first of a row of a kind takes ``cold`` times as long."""
+
+    def __init__(self, gate, cost, cold=1.0):
+        self.gate, self.cost, self.cold, self.speed, self.last = gate, cost, cold, 1.0, False
+
+    def step(self):
+        for _ in range(2):
+            self.gate.foresee(0.5, 1.0)  # E[g]^2 / E[g^2] = 1/4
+        active = self.gate.is_open(1.0)
+        seconds = (1.0 + self.cost * active) / self.speed * (self.cold if active != self.last else 1.0)
+        self.last = active
+        self.gate.clock(active, seconds, 0.0, self.gate.presample if active else 0)
+        return active
+
+
+def rows_of(chosen, kind):
+    """How long the rows of steps of that kind are."""
+    return [len(list(steps)) for each, steps in itertools.groupby(chosen) if each == kind]
+
+
+def test_a_trial_is_a_row_whose_first_steps_tell_nothing():
+    """Presamples of 2b take 1.3 steps, or 2.6 where another kind of step was before. They bring twice the batch: it opens."""
+    machine = Machine(FreshGate(b, [2 * b], replaces=False), cost=0.3, cold=2.0)
+    closed = list(itertools.takewhile(lambda _: not machine.gate.opened, (machine.step() for _ in range(20_000))))
+    assert machine.gate.opened and machine.gate.cost(2 * b) == pytest.approx(1.3)
+    assert set(rows_of(closed, True)) <= {FreshGate.ROW - 1, FreshGate.ROW}  # the last step of the row finds it open
+
+
+def test_a_trial_that_turns_out_dear_is_broken_off():
+    """Presamples that take a hundred steps get no row of them, and a hundredth of the time."""
+    machine = Machine(FreshGate(b, [2 * b], replaces=False), cost=100.0)
+    chosen = [machine.step() for _ in range(40_000)]
+    assert set(rows_of(chosen, True)) == {1} and 1 < sum(chosen) < 40_000 * 0.01 / 100 + 2
+
+
+def test_an_open_gate_notices_that_all_steps_take_longer_or_that_presamples_do():
+    machine = Machine(FreshGate(b, [2 * b], replaces=False), cost=0.3)
+    while not machine.gate.opened:
+        machine.step()
+    chosen = [machine.step() for _ in range(960)]
+    assert machine.gate.opened and set(rows_of(chosen, False)) == {FreshGate.ROW} and sum(chosen) >= 960 - 10 * FreshGate.ROW
+    machine.speed = 0.3  # something else runs on this machine
+    for _ in range(6000):
+        machine.step()
+    assert machine.gate.opened and machine.gate.cost(2 * b) == pytest.approx(1.3)
+    machine.cost = 1.5  # more than twice the batch is worth
+    for _ in range(200):
+        machine.step()
+    assert not machine.gate.opened
 
 
 def test_a_bad_score_stops_the_step_before_anything_moves():

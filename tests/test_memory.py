@@ -146,7 +146,17 @@ def test_fit_takes_over_an_ordinary_loader_and_keeps_its_collate():
     assert sorted(data.seen[:120]) == list(range(120)) and (trainer.memory.score != NEVER_SEEN).all()
     assert history.steps[-1].loss < history.steps[0].loss
     fresh, indices = trainer.selection.score, trainer.selection.indices
-    torch.testing.assert_close(trainer.memory.score[indices], (kept[-2][indices] * fresh).sqrt())
+    assert trainer.memory.rate == 1 / 5  # after four passes
+    torch.testing.assert_close(trainer.memory.score[indices], kept[-2][indices] ** 0.8 * fresh**0.2)
+
+
+def test_what_is_remembered_is_the_mean_of_as_many_scores_as_samples_had():
+    sampler = isample.MemorySampler(20, 5, uniform_epochs=1e9, seed=0)
+    rates = {}
+    for _ in range(40):
+        rates[sampler.drawn] = sampler.rate
+        sampler.draw()
+    assert [1 / rates[drawn] for drawn in (0, 2, 4, 6, 8, 12, 20, 39)] == pytest.approx([2, 2, 2, 2.5, 3, 4, 6, 6])
 
 
 @pytest.mark.parametrize("save_at", [13, 47, 60])  # in the first and the second epoch of 30 batches, at its very end

@@ -61,6 +61,23 @@ def test_remember_keeps_the_geometric_mean_and_tells_what_was():
     assert memory.tolist() == pytest.approx([8.0, 1.0, 7.0, 3.0, 6.0, 1e-28, 0.0], rel=1e-6)
 
 
+def test_the_fresh_score_counts_for_the_rate_in_the_mean():
+    """16^(3/4) 1^(1/4) = 8; at a rate of 1 nothing else counts."""
+    memory = torch.tensor([16.0, 5.0, -1.0])
+    remember(memory, torch.tensor([0, 2]), torch.tensor([1.0, 3.0]), rate=0.25)
+    assert memory.tolist() == pytest.approx([8.0, 5.0, 3.0], rel=1e-6)
+    remember(memory, torch.tensor([0, 1]), torch.tensor([2.0, 7.0]), rate=1.0)
+    assert memory.tolist() == [2.0, 7.0, 3.0]
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.5, math.nan])
+def test_a_rate_is_a_share(rate):
+    memory = torch.ones(3)
+    with pytest.raises(ValueError, match=r"rate must be in \(0, 1\], got"):
+        remember(memory, torch.tensor([1]), torch.ones(1) * 2, rate=rate)
+    assert torch.equal(memory, torch.ones(3))
+
+
 def test_a_batch_that_holds_a_sample_twice_blends_each_score_with_what_was():
     memory = torch.tensor([4.0])
     assert remember(memory, torch.tensor([0, 0]), torch.tensor([1.0, 9.0])).tolist() == [4.0, 4.0]
@@ -76,10 +93,10 @@ def test_recall_is_its_parts(kind):
     expected_memory = memory.clone()
     score = isample.softmax_score(logits, targets, label_smoothing=0.1)[0]
     used = {"drawn": weights, "uniform": torch.ones(8), "uniform with a table": draw_weights(table, indices)}[kind]
-    expected = score, draw_moments(score, used, drawn=kind == "drawn"), remember(expected_memory, indices, score)
+    expected = score, draw_moments(score, used, drawn=kind == "drawn"), remember(expected_memory, indices, score, rate=0.3)
     got = recall(
         memory, logits, targets, indices, weights=weights if kind == "drawn" else None,
-        table=table if kind == "uniform with a table" else None, label_smoothing=0.1,
+        table=table if kind == "uniform with a table" else None, rate=0.3, label_smoothing=0.1,
     )  # fmt: skip
     assert all(map(torch.equal, got, expected)) and torch.equal(memory, expected_memory)
 

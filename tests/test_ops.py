@@ -35,8 +35,8 @@ def cases():
     memory, places = torch.rand(30), torch.arange(12) * 2
     yield ops.recall, (memory, LOGITS, LABELS, places, SCORE, None), {"label_smoothing": 0.1}
     yield ops.recall, (memory, LOGITS, LABELS, places, None, ops.prefix_sum(memory)[0]), {}
-    yield ops.recall, (memory, LOGITS, LABELS, places, None, None), {}
-    yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {}
+    yield ops.recall, (memory, LOGITS, LABELS, places, None, None), {"rate": 0.3}
+    yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {"rate": 0.3}
     yield ops.meet, (torch.rand(256, 2), SCORE, torch.rand(12)), {}
     yield ops.expected_scores, (SCORE, torch.rand(256, 2)), {"prior": 2.0, "contradicted": None, "share": 0.25}
     yield ops.expected_scores, (torch.rand(24)[::2], torch.rand(256, 2)), {"prior": 2.0, "contradicted": 0.5, "share": 0.1}

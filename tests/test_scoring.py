@@ -1,6 +1,7 @@
 """Cheap scoring passes: the same logits where they should be, and what is asked for done."""
 
 import copy
+import time
 
 import pytest
 import torch
@@ -51,6 +52,63 @@ def test_bfloat16():
     assert 1e-4 < error < 2e-2
 
 
+class Timed(nn.Linear):
+    """Takes ``seconds`` longer in its own precision or, if they are negative, in bfloat16."""
+
+    def __init__(self, seconds, error=None):
+        super().__init__(8, 5)
+        self.seconds, self.error, self.calls = seconds, error, 0
+
+    def forward(self, x):
+        self.calls += 1
+        coarse = torch.is_autocast_enabled("cpu")
+        if coarse and self.error is not None:
+            raise self.error
+        time.sleep(max(0.0, -self.seconds if coarse else self.seconds))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("seconds,dtype", [(0.01, torch.bfloat16), (-0.01, None)])
+def test_the_first_pass_measures_which_precision_is_faster(seconds, dtype):
+    inputs, _ = make_data(60)
+    model, scoring_pass = Timed(seconds).eval(), ScoringPass(Scoring(dtype="auto", chunk=20), CPU)
+    logits = scoring_pass.logits(model, inputs, 60)
+    assert scoring_pass.dtype == dtype and logits.dtype == (dtype or torch.float32)
+    trials = model.calls
+    scoring_pass.logits(model, inputs, 60)
+    assert model.calls - trials == 3 and trials == 9
+
+
+def test_a_model_that_cannot_compute_in_bfloat16_is_scored_without_and_says_so():
+    inputs, _ = make_data(60)
+    model = Timed(0.01, RuntimeError("expected Float")).eval()
+    with pytest.warns(UserWarning, match="scored in the model's own precision, since in bfloat16 it raised: expected Float"):
+        logits = logits_by(Scoring(dtype="auto"), model, inputs, 60)
+    torch.testing.assert_close(logits, model(inputs).detach())
+    broken = nn.Sequential(model, nn.Linear(3, 3))  # in any precision: that is the caller's to hear
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        logits_by(Scoring(dtype="auto"), broken, inputs, 60)
+
+
+def test_the_precision_of_training_s_autocast_stands():
+    inputs, _ = make_data(60)
+    model, scoring_pass = Timed(0.01).eval(), ScoringPass(Scoring(dtype="auto"), CPU)
+    with torch.autocast("cpu", torch.bfloat16):
+        scoring_pass.logits(model, inputs, 60)
+    assert scoring_pass.dtype is None and model.calls == 1
+
+
+def test_the_clock_chooses_the_precision_only_where_it_chooses_already():
+    def dtype_of(make=isample.Trainer, **options):
+        model = make_model()
+        return make(model, torch.optim.SGD(model.parameters(), lr=0.1), batch_size=b, **options).sampler.scoring.dtype
+
+    assert dtype_of() == dtype_of(mode="memory") == dtype_of(presample=B) == "auto"
+    assert [dtype_of(gate=gate) for gate in ("always", "never", "threshold")] == [None] * 3
+    assert dtype_of(isample.Trainer.paper) is None
+    assert dtype_of(scoring=Scoring()) is None
+
+
 def test_proxy_and_preparation_score_in_the_model_s_place():
     model, proxy = make_model(), nn.Linear(4, 5)
     model.register_forward_pre_hook(lambda *_: pytest.fail("the model was called"))
@@ -96,8 +154,8 @@ def test_a_proxy_keeps_its_mode():
     "options,error,match",
     [
         ({"chunk": 0}, ValueError, "chunk must be an integer >= 1 or None; got 0"),
-        ({"dtype": torch.int8}, TypeError, "dtype must be a floating torch.dtype or None; got torch.int8"),
-        ({"dtype": "bf16"}, TypeError, "dtype must be a floating torch.dtype or None; got 'bf16'"),
+        ({"dtype": torch.int8}, TypeError, "dtype must be a floating torch.dtype, 'auto' or None; got torch.int8"),
+        ({"dtype": "bf16"}, TypeError, "dtype must be a floating torch.dtype, 'auto' or None; got 'bf16'"),
         ({"proxy": lambda x: x}, TypeError, "proxy must be a torch.nn.Module or None; got function"),
     ],
 )

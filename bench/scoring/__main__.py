@@ -1,6 +1,6 @@
 """`python -m bench.scoring`: each way to score a presample, its time and its correlation with the true gradient norm.
 
-A network is trained uniformly for a while. Then every way scores the same samples, in training's own data: the time is
+A network is trained uniformly up to the middle of its schedule. Then every way scores the same samples, in training's own data: the time is
 that of one presample in units of a uniform training step, the ways taking turns, median of many; the correlation is
 Spearman's, with the norm of each sample's gradient over all parameters. Writes scoring-TASK.json and .md.
 """
@@ -51,21 +51,30 @@ class Bench:
             self.ways["half the resolution, chunks of 64"] = Scoring(prepare=lambda images: F.avg_pool2d(images, 2))
 
     def train(self, seconds: float) -> None:
-        """Uniformly, while remembering scores as memory mode does and keeping the parameters of STALE updates ago."""
+        """Uniformly for half of a schedule, while remembering scores as memory mode does, and keeping the parameters of STALE
+        updates ago and of one."""
         training = self.training
         self.memory = MemorySampler(len(training.sets.training), training.batch_size, seed=0)
         self.memory.active = False
         began, kept = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - began) < seconds or kept < 2:
-            indices = self.memory.draw().indices
-            inputs, targets = training.sets.training.__getitems__(indices)
-            outputs = training.model(inputs)
-            self.memory.update(indices, upper_bound(self.loss, outputs.detach(), targets))
-            training.update(training.losses(outputs, targets).mean())
-            training.progress = min(1.0, elapsed / seconds)
+            training.progress = min(1.0, elapsed / seconds) / 2
+            training.decay_learning_rate()
             if self.memory.drawn % STALE == 0:
                 stale, kept = copy.deepcopy(training.model), kept + 1
-        self.ways[f"parameters of up to {STALE} updates ago"] = Scoring(proxy=stale)
+            self.update()
+        while self.memory.drawn % STALE > 0:
+            self.update()
+        self.ways[f"parameters of {STALE} updates ago"] = Scoring(proxy=stale)
+        self.ways["parameters of one update ago (ahead=True)"] = Scoring(proxy=copy.deepcopy(training.model))
+        self.update()
+
+    def update(self) -> None:
+        training, indices = self.training, self.memory.draw().indices
+        inputs, targets = training.sets.training.__getitems__(indices)
+        outputs = training.model(inputs)
+        self.memory.update(indices, upper_bound(self.loss, outputs.detach(), targets))
+        training.update(training.losses(outputs, targets).mean())
 
     def scores(self, scoring: Scoring) -> torch.Tensor:
         scoring_pass = ScoringPass(scoring, CPU)
