@@ -48,7 +48,7 @@ class Trainer:
         or a callable ``(logits, targets) -> [B]``.
     batch_size: b, the samples that a step learns from.
     presample: B >= b, the samples that a scoring pass looks at. By default the speedup gate chooses
-        among 2, 3, 5, 8 and 12 times b, by what pays best; with other gates it is 5b, and none in memory mode.
+        among 2, 3, 5, 8 and 12 times b, in memory mode also 1.5, by what pays best; with other gates it is 5b, and none there.
     mode: ``"memory"``: a remembered score a sample of the data set, see :class:`isample.MemorySampler`, and a scoring pass
         where that pays on top of it. ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory
         mode in a ``fit`` over an ordinary DataLoader of a map-style data set; presample mode for :meth:`step`, for any other
