@@ -178,12 +178,14 @@ class FreshGate(SpeedupGate):
     A trial is a ``ROW`` of steps, of which the first two tell nothing of the time: they find the caches, and the memory that they
     allocate, as another kind of step has left them. While the gate is open, a row of steps without a presample every
     ``REMINDER`` steps keeps their time known, which changes with whatever else the machine does. The first trials are of the
-    smallest presample: a cost that is in part the same for every size is then over-estimated for the others. It opens without
-    a margin: the cost is known best while it is open, and a mistake is seen within a dozen steps. When it closes, trials begin
-    anew: it may have set steps of a machine that has become slow against faster ones.
+    smallest presample: a cost that is in part the same for every size is then over-estimated for the others.
+
+    A gain in noise is not all gained in time, which is what it costs: it has to be ``DEMANDED`` times as large. Beyond that
+    it opens without a margin: the cost is known best while it is open, and a mistake is seen within a dozen steps. When it
+    closes, trials begin anew: it may have set steps of a machine that has become slow against faster ones.
     """
 
-    MARGIN, LEAST_PROBES = 1.0, 4
+    DEMANDED, MARGIN, LEAST_PROBES = 1.25, 1.0, 4
     ROW, COLD, REMINDER = 6, 2, 192  # steps
     PATIENCE = 64  # steps: workers may have that many batches ahead of a trial
     EVERY = 8  # steps: to look at more of them would take hundredths of a short one
@@ -200,7 +202,7 @@ class FreshGate(SpeedupGate):
 
     def speedup(self, presample: int) -> float:
         worth = self.foresight.worth(self.batch_size / presample / self.before)
-        return min(worth, self.usable) / min(self.before, self.usable) / self.cost(presample)
+        return min(worth, self.usable) / min(self.before, self.usable) / self.cost(presample) / self.DEMANDED
 
     def is_open(self, tau_ema: float) -> bool:
         if self.row > 0 and (self.opened or self.probing < self.probe_share * self.elapsed):  # or it turned out too dear

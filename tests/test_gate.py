@@ -121,7 +121,7 @@ def test_fresh_presamples_that_do_not_pay_cost_less_than_a_hundredth(left, cost)
     assert slower < (1.01 if cost < 1 else 1.02) and share < max(0.01, 0.01 / (2 * cost))  # trials are of 2b
 
 
-@pytest.mark.parametrize("left,cost,best", [(0.1, 0.3, 50), (0.3, 0.1, 50), (0.02, 0.01, 120)])
+@pytest.mark.parametrize("left,cost,best", [(0.1, 0.2, 80), (0.2, 0.15, 50), (0.02, 0.01, 120)])
 def test_fresh_presamples_that_pay_are_used_at_the_best_size(left, cost, best):
     assert best == max(SIZES, key=lambda size: 1 / ((10 / size + left) * (1 + cost * size / 10)))
     gate = MemoryGate(10, SIZES)
