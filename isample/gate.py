@@ -95,7 +95,7 @@ class SpeedupGate(Gate):
     """
 
     scores_uniform_steps = False
-    MARGIN, PROBES = 1.05, 0.01
+    MARGIN, KEEP, PROBES = 1.05, 1.0, 0.01  # speedups that open it, and that keep it open
     LEAST, LEAST_PROBES = 12, 12  # steps and active steps before the cost is known
     ROW = 1  # steps of a probe
 
@@ -131,7 +131,7 @@ class SpeedupGate(Gate):
         best = max(self.presamples, key=self.speedup)  # of NaNs, the first
         if self.speedup(best) == self.speedup(best):
             self.presample = best
-        self.opened = self.speedup(self.presample) > (1.0 if self.opened else self.MARGIN)  # NaN is no
+        self.opened = self.speedup(self.presample) > (self.KEEP if self.opened else self.MARGIN)  # NaN is no
         return self.opened or self._may_probe()
 
     def clock(self, active: bool, seconds: float, overhead: float, scored: int, tells: bool = True) -> None:
@@ -180,12 +180,12 @@ class FreshGate(SpeedupGate):
     ``REMINDER`` steps keeps their time known, which changes with whatever else the machine does. The first trials are of the
     smallest presample: a cost that is in part the same for every size is then over-estimated for the others.
 
-    A gain in noise is not all gained in time, which is what it costs: it has to be ``DEMANDED`` times as large. Beyond that
-    it opens without a margin: the cost is known best while it is open, and a mistake is seen within a dozen steps. When it
-    closes, trials begin anew: it may have set steps of a machine that has become slow against faster ones.
+    A gain in noise is not all gained in time, which is what it costs: it has to be a quarter more to open the gate, and a tenth
+    more to keep it open. When it closes, trials begin anew: it may have set steps of a machine that has become slow against
+    faster ones.
     """
 
-    DEMANDED, MARGIN, LEAST_PROBES = 1.25, 1.0, 4
+    MARGIN, KEEP, LEAST_PROBES = 1.25, 1.1, 4
     ROW, COLD, REMINDER = 6, 2, 192  # steps
     PATIENCE = 64  # steps: workers may have that many batches ahead of a trial
     EVERY = 8  # steps: to look at more of them would take hundredths of a short one
@@ -202,7 +202,7 @@ class FreshGate(SpeedupGate):
 
     def speedup(self, presample: int) -> float:
         worth = self.foresight.worth(self.batch_size / presample / self.before)
-        return min(worth, self.usable) / min(self.before, self.usable) / self.cost(presample) / self.DEMANDED
+        return min(worth, self.usable) / min(self.before, self.usable) / self.cost(presample)
 
     def is_open(self, tau_ema: float) -> bool:
         if self.row > 0 and (self.opened or self.probing < self.probe_share * self.elapsed):  # or it turned out too dear
