@@ -43,6 +43,10 @@ class Openhanded(MemoryGate):
 
     LIMIT = WATCH = math.inf
 
+    def __init__(self, batch_size, presamples):
+        super().__init__(batch_size, presamples)
+        self.fresh.PROBES = 0.2  # and the run is too short for many trials
+
 
 def train(rank, mode, seconds=None, epochs=None, normalise=False, **options):
     """A run and all that must be alike in every process, or is recorded for a replay; the rate falls with the time. The
