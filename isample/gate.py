@@ -217,7 +217,7 @@ class FreshGate(SpeedupGate):
         self.row = self.ROW - 1 if tried else 0
         return self.opened != tried
 
-    def clock(self, active: bool, seconds: float, overhead: float, scored: int, tells: bool = True) -> None:
+    def clock(self, active: bool, seconds: float, overhead: float, scored: int) -> None:
         self.steps += 1
         self.last, self.alike = active, self.alike + 1 if active == self.last else 0
         tells = self.alike >= self.COLD

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import library, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
@@ -151,7 +151,7 @@ def test_a_device_must_be_one():
 def test_opcheck(op, arguments, options):
     op = op if isinstance(op, torch._ops.OpOverload) else op.default
     options = {name: to_cuda(value) for name, value in options.items()}
-    torch.library.opcheck(op, tuple(map(to_cuda, arguments)), options, test_utils=CHECKS)
+    library.opcheck(op, tuple(map(to_cuda, arguments)), options, test_utils=CHECKS)
 
 
 def test_manual_seed_and_generators_reproduce():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import library
 
 import isample
 from isample import _C
@@ -45,7 +46,7 @@ def cases():
 @pytest.mark.parametrize("op, arguments, options", list(cases()))
 def test_opcheck(op, arguments, options):
     op = op if isinstance(op, torch._ops.OpOverload) else op.default
-    torch.library.opcheck(op, arguments, options, test_utils=CHECKS)
+    library.opcheck(op, arguments, options, test_utils=CHECKS)
 
 
 def test_the_whole_pipeline_compiles_in_one_graph():

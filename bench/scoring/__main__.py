@@ -1,8 +1,8 @@
 """`python -m bench.scoring`: each way to score a presample, its time and its correlation with the true gradient norm.
 
-A network is trained uniformly up to the middle of its schedule. Then every way scores the same samples, in training's own data: the time is
-that of one presample in units of a uniform training step, the ways taking turns, median of many; the correlation is
-Spearman's, with the norm of each sample's gradient over all parameters. Writes scoring-TASK.json and .md.
+A network is trained uniformly up to the middle of its schedule. Then every way scores the same samples, in training's own
+data: the time is that of one presample in units of a uniform training step, the ways taking turns, median of many; the
+correlation is Spearman's, with the norm of each sample's gradient over all parameters. Writes scoring-TASK.json and .md.
 """
 
 from __future__ import annotations
