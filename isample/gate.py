@@ -34,6 +34,7 @@ class Gate:
     def __init__(self):
         self.gain = Gain()
         self.usable = math.inf  # the worth of a step beyond which no use is made of it
+        self.bounded = False  # whether the draws of samples whose label the network contradicts are held down
 
     def is_open(self, tau_ema: float) -> bool:
         """Whether the next step should be an importance-sampled one."""
@@ -247,13 +248,14 @@ class MemoryGate(Gate):
 
     A gain in noise is not all gained in time, so only a small part of it may be paid for: the gate is open while there is a
     gain and the overhead is below ``LIMIT`` of a step for each batch that a batch is worth, up to ``COUNTED`` of them.
+    Where many labels may be wrong, see :mod:`isample.contradicted`, it opens from ``DOUBTFUL`` on only.
     It closes when clearly more noise comes than goes, and not before: draws renew the scores of what is drawn, so a memory
     that is used is a better one. While the gate is closed, uniform steps are scored as long as all scoring together
     costs at most ``WATCH`` of the time, and as much less of it as the overhead is above what the gain could pay. So where
     little is gained, a run loses no more than the larger of the two. ``fresh`` adds presamples, open or closed, where those pay.
     """
 
-    MARGIN, LEAST, LIMIT, COUNTED, WATCH = 1.05, 0.8, 0.03, 10.0, 0.02
+    MARGIN, DOUBTFUL, LEAST, LIMIT, COUNTED, WATCH = 1.05, 1.5, 0.8, 0.03, 10.0, 0.02
     HORIZON = 50  # steps
 
     def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (), replaces: bool = True):
@@ -280,7 +282,7 @@ class MemoryGate(Gate):
         return self.LIMIT * min(self.gain.of_whole_batches, self.COUNTED)
 
     def is_open(self, tau_ema: float) -> bool:
-        least = self.LEAST if self.opened else self.MARGIN
+        least = self.LEAST if self.opened else self.DOUBTFUL if self.bounded else self.MARGIN
         self.opened = self.gain.of_whole_batches > least and self.cost <= 1.0 + self.most_paid  # NaN is no
         self.fresh.usable = self.usable
         self.fresh.before = self.gain.of_whole_batches if self.opened else 1.0

@@ -23,6 +23,7 @@ import torch
 from torch.utils.data import Sampler
 
 from isample.calibration import Calibration
+from isample.contradicted import is_bounded
 from isample.errors import IsampleError
 from isample.memory_ops import draw_weights, recall, remember
 from isample.nested import map_tensors
@@ -37,7 +38,7 @@ Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
     "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size", "presample",
-    "draw_seconds", "rebuild_seconds", "_rebuild_every",
+    "draw_seconds", "rebuild_seconds", "_rebuild_every", "bounded",
     "_uniform_batches", "_left", "_order", "_dealt", "_table", "_table_age", "_pending",
 )  # fmt: skip
 
@@ -138,6 +139,7 @@ class MemorySampler(Sampler[list[int]]):
         self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
         self._dealt: list[torch.Tensor] = []  # what is cut off already, the next batch last
         self._table: PrefixSum | None = None
+        self.bounded = torch.zeros((), device=device)  # 1 where the table holds down the draws of contradicted samples
         self._table_age = 0
         self._pending: deque[tuple[Indices, Drawn]] = deque()
         self.calibration = Calibration(device)
@@ -338,7 +340,9 @@ class MemorySampler(Sampler[list[int]]):
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:
             begin = time.perf_counter()
-            self._table = prefix_sum(self._expected(), floor=self.floor)
+            expected = self._expected()
+            self._table = prefix_sum(expected, floor=self.floor)
+            self.bounded = is_bounded(expected, self.score, self.contradicted)
             self._table_age = 0
             self.rebuild_seconds += time.perf_counter() - begin
         self._table_age += 1

@@ -17,7 +17,7 @@ from isample import ops
 from isample.draws import make_draw
 from isample.errors import NonFiniteScoreError
 from isample.gate import DEFAULT_RATIO, Gate, MemoryGate, SpeedupGate, make_gate
-from isample.losses import Loss, make_loss
+from isample.losses import Loss, make_loss, mean_loss
 from isample.nested import batch_length
 from isample.scores import cross_entropy_options, leaving_no_trace, make_score
 from isample.scoring import Scoring, ScoringPass
@@ -81,6 +81,7 @@ class ImportanceSampler:
             raise ValueError(f"tau_momentum must be in [0, 1); got {tau_momentum}")
         self.batch_size = batch_size
         self.loss = make_loss(loss)
+        self.mean_loss = mean_loss(self.loss)
         self.score, self.draw = make_score(score), make_draw(draws)
         if scoring is not None and scoring.ahead and self.score.from_logits is None:
             raise ValueError(f"scoring must not be ahead for score={score!r}, which needs more than logits; got ahead=True")

@@ -30,13 +30,16 @@ class Step(NamedTuple):
     scored: int = 0
 
     def tell(self, sampler: ImportanceSampler, memory: MemorySampler | None, tau: float, moments: list[float]) -> None:
-        """Tells the gate what was drawn, of a presample or by the ``memory``; ``moments`` are the step's, as numbers."""
+        """Tells the gate what was drawn, of a presample or by the ``memory``; ``moments`` are the step's, as numbers, in memory
+        mode followed by its :attr:`MemorySampler.bounded`."""
         gate, draws = sampler.gate, len(self.selection.indices)
         if memory is not None:
             sampler.tau_ema.fill_(tau)
+            *moments, bounded = moments
             drawn = moments[-5:]  # by the memory, whether or not a batch was drawn of it again
             gate.foresee(drawn[0], drawn[1], moments[1:3] if self.scored else (), self.scored, self.remembered)
             if memory.tells:
+                gate.bounded = bounded > 0.5  # a mean over processes
                 gate.gain.observe(drawn[1], drawn[2], share=0.0)
                 gate.gain.drawn = draws / memory.batch_size
         elif self.active:

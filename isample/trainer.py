@@ -17,7 +17,7 @@ from isample.distributed import Clocked, Processes
 from isample.errors import NonFiniteScoreError
 from isample.gate import Gate, is_of_presamples
 from isample.history import Evaluation, History, StepReport
-from isample.losses import Loss, per_sample_loss
+from isample.losses import Loss
 from isample.loop import Loop, evaluate
 from isample.memory import Drawn, MemorySampler
 from isample.memory_ops import draw_moments
@@ -190,7 +190,7 @@ class Trainer:
                 logits, selection = self._logits(inputs), None
                 if self.sampler.gate.scores_uniform_steps:
                     selection = self.sampler.observe(self.processes.model, inputs, targets, logits)  # line 15
-                loss = self._losses(logits, targets).mean()  # line 13
+                loss = self.sampler.mean_loss(logits, targets)  # line 13
                 step = Step(loss, selection, [], begin, min(size, self.batch_size))
         return self._finish(step)  # lines 10, 14, 17
 
@@ -205,7 +205,7 @@ class Trainer:
         fresh = selection.score[selection.indices]
         if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
             fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
-        loss = (selection.weights * self._losses(logits, targets)).mean()  # line 9
+        loss = self.sampler.mean_loss(logits, targets, selection.weights)  # line 9
         return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)]
 
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]) -> StepReport:
@@ -229,8 +229,7 @@ class Trainer:
                 logits = self._logits(inputs)
                 with overhead:
                     selection, moments = self._recall(drawn, inputs, targets, logits)
-                losses = self._losses(logits, targets)
-                loss = (drawn.weights * losses).mean() if drawn.active else losses.mean()
+                loss = self.sampler.mean_loss(logits, targets, drawn.weights)
                 looked_at = memory.size if drawn.active else size
                 step = Step(loss, selection, [moments], begin, looked_at, drawn.active, drawn.active)
         report = self._finish(step)
@@ -331,7 +330,7 @@ class Trainer:
     def _plain_step(self, inputs: Any, targets: Any, begin: float) -> StepReport:
         """A uniform step that nobody wants scored: nothing is done that a loop without isample would not do."""
         with self._autocast():
-            loss = self._losses(self._logits(inputs), targets).mean()
+            loss = self.sampler.mean_loss(self._logits(inputs), targets)
         read = self.processes.read_late([loss.detach()], self.device)
         self.update.backward(loss)
         (loss_value,) = read()
@@ -361,7 +360,8 @@ class Trainer:
         selection, gate = step.selection, self.sampler.gate
         told = [step.loss.detach()]
         if selection is not None:
-            told += [selection.tau, selection.tau if self.mode == "memory" else self.sampler.tau_ema, *step.moments]
+            last = [self.memory.bounded] if self.mode == "memory" else []
+            told += [selection.tau, selection.tau if last else self.sampler.tau_ema, *step.moments, *last]
         read = self.processes.read_late(told, self.device)
         if self.ahead is not None:
             self.ahead.forward_queued()
@@ -395,6 +395,3 @@ class Trainer:
 
     def _logits(self, inputs: Any) -> torch.Tensor:
         return logits_of(self.model, inputs, batch_length(inputs, "inputs"))
-
-    def _losses(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
-        return per_sample_loss(self.sampler.loss, logits, targets)

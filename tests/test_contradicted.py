@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample.calibration import Calibration
-from isample.contradicted import contradicted_above
+from isample.contradicted import contradicted_above, is_bounded
+from isample.gate import MemoryGate
 from isample.scores import make_score
 
 
@@ -30,6 +31,22 @@ def test_their_share_by_hand(score, above, bounded):
     result = Calibration().expected(score, contradicted=above)
     torch.testing.assert_close(result[score > above], torch.tensor(bounded))
     torch.testing.assert_close(result[score <= above], score[score <= above])
+
+
+@pytest.mark.parametrize(
+    "score,above,expected",
+    [
+        ([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 5.0, True),
+        ([6.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1.0, True),  # two of six, with two thirds of the scores
+        ([2.5, 2.0, 2.0, 2.0, 2.0, 2.0], 2.0, False),  # 2.5 of 12.5 is less than a quarter
+        ([3.0, 3.0], 3.0, False),
+        ([5.0, 1.0, 1.0, 1.0], None, False),
+        ([1.2, 1.2, 1.2, -1.0, 1.0, 1.0], 1.1, True),  # one was never seen, and is not contradicted
+    ],
+)
+def test_where_the_bound_holds_draws_down(score, above, expected):
+    score = torch.tensor(score)
+    assert bool(is_bounded(Calibration().expected(score, contradicted=above), score, above)) == expected
 
 
 def test_which_scores_have_a_bound():
@@ -87,6 +104,26 @@ def test_the_trainer_bounds_what_wrong_labels_get():
     trainer.fit(DataLoader(TensorDataset(inputs, labels), 30, shuffle=True), epochs=8)
     share = trainer.memory.by_group(wrong.long())[1][1].item()
     assert share == pytest.approx(0.8 * 0.25 + 0.2 * 0.06, abs=0.02)
+
+
+@pytest.mark.parametrize("share,opens", [(0.2, False), (0.0, True)])
+def test_the_trainer_stays_uniform_where_many_labels_are_wrong(share, opens):
+    """Two classes that hardly overlap. With a fifth of the labels wrong, a quarter of the draws takes a fifth off the
+    noise of these, which is nearly all."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(2000) % 2
+    inputs = 2.0 * (2 * targets[:, None] - 1) + torch.randn(2000, 4, generator=generator)
+    wrong = torch.rand(2000, generator=generator) < share
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    gate = MemoryGate(20)
+    gate.LIMIT = gate.WATCH = 1e9  # a linear layer is too fast for any overhead
+    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), lr=0.05), batch_size=20, gate=gate, seed=0)
+    loader = DataLoader(TensorDataset(inputs, torch.where(wrong, 1 - targets, targets)), 20, shuffle=True)
+    history = trainer.fit(loader, epochs=8)
+    assert bool(trainer.memory.bounded) != opens
+    assert gate.gain.of_whole_batches < 1.3 or opens
+    assert any(report.active for report in history.steps) == opens
 
 
 def test_the_state_holds_the_bound():

@@ -224,6 +224,15 @@ def test_memory_mode_closes_while_stale_scores_add_noise():
         assert gate.opened == expected and gate.gain.value == pytest.approx(gain, rel=0.3), gain
 
 
+def test_memory_mode_asks_for_more_where_labels_may_be_wrong():
+    """A gain of 1.3 opens the gate but for that; one of 1.8 does, and once open a smaller one keeps it so."""
+    gate = MemoryGate()
+    for bounded, gain, expected in ((True, 1.25, False), (True, 1.9, True), (True, 1.25, True), (False, 0.6, False), (False, 1.25, True)):
+        gate.bounded = bounded
+        run_memory(gate, 3000, lambda step: gain, 0.005)
+        assert gate.opened == expected, (bounded, gain)
+
+
 def test_gain_is_what_is_left_of_the_noise():
     """1 / (b/B + ratio); of half the draws, 1 / (b/B + 2 ratio). NaN before there is enough to tell."""
     gain = Gain()
