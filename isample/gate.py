@@ -286,7 +286,9 @@ class MemoryGate(Gate):
         self.opened = self.gain.of_whole_batches > least and self.cost <= 1.0 + self.most_paid  # NaN is no
         self.fresh.usable = self.usable
         self.fresh.before = self.gain.of_whole_batches if self.opened else 1.0
-        self.presample = self.fresh.presample if self.fresh.is_open(tau_ema) else None
+        # Draws by fresh scores have no such bound.
+        doubtful = self.bounded and not (self.opened or self.gain.of_whole_batches > self.DOUBTFUL)
+        self.presample = self.fresh.presample if not doubtful and self.fresh.is_open(tau_ema) else None
         return self.opened
 
     def foresee(

@@ -227,10 +227,23 @@ def test_memory_mode_closes_while_stale_scores_add_noise():
 def test_memory_mode_asks_for_more_where_labels_may_be_wrong():
     """A gain of 1.3 opens the gate but for that; one of 1.8 does, and once open a smaller one keeps it so."""
     gate = MemoryGate()
-    for bounded, gain, expected in ((True, 1.25, False), (True, 1.9, True), (True, 1.25, True), (False, 0.6, False), (False, 1.25, True)):
+    for bounded, gain, expected in (
+        (True, 1.25, False), (True, 1.9, True), (True, 1.25, True), (False, 0.6, False), (False, 1.25, True),
+    ):  # fmt: skip
         gate.bounded = bounded
         run_memory(gate, 3000, lambda step: gain, 0.005)
         assert gate.opened == expected, (bounded, gain)
+
+
+def test_no_presample_is_scored_where_labels_may_be_wrong():
+    """Draws by fresh scores are not held down, so these wait for the gain that the memory's have to promise."""
+    gate = MemoryGate(10, [20])
+    gate.WATCH = math.inf
+    gate.fresh.is_open = lambda tau_ema: True
+    for bounded, gain, expected in ((False, 1.2, 20), (True, 1.2, None), (True, 1.9, 20)):
+        gate.bounded = bounded
+        run_memory(gate, 600, lambda step: gain, overhead=9.0)  # too dear for remembered scores
+        assert not gate.opened and gate.presample == expected, (bounded, gain)
 
 
 def test_gain_is_what_is_left_of_the_noise():
