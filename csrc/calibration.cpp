@@ -9,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <optional>
+#include <tuple>
 
 #include "checks.h"
 
@@ -83,6 +84,7 @@ struct Sums {
 
 // What brings the contradicted down to their share of `size` samples' draws; 1 where all or none is.
 float lowered(const Sums& sums, int64_t size, double share) {
+  if (sums.count == 0) return 1.0f;
   const double most = std::max(share, static_cast<double>(sums.count) / static_cast<double>(size));
   const double factor = most * sums.others / ((1.0 - most) * sums.theirs);
   return factor < 1.0 ? static_cast<float>(factor) : 1.0f;
@@ -96,8 +98,8 @@ float mean_of_seen(const float* score, int64_t size) {
   return seen > 0 ? static_cast<float>(total / static_cast<double>(seen)) : 0.0f;
 }
 
-at::Tensor expected_scores_cpu(const at::Tensor& score, const at::Tensor& experience, double prior,
-                               std::optional<double> contradicted, double share) {
+std::tuple<at::Tensor, at::Tensor> expected_scores_cpu(const at::Tensor& score, const at::Tensor& experience, double prior,
+                                                       std::optional<double> contradicted, double share) {
   check_expected(score, experience, prior, share);
   const at::Tensor scores = score.contiguous();
   const float* s = scores.const_data_ptr<float>();
@@ -120,14 +122,16 @@ at::Tensor expected_scores_cpu(const at::Tensor& score, const at::Tensor& experi
     (is_contradicted ? found.theirs : found.others) += expected[i];
     found.count += is_contradicted;
   }
-  if (const float factor = lowered(found, size, share); found.count > 0 && factor < 1.0f)
-    for (int64_t i = 0; i < size; ++i)
-      if (s[i] > above) expected[i] *= factor;
-  return result;
+  const float factor = lowered(found, size, share);
+  const bool bounded = factor < 1.0f;
+  for (int64_t i = 0; bounded && i < size; ++i)
+    if (s[i] > above) expected[i] *= factor;
+  return {result, at::full({}, static_cast<double>(bounded), score.options())};
 }
 
-at::Tensor expected_scores_composite(const at::Tensor& score, const at::Tensor& experience, double prior,
-                                     std::optional<double> contradicted, double share) {
+std::tuple<at::Tensor, at::Tensor> expected_scores_composite(const at::Tensor& score, const at::Tensor& experience,
+                                                             double prior, std::optional<double> contradicted,
+                                                             double share) {
   check_expected(score, experience, prior, share);
   const at::Tensor seen = score.ge(0), positive = score.clamp_min(0);
   const at::Tensor filled = at::where(seen, positive, positive.sum() / seen.sum().clamp_min(1));
@@ -135,13 +139,13 @@ at::Tensor expected_scores_composite(const at::Tensor& score, const at::Tensor& 
   const at::Tensor known = (sums.select(1, 0) / whole).index_select(0, place);
   const at::Tensor assumed = whole.reciprocal().mul(prior).index_select(0, place);
   const at::Tensor expected = (known + assumed * filled.to(at::kDouble).square()).sqrt().to(at::kFloat);
-  if (!contradicted) return expected;
+  if (!contradicted) return {expected, at::zeros({}, score.options())};
   const at::Tensor is_contradicted = score.gt(*contradicted);
   const at::Tensor theirs = at::where(is_contradicted, expected, 0.0).sum(at::kDouble);
   const at::Tensor others = expected.sum(at::kDouble) - theirs;
   const at::Tensor most = is_contradicted.to(at::kDouble).mean().clamp_min(share);
   const at::Tensor factor = (most * others / ((1.0 - most) * theirs)).clamp_max(1.0).nan_to_num(1.0);
-  return at::where(is_contradicted, (factor * expected).to(at::kFloat), expected);
+  return {at::where(is_contradicted, (factor * expected).to(at::kFloat), expected), factor.lt(1.0).to(at::kFloat)};
 }
 
 }  // namespace

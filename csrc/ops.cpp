@@ -54,8 +54,10 @@ TORCH_LIBRARY(isample, m) {
   // By the octave of the remembered score: adds the squares of fresh scores and their number to `met`, [256, 2].
   m.def("meet(Tensor(a!) met, Tensor remembered, Tensor fresh) -> ()");
 
-  // What remembered scores foretell by such sums, those above `contradicted` with `share` of the draws at most.
-  m.def("expected_scores(Tensor score, Tensor experience, *, float prior, float? contradicted, float share) -> Tensor");
+  // What remembered scores foretell by such sums, those above `contradicted` with `share` of the draws at most; and, 1 or 0,
+  // whether that lowered them.
+  m.def("expected_scores(Tensor score, Tensor experience, *, float prior, float? contradicted, float share) "
+        "-> (Tensor expected, Tensor bounded)");
 
   m.def("importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
         "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int ignore_index=-100, "

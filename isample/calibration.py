@@ -45,7 +45,8 @@ class Calibration:
         self.met = torch.zeros_like(self.met)
         self.batches = 0
 
-    def expected(self, score: torch.Tensor, contradicted: float | None = None) -> torch.Tensor:
+    def expected(self, score: torch.Tensor, contradicted: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The root of the expected square of the fresh score of samples whose remembered ones are ``score``, float32 [N];
-        those above ``contradicted`` lowered to their share, see :mod:`isample.contradicted`."""
+        those above ``contradicted`` lowered to their share, see :mod:`isample.contradicted`. And whether that bound lowered
+        any, 1 or 0, float32 0-dim."""
         return expected_scores(score, self.experience, prior=PRIOR, contradicted=contradicted, share=SHARE)

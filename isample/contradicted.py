@@ -14,7 +14,6 @@ there are many. Then :class:`isample.gate.MemoryGate` asks for more before it op
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from isample.scores import Score, upper_bound
@@ -30,13 +29,3 @@ def contradicted_above(score: Score, loss: nn.Module) -> float | None:
     """
     bounded = score.from_logits is upper_bound and isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None
     return 1.0 if bounded else None
-
-
-def is_bounded(expected: torch.Tensor, score: torch.Tensor, contradicted: float | None) -> torch.Tensor:
-    """Whether the bound holds down the draws of ``contradicted`` samples: 1 or 0, float32 0-dim, from what
-    :meth:`isample.calibration.Calibration.expected` made, float32 [N], of the remembered ``score``, float32 [N]."""
-    if contradicted is None:
-        return torch.zeros((), device=score.device)
-    theirs = (score > contradicted).float()
-    most = theirs.mean().clamp(min=SHARE)
-    return (torch.dot(theirs, expected) >= 0.999 * most * expected.sum()).float()  # rounding apart it has just its share

@@ -23,7 +23,6 @@ import torch
 from torch.utils.data import Sampler
 
 from isample.calibration import Calibration
-from isample.contradicted import is_bounded
 from isample.errors import IsampleError
 from isample.memory_ops import draw_weights, recall, remember
 from isample.nested import map_tensors
@@ -340,16 +339,16 @@ class MemorySampler(Sampler[list[int]]):
     def _current_table(self) -> PrefixSum:
         if self._table is None or self._table_age >= self.rebuild_every:
             begin = time.perf_counter()
-            expected = self._expected()
+            expected, self.bounded = self._expected()
             self._table = prefix_sum(expected, floor=self.floor)
-            self.bounded = is_bounded(expected, self.score, self.contradicted)
             self._table_age = 0
             self.rebuild_seconds += time.perf_counter() - begin
         self._table_age += 1
         return self._table
 
-    def _expected(self) -> torch.Tensor:
-        """What each remembered score foretells, float32 [N], an unseen sample counting as an average one."""
+    def _expected(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each remembered score foretells, see :meth:`isample.calibration.Calibration.expected`, an unseen sample counting
+        as an average one."""
         if math.isfinite(self.half_life):
             self._fade()
         return self.calibration.expected(self.score, self.contradicted)

@@ -114,9 +114,8 @@ def _(met, remembered, fresh):
 
 def expected_scores(
     score: Tensor, experience: Tensor, *, prior: float, contradicted: float | None, share: float
-) -> Tensor:
-    """What remembered scores foretell, float32 [N]: :mod:`isample.calibration` and :mod:`isample.contradicted` have the
-    formulas.
+) -> tuple[Tensor, Tensor]:
+    """What remembered scores foretell: :mod:`isample.calibration` and :mod:`isample.contradicted` have the formulas.
 
     Args:
         score: remembered, float32 [N]; below 0 for a sample that was never seen, which counts as an average one.
@@ -124,6 +123,10 @@ def expected_scores(
         prior: samples that are assumed to have shown what the remembered score says.
         contradicted: remembered scores above it get ``share`` of the draws between them at most, or their share of the
             samples if that is more; None sets no bound.
+
+    Returns:
+        expected: float32 [N].
+        bounded: float32 0-dim, 1 where the bound lowered some of them, else 0.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype; a prior that is not positive, a share outside [0, 1).
@@ -135,4 +138,4 @@ def expected_scores(
 
 @library.register_fake("isample::expected_scores")
 def _(score, experience, *, prior, contradicted, share):
-    return torch.empty_like(score, memory_format=torch.contiguous_format)
+    return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())

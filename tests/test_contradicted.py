@@ -9,44 +9,31 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample.calibration import Calibration
-from isample.contradicted import contradicted_above, is_bounded
+from isample.contradicted import contradicted_above
 from isample.gate import MemoryGate
 from isample.scores import make_score
 
 
 @pytest.mark.parametrize(
-    "score,above,bounded",
+    "score,above,expected,bounded",
     [
-        ([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 5.0, [2.0]),  # half of all: a quarter is left, 2 of 8
-        ([6.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1.0, [3 / 2, 1 / 2]),  # two of six may have a third, 2 of 6, between them
-        ([2.5, 2.0, 2.0, 2.0, 2.0, 2.0], 2.0, [2.5]),  # less than a quarter is left as it is
-        ([3.0, 3.0], 3.0, []),
-        ([3.0, 5.0], 1.0, [3.0, 5.0]),  # all of them
-        ([3.0, 0.0, 0.0, 0.0], 1.0, [0.0]),  # the others foretell nothing
+        ([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 5.0, [2.0], True),  # half of all: a quarter is left, 2 of 8
+        ([6.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1.0, [3 / 2, 1 / 2], True),  # two of six may have a third, 2 of 6, between them
+        ([2.5, 2.0, 2.0, 2.0, 2.0, 2.0], 2.0, [2.5], False),  # less than a quarter is left as it is
+        ([3.0, 3.0], 3.0, [], False),
+        ([3.0, 5.0], 1.0, [3.0, 5.0], False),  # all of them
+        ([3.0, 0.0, 0.0, 0.0], 1.0, [0.0], True),  # the others foretell nothing
+        ([5.0, 1.0, 1.0, 1.0], None, [], False),
     ],
 )
-def test_their_share_by_hand(score, above, bounded):
+def test_their_share_by_hand(score, above, expected, bounded):
     """With no experience each score foretells itself."""
     score = torch.tensor(score)
-    result = Calibration().expected(score, contradicted=above)
-    torch.testing.assert_close(result[score > above], torch.tensor(bounded))
-    torch.testing.assert_close(result[score <= above], score[score <= above])
-
-
-@pytest.mark.parametrize(
-    "score,above,expected",
-    [
-        ([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 5.0, True),
-        ([6.0, 2.0, 1.0, 1.0, 1.0, 1.0], 1.0, True),  # two of six, with two thirds of the scores
-        ([2.5, 2.0, 2.0, 2.0, 2.0, 2.0], 2.0, False),  # 2.5 of 12.5 is less than a quarter
-        ([3.0, 3.0], 3.0, False),
-        ([5.0, 1.0, 1.0, 1.0], None, False),
-        ([1.2, 1.2, 1.2, -1.0, 1.0, 1.0], 1.1, True),  # one was never seen, and is not contradicted
-    ],
-)
-def test_where_the_bound_holds_draws_down(score, above, expected):
-    score = torch.tensor(score)
-    assert bool(is_bounded(Calibration().expected(score, contradicted=above), score, above)) == expected
+    result, is_bounded = Calibration().expected(score, contradicted=above)
+    theirs = score > (math.inf if above is None else above)
+    torch.testing.assert_close(result[theirs], torch.tensor(expected))
+    torch.testing.assert_close(result[~theirs], score[~theirs])
+    assert is_bounded.shape == () and is_bounded.item() == bounded
 
 
 def test_which_scores_have_a_bound():

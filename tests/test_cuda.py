@@ -296,8 +296,8 @@ def test_what_scores_foretell_agrees_with_the_cpu(contradicted):
     for device in ("cpu", "cuda"):
         met = torch.zeros(256, 2, device=device)
         meet(met, remembered.to(device), fresh.to(device))
-        expected = expected_scores(score.to(device), met, prior=2.0, contradicted=contradicted, share=0.25)
-        results.append((met.cpu(), expected.cpu()))
+        expected, bounded = expected_scores(score.to(device), met, prior=2.0, contradicted=contradicted, share=0.25)
+        results.append((met.cpu(), expected.cpu(), bounded.cpu()))
     for mine, theirs in zip(*results):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
 
