@@ -34,8 +34,12 @@ class Gain:
     ENOUGH = 9.6  # of ``weight``: that of eleven steps
 
     def __init__(self):
-        self.uniform_moment = self.importance_moment = self.weight = self.share = 0.0
-        self.drawn = 1.0
+        self.share, self.drawn = 0.0, 1.0
+        self.forget()
+
+    def forget(self) -> None:
+        """What was seen is of another time: scores that were larger then would outweigh those that come now."""
+        self.uniform_moment = self.importance_moment = self.weight = 0.0
 
     def observe(self, uniform_moment: float, importance_moment: float, share: float) -> None:
         """A step's unbiased estimates of the two moments; ``share`` is b/B, of the batch in what it was drawn from, or 0 for

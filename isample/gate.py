@@ -252,16 +252,20 @@ class MemoryGate(Gate):
     It closes when clearly more noise comes than goes, and not before: draws renew the scores of what is drawn, so a memory
     that is used is a better one. While the gate is closed, uniform steps are scored as long as all scoring together
     costs at most ``WATCH`` of the time, and as much less of it as the overhead is above what the gain could pay. So where
-    little is gained, a run loses no more than the larger of the two. ``fresh`` adds presamples, open or closed, where those pay.
+    little is gained, a run loses no more than the larger of the two. Scored steps come in rows, which begin when a quarter of
+    that is left: of scores that are as fresh as they would be if the gate were open, the gain is seen; of as many that are
+    strewn over the run, each stale when it is asked for, it is not. ``fresh`` adds presamples, open or closed, where those pay.
     """
 
     MARGIN, DOUBTFUL, LEAST, LIMIT, COUNTED, WATCH = 1.05, 1.5, 0.8, 0.03, 10.0, 0.02
+    RESUME = 0.75  # of WATCH
     HORIZON = 50  # steps
 
     def __init__(self, batch_size: int = 1, presamples: Sequence[int] = (), replaces: bool = True):
         super().__init__()
         self.fresh = FreshGate(batch_size, presamples, replaces)
         self.opened = False
+        self.scores_uniform_steps = True
         self.recent = self.recent_overhead = 0.0  # decaying sums over scored steps
         self.elapsed = self.overhead = 0.0  # of all steps, and of uniform ones
 
@@ -270,11 +274,6 @@ class MemoryGate(Gate):
         """Time of an active step in units of a plain one; NaN before there was a scored step."""
         plain = self.recent - self.recent_overhead
         return self.recent / plain if plain > 0 else math.nan
-
-    @property
-    def scores_uniform_steps(self) -> bool:
-        hopeless = (self.cost - 1.0) / self.most_paid
-        return self.overhead * (hopeless if hopeless > 1.0 else 1.0) <= self.WATCH * self.elapsed  # NaN is not known yet
 
     @property
     def most_paid(self) -> float:
@@ -289,7 +288,15 @@ class MemoryGate(Gate):
         # Draws by fresh scores have no such bound.
         doubtful = self.bounded and not (self.opened or self.gain.of_whole_batches > self.DOUBTFUL)
         self.presample = self.fresh.presample if not doubtful and self.fresh.is_open(tau_ema) else None
+        watched, self.scores_uniform_steps = self.scores_uniform_steps, self._may_watch()
+        if self.scores_uniform_steps and not watched and not self.opened:
+            self.gain.forget()
         return self.opened
+
+    def _may_watch(self) -> bool:
+        hopeless = (self.cost - 1.0) / self.most_paid
+        spent = self.overhead * (hopeless if hopeless > 1.0 else 1.0)  # NaN is not known yet
+        return spent <= self.WATCH * (1.0 if self.scores_uniform_steps else self.RESUME) * self.elapsed
 
     def foresee(
         self, mean: float, moment: float, drawn: Sequence[float] = (), scored: int = 0, remembered: bool = False

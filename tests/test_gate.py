@@ -68,16 +68,16 @@ def test_it_chooses_the_presample_that_pays_best(ratio, sample_time, best):
     assert gate.presample == best
 
 
-def run_memory(gate, steps, gain, overhead, noise=0.3, seed=0):
+def run_memory(gate, steps, gain, overhead, noise=0.3, seed=0, scale=1.0):
     """A machine on which remembering takes ``overhead`` of a plain step, in every active step and in those uniform ones
-    that the gate wants scored. Returns total time over that of plain steps, and the share of active steps."""
+    that the gate wants scored; squared scores are about ``scale``. Returns total time over that of plain steps, and the share of active steps."""
     rng, spent, uniform, active_steps, active = random.Random(seed), 0.0, 0.0, 0, gate.is_open(0.0)
     for step in range(steps):
         base = rng.lognormvariate(0, noise) * (5.0 if rng.random() < 0.01 else 1.0)
         scored = active or gate.scores_uniform_steps
         extra = overhead * rng.lognormvariate(-0.02, 0.2) if scored else 0.0
         if scored:
-            first = rng.lognormvariate(0, 0.5)
+            first = scale * rng.lognormvariate(0, 0.5)
             gate.gain.observe(first, first / gain(step) * rng.lognormvariate(-0.045, 0.3), 0.0)
         gate.clock(active, base + extra, extra, 0)
         spent, uniform, active_steps = spent + base + extra, uniform + base, active_steps + active
@@ -215,6 +215,25 @@ def test_what_cannot_pay_is_watched_less_and_still_seen_to_pay_in_the_end():
     assert 0.0015 < gate.overhead / gate.elapsed < 0.003
     _, share = run_memory(gate, 100_000, lambda step: 30.0, 0.25)
     assert share > 0.3
+
+
+def test_a_gain_shows_however_large_scores_were_before():
+    """Ten thousand times larger, and there was no gain. With an overhead of 10 % some 15 steps in 1,000 are scored."""
+    gate = MemoryGate()
+    assert run_memory(gate, 1000, lambda step: 1.0, 0.1, scale=1e4)[1] == 0.0
+    assert run_memory(gate, 2000, lambda step: 8.0, 0.1)[1] > 0.5
+
+
+def test_a_closed_gate_scores_uniform_steps_in_rows():
+    """Long enough to know the gain, and for a small data set to be seen once."""
+    gate = MemoryGate()
+    run_memory(gate, 2000, lambda step: 1.0, 0.1)
+    scored = []
+    for _ in range(20000):
+        run_memory(gate, 1, lambda step: 1.0, 0.1)
+        scored.append(gate.scores_uniform_steps)
+    begun = sum(later > before for before, later in zip(scored, scored[1:]))
+    assert 3 <= begun <= sum(scored) / 11
 
 
 def test_memory_mode_closes_while_stale_scores_add_noise():
