@@ -11,6 +11,7 @@
 #include <optional>
 #include <tuple>
 
+#include "calibration.h"
 #include "checks.h"
 
 namespace isample {
@@ -45,8 +46,12 @@ void check_meet(const at::Tensor& met, const at::Tensor& remembered, const at::T
   TORCH_CHECK_VALUE(remembered.sizes() == fresh.sizes(), "remembered must have the shape of fresh, ", fresh.sizes(),
                     ", got ", remembered.sizes());
   check_device("remembered", remembered, "fresh", fresh.device());
-  check_by_octave("met", met, fresh);
+  check_met(met, fresh);
 }
+
+}  // namespace
+
+void check_met(const at::Tensor& met, const at::Tensor& fresh) { check_by_octave("met", met, fresh); }
 
 void meet_cpu(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
   check_meet(met, remembered, fresh);
@@ -61,6 +66,8 @@ void meet_cpu(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& f
     sum[1] += 1;
   }
 }
+
+namespace {
 
 void meet_composite(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
   check_meet(met, remembered, fresh);

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <tuple>
+#include <optional>
 
+#include "calibration.h"
 #include "checks.h"
 #include "core/distribution.h"
-#include "cpu/adaptor.h"
 
 namespace isample {
 namespace {
@@ -129,19 +129,18 @@ at::Tensor remember_composite(at::Tensor& memory, const at::Tensor& indices, con
   return before;
 }
 
-// All of the above for a batch and its logits, in one call: a step's dozen small ones, cold in the caches after the
-// network's own, take ten times as long as their arithmetic.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> recall_cpu(
-    at::Tensor& memory, const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& indices,
-    const std::optional<at::Tensor>& weights, const std::optional<at::Tensor>& sums, double rate,
-    const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing) {
-  const at::Tensor score = cpu::softmax_score(logits, targets, weight, ignore_index, label_smoothing).score;
+// All of the above for a batch, in one call: a step's handful of small ones, cold in the caches after the network's own, take ten
+// times as long as their arithmetic.
+at::Tensor recall_cpu(at::Tensor& memory, at::Tensor& met, const at::Tensor& score, const at::Tensor& indices,
+                      const std::optional<at::Tensor>& weights, const std::optional<at::Tensor>& sums, double rate) {
   check_remember(memory, indices, score, rate);
+  check_met(met, score);
   const at::Tensor importance = weights.has_value() ? *weights
                                 : sums.has_value()  ? draw_weights_cpu(*sums, indices)
                                                     : at::ones_like(score);
   at::Tensor moments = draw_moments_cpu(score, importance, weights.has_value());
-  return {score, std::move(moments), remember_cpu(memory, indices, score, rate)};
+  meet_cpu(met, remember_cpu(memory, indices, score, rate), score);
+  return moments;
 }
 
 }  // namespace

@@ -14,6 +14,10 @@ TORCH_LIBRARY(isample, m) {
   m.def("softmax_score(Tensor logits, Tensor targets, *, Tensor? weight=None, int ignore_index=-100, "
         "float label_smoothing=0.0) -> (Tensor score, Tensor loss)");
 
+  // The mean of w_i L_i, the scores, and the mean's gradient. CPU only.
+  m.def("cross_entropy(Tensor logits, Tensor targets, Tensor? weights=None, *, Tensor? weight=None, "
+        "int ignore_index=-100, float label_smoothing=0.0) -> (Tensor loss, Tensor score, Tensor gradient)");
+
   m.def("distribution(Tensor score, *, float floor=0.0, Tensor(a!)? tau_ema=None, float momentum=0.9) "
         "-> (Tensor probabilities, Tensor tau)");
 
@@ -45,14 +49,13 @@ TORCH_LIBRARY(isample, m) {
 
   m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score, *, float rate=0.5) -> Tensor");
 
-  // softmax_score and these in one call. Without weights the batch is a uniform one; with `sums`, weighed as draws from
-  // them would be. CPU only: elsewhere the parts cost no more.
-  m.def("recall(Tensor(a!) memory, Tensor logits, Tensor targets, Tensor indices, Tensor? weights, Tensor? sums, *, "
-        "float rate=0.5, Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
-        "-> (Tensor score, Tensor moments, Tensor before)");
-
   // By the octave of the remembered score: adds the squares of fresh scores and their number to `met`, [256, 2].
   m.def("meet(Tensor(a!) met, Tensor remembered, Tensor fresh) -> ()");
+
+  // These three in one call, which gives the moments. Without weights the batch is a uniform one; with `sums`, weighed as
+  // draws from them would be. CPU only: elsewhere the parts cost no more.
+  m.def("recall(Tensor(a!) memory, Tensor(b!) met, Tensor score, Tensor indices, Tensor? weights, Tensor? sums, *, "
+        "float rate=0.5) -> Tensor");
 
   // What remembered scores foretell by such sums, those above `contradicted` with `share` of the draws at most; and, 1 or 0,
   // whether that lowered them.
@@ -68,7 +71,7 @@ TORCH_LIBRARY(isample, m) {
 
 // No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op : {"softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
+  for (const char* op : {"softmax_score", "cross_entropy", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
                          "draw_weights", "draw_moments", "remember", "recall", "meet", "expected_scores",
                          "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());

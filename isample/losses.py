@@ -8,7 +8,7 @@ A loss is named (``cross_entropy``, ``bce_with_logits``, ``mse``), or one of tor
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable, Union
+from typing import Any, Callable, NamedTuple, Union
 
 import torch
 from torch import nn
@@ -22,6 +22,16 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "bce_with_logits": lambda: nn.BCEWithLogitsLoss(reduction="none"),
     "mse": lambda: nn.MSELoss(reduction="none"),
 }
+
+
+class BatchLoss(NamedTuple):
+    """What a batch learns from: the ``mean`` of its weighted losses, 0-dim. Either that is differentiable, or its ``gradient`` with
+    respect to the ``logits``, [b, C], is known already, as is the ``score`` of each sample, float32 [b]."""
+
+    mean: torch.Tensor
+    logits: torch.Tensor
+    score: torch.Tensor | None = None
+    gradient: torch.Tensor | None = None
 
 
 def make_loss(loss: Loss) -> Callable:

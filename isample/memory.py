@@ -222,18 +222,17 @@ class MemorySampler(Sampler[list[int]]):
         """Whether enough was drawn to foretell anything: a whole epoch."""
         return self.drawn > len(self)
 
-    def recall(
-        self, logits: torch.Tensor, targets: torch.Tensor, drawn: Drawn, **options: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """:func:`isample.softmax_score` of a batch that was drawn, float32 [b], what it tells of the draws, see
-        :func:`isample.memory_ops.draw_moments`, and :meth:`update`, in one call."""
+    def recall(self, score: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        """:meth:`update` with the fresh scores, float32 [b], of a batch that was drawn; what they tell of the draws, see
+        :func:`isample.memory_ops.draw_moments`."""
         table = self._current_table() if self.tells and not drawn.active else None
         weights = drawn.weights if drawn.active else None
-        score, moments, before = recall(
-            self.score, logits, targets, drawn.indices, weights=weights, table=table, rate=self.rate, **options
+        moments = recall(
+            self.score, self.calibration.met, score, drawn.indices, weights=weights, table=table, rate=self.rate
         )
-        self._note(before, score)
-        return score, moments
+        self.calibration.batches += 1
+        self._learn()
+        return moments
 
     def implied_weights(self, indices: torch.Tensor) -> torch.Tensor:
         """The weights, float32 [b], that samples would have if they were drawn from the table; 1 before it :attr:`tells`
@@ -248,10 +247,10 @@ class MemorySampler(Sampler[list[int]]):
         if score.shape != indices.shape:
             raise ValueError(f"score must have the shape of indices, {tuple(indices.shape)}; got {tuple(score.shape)}")
         indices, fresh = indices.to(self.score.device), score.detach().to(self.score)
-        self._note(remember(self.score, indices, fresh, rate=self.rate), fresh)
+        self.calibration.meet(remember(self.score, indices, fresh, rate=self.rate), fresh)
+        self._learn()
 
-    def _note(self, before: torch.Tensor, fresh: torch.Tensor) -> None:
-        self.calibration.meet(before, fresh)
+    def _learn(self) -> None:
         if self.calibration.batches >= self.rebuild_every:
             self.calibration.learn()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, library
 
-from isample.ops import PrefixSum, softmax_score
+from isample.ops import PrefixSum
 
 
 def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
@@ -64,39 +64,6 @@ def _(memory, indices, score, *, rate=0.5):
     return torch.empty_like(score, memory_format=torch.contiguous_format)
 
 
-def recall(
-    memory: Tensor,
-    logits: Tensor,
-    targets: Tensor,
-    indices: Tensor,
-    *,
-    weights: Tensor | None,
-    table: PrefixSum | None,
-    rate: float = 0.5,
-    **options,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`isample.softmax_score` of a batch, :func:`draw_moments` and :func:`remember`, on a CPU in one call.
-
-    ``weights`` are those of importance draws. None means that the batch is a uniform one; its moments are then told by the
-    weights that draws from ``table`` would have, or, without a table, by weights of 1. ``options`` are softmax_score's.
-
-    Returns:
-        score, moments and the scores that ``memory`` held before.
-    """
-    sums = None if table is None else table.sums
-    if logits.device.type == "cpu":
-        return torch.ops.isample.recall.default(memory, logits, targets, indices, weights, sums, rate=rate, **options)
-    score = softmax_score(logits, targets, **options)[0]
-    implied = weights if weights is not None else torch.ones_like(score) if table is None else draw_weights(table, indices)
-    return score, draw_moments(score, implied, drawn=weights is not None), remember(memory, indices, score, rate=rate)
-
-
-@library.register_fake("isample::recall")
-def _(memory, logits, targets, indices, weights, sums, *, rate=0.5, weight=None, ignore_index=-100, label_smoothing=0.0):
-    score = logits.new_empty(logits.shape[0], dtype=torch.float32)
-    return score, score.new_empty(5, dtype=torch.float64), torch.empty_like(score)
-
-
 def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
     """Adds to ``met``, float32 [256, 2], at the octave of each remembered score, float32 [b], the square of the fresh one,
     float32 [b], and 1. A remembered score below 0 is none, and counts for nothing, as does a fresh one that is not finite.
@@ -110,6 +77,38 @@ def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
 @library.register_fake("isample::meet")
 def _(met, remembered, fresh):
     return None
+
+
+def recall(
+    memory: Tensor,
+    met: Tensor,
+    score: Tensor,
+    indices: Tensor,
+    *,
+    weights: Tensor | None,
+    table: PrefixSum | None,
+    rate: float = 0.5,
+) -> Tensor:
+    """:func:`draw_moments`, :func:`remember` and :func:`meet` for a batch and its fresh scores, float32 [b], on a CPU in one call.
+
+    ``weights`` are those of importance draws. None means that the batch is a uniform one; its moments are then told by the
+    weights that draws from ``table`` would have, or, without a table, by weights of 1.
+
+    Returns:
+        the moments, float64 [5].
+    """
+    sums = None if table is None else table.sums
+    if score.device.type == "cpu":
+        return torch.ops.isample.recall.default(memory, met, score, indices, weights, sums, rate=rate)
+    implied = weights if weights is not None else torch.ones_like(score) if table is None else draw_weights(table, indices)
+    moments = draw_moments(score, implied, drawn=weights is not None)
+    meet(met, remember(memory, indices, score, rate=rate), score)
+    return moments
+
+
+@library.register_fake("isample::recall")
+def _(memory, met, score, indices, weights, sums, *, rate=0.5):
+    return score.new_empty(5, dtype=torch.float64)
 
 
 def expected_scores(

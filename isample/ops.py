@@ -65,6 +65,42 @@ def _(logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     return score, torch.empty_like(score)
 
 
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean of ``weights`` times the losses of :func:`softmax_score`, its scores, and the gradient of that mean, in one call,
+    for a training step that goes on with ``logits.backward(gradient)``. On CPU only. Not differentiable itself.
+
+    Args:
+        weights: importance weights, float32 [B], or None for 1. The others are softmax_score's.
+
+    Returns:
+        loss: float32, 0-dim.
+        score: float32 [B].
+        gradient: of the loss with respect to logits, [B, C], float32, for float64 logits float64.
+
+    Raises:
+        ValueError, TypeError: as softmax_score; ``weights`` of a wrong shape, device or dtype.
+        NotImplementedError: on CUDA.
+    """
+    return torch.ops.isample.cross_entropy.default(
+        logits, targets, weights, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
+
+
+@library.register_fake("isample::cross_entropy")
+def _(logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+    score = logits.new_empty(logits.shape[0], dtype=torch.float32)
+    arithmetic = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return score.new_empty(()), score, logits.new_empty(logits.shape, dtype=arithmetic)
+
+
 # ---- Distribution and tau -------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from isample import ops
 from isample.draws import make_draw
 from isample.errors import NonFiniteScoreError
 from isample.gate import DEFAULT_RATIO, Gate, MemoryGate, SpeedupGate, make_gate
-from isample.losses import Loss, make_loss, mean_loss
+from isample.losses import BatchLoss, Loss, make_loss, mean_loss
 from isample.nested import batch_length
 from isample.scores import cross_entropy_options, leaving_no_trace, make_score
 from isample.scoring import Scoring, ScoringPass
@@ -81,7 +81,7 @@ class ImportanceSampler:
             raise ValueError(f"tau_momentum must be in [0, 1); got {tau_momentum}")
         self.batch_size = batch_size
         self.loss = make_loss(loss)
-        self.mean_loss = mean_loss(self.loss)
+        self._mean_loss = mean_loss(self.loss)
         self.score, self.draw = make_score(score), make_draw(draws)
         if scoring is not None and scoring.ahead and self.score.from_logits is None:
             raise ValueError(f"scoring must not be ahead for score={score!r}, which needs more than logits; got ahead=True")
@@ -158,14 +158,23 @@ class ImportanceSampler:
         indices, drawn_weights = ops.draw(weighted, draws, method=self.draw.name, generator=self.generator)
         return indices, drawn_weights if weights is None else drawn_weights * weights[indices], score, tau
 
-    def observe(self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor) -> Selection:
-        """Lines 15 and 17: the scores of a uniform batch, free where ``logits`` of the training pass suffice.
+    def batch_loss(self, logits: torch.Tensor, targets: Any, weights: torch.Tensor | None = None) -> BatchLoss:
+        """The mean of the ``weights`` times the losses, with the scores where these come with it for nothing."""
+        if self.fuses(logits) and logits.device.type == "cpu":
+            loss, score, gradient = ops.cross_entropy(logits, targets, weights, **cross_entropy_options(self.loss))
+            return BatchLoss(loss, logits, score, gradient)
+        return BatchLoss(self._mean_loss(logits, targets, weights), logits)
+
+    def observe(
+        self, model: nn.Module, inputs: Any, targets: Any, logits: torch.Tensor, score: torch.Tensor | None = None
+    ) -> Selection:
+        """Lines 15 and 17: the scores of a uniform batch, free where the training pass gave the ``score`` or ``logits`` suffice.
 
         Returns the whole batch with weights of 1.
         """
         size = logits.shape[0]
         timer = start_timer(self.tau_ema.device)
-        score = self.fresh_scores(model, inputs, targets, logits)
+        score = self.fresh_scores(model, inputs, targets, logits) if score is None else score
         _, tau = ops.distribution(score, tau_ema=self.tau_ema, momentum=self.tau_momentum)
         return Selection(*uniform_draw(size, logits.device), score, tau, timer())
 

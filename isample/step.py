@@ -9,6 +9,7 @@ import torch
 
 from isample.gain import effective_batch
 from isample.history import StepReport
+from isample.losses import BatchLoss
 from isample.sampler import ImportanceSampler, Selection
 
 if TYPE_CHECKING:
@@ -16,11 +17,10 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """``loss`` is what will be differentiated, 0-dim. ``moments``, see :func:`isample.memory_ops.draw_moments`, are of the batch
-    and, where that was drawn again of what the memory drew, of the latter too. ``size`` is how many samples the batch was
-    chosen from, ``remembered`` whether remembered scores chose them, ``scored`` how many a scoring pass looked at."""
+    """``moments``, see :func:`isample.memory_ops.draw_moments`, are of the batch and, where that was drawn again of what the memory
+    drew, of the latter too. ``size`` is how many samples the batch was chosen from, ``remembered`` whether remembered scores chose them, ``scored`` how many a scoring pass looked at."""
 
-    loss: torch.Tensor
+    loss: BatchLoss
     selection: Selection | None
     moments: list[torch.Tensor]
     begin: float

@@ -17,7 +17,7 @@ from isample.distributed import Clocked, Processes
 from isample.errors import NonFiniteScoreError
 from isample.gate import Gate, is_of_presamples
 from isample.history import Evaluation, History, StepReport
-from isample.losses import Loss
+from isample.losses import BatchLoss, Loss
 from isample.loop import Loop, evaluate
 from isample.memory import Drawn, MemorySampler
 from isample.memory_ops import draw_moments
@@ -25,7 +25,6 @@ from isample.nested import batch_length, check_batch, logits_of, take
 from isample.random_state import random_state, restore_random_state
 from isample.registry import look_up
 from isample.sampler import ImportanceSampler, ScoredAhead, Selection
-from isample.scores import cross_entropy_options
 from isample.scoring import Scoring
 from isample.step import Step
 from isample.stopwatch import Stopwatch
@@ -188,24 +187,26 @@ class Trainer:
                 if size > self.batch_size:
                     inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
                 logits, selection = self._logits(inputs), None
+                loss = self.sampler.batch_loss(logits, targets)  # line 13
                 if self.sampler.gate.scores_uniform_steps:
-                    selection = self.sampler.observe(self.processes.model, inputs, targets, logits)  # line 15
-                loss = self.sampler.mean_loss(logits, targets)  # line 13
+                    selection = self.sampler.observe(self.processes.model, inputs, targets, logits, loss.score)  # line 15
                 step = Step(loss, selection, [], begin, min(size, self.batch_size))
         return self._finish(step)  # lines 10, 14, 17
 
     def _draw_again(
         self, inputs: Any, targets: Any, draws: int | None, weights: torch.Tensor | None = None,
         ahead: ScoredAhead | None = None,
-    ) -> tuple[torch.Tensor, Selection, list[torch.Tensor]]:  # fmt: skip
+    ) -> tuple[BatchLoss, Selection, list[torch.Tensor]]:  # fmt: skip
         """Loss, selection and moments of what is drawn of a presample."""
         selection = self.sampler.select(self.processes.model, inputs, targets, draws, weights, ahead)  # lines 6-8
         inputs, targets = take(inputs, targets, selection.indices)
         logits = self._logits(inputs)
-        fresh = selection.score[selection.indices]
-        if self.sampler.score.from_logits is not None:  # what was foreseen may be coarser than what is seen now
+        loss = self.sampler.batch_loss(logits, targets, selection.weights)  # line 9
+        fresh = loss.score
+        if self.sampler.score.from_logits is None:
+            fresh = selection.score[selection.indices]
+        elif fresh is None:  # what was foreseen may be coarser than what is seen now
             fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
-        loss = self.sampler.mean_loss(logits, targets, selection.weights)  # line 9
         return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)]
 
     def memory_step(self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]) -> StepReport:
@@ -227,9 +228,13 @@ class Trainer:
                 step = self._draw_of_drawn(drawn.with_weights(), inputs, targets, begin)
             else:
                 logits = self._logits(inputs)
+                loss = self.sampler.batch_loss(logits, targets, drawn.weights)
                 with overhead:
-                    selection, moments = self._recall(drawn, inputs, targets, logits)
-                loss = self.sampler.mean_loss(logits, targets, drawn.weights)
+                    score = loss.score
+                    if score is None:
+                        score = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
+                    moments = memory.recall(score, drawn)
+                    selection = Selection(drawn.indices, drawn.weights, score, memory.tau, float)
                 looked_at = memory.size if drawn.active else size
                 step = Step(loss, selection, [moments], begin, looked_at, drawn.active, drawn.active)
         report = self._finish(step)
@@ -330,8 +335,8 @@ class Trainer:
     def _plain_step(self, inputs: Any, targets: Any, begin: float) -> StepReport:
         """A uniform step that nobody wants scored: nothing is done that a loop without isample would not do."""
         with self._autocast():
-            loss = self.sampler.mean_loss(self._logits(inputs), targets)
-        read = self.processes.read_late([loss.detach()], self.device)
+            loss = self.sampler.batch_loss(self._logits(inputs), targets)
+        read = self.processes.read_late([loss.mean.detach()], self.device)
         self.update.backward(loss)
         (loss_value,) = read()
         self.update.move(1.0)
@@ -341,24 +346,9 @@ class Trainer:
         step = Step(loss, None, [], begin, batch_length(inputs, "inputs"))
         return step.report(self.step_count, self.batch_size, True, loss_value, math.nan, math.nan, 1.0, 1.0)
 
-    def _recall(
-        self, drawn: Drawn, inputs: Any, targets: Any, logits: torch.Tensor
-    ) -> tuple[Selection, torch.Tensor]:
-        """The scores of a batch that the memory drew, remembered, and what they say of its draws. Its tau is the table's."""
-        memory, sampler = self.memory, self.sampler
-        if sampler.fuses(logits):
-            options = cross_entropy_options(sampler.loss)
-            score, moments = memory.recall(logits.detach(), targets, drawn, **options)
-        else:
-            score = sampler.fresh_scores(self.processes.model, inputs, targets, logits)
-            weights = drawn.weights if drawn.active else memory.implied_weights(drawn.indices)
-            moments = draw_moments(score, weights, drawn=drawn.active)
-            memory.update(drawn.indices, score)
-        return Selection(drawn.indices, drawn.weights, score, memory.tau, float), moments
-
     def _finish(self, step: Step) -> StepReport:
         selection, gate = step.selection, self.sampler.gate
-        told = [step.loss.detach()]
+        told = [step.loss.mean.detach()]
         if selection is not None:
             last = [self.memory.bounded] if self.mode == "memory" else []
             told += [selection.tau, selection.tau if last else self.sampler.tau_ema, *step.moments, *last]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from isample.adapt import LearningRate
+from isample.losses import BatchLoss
 
 
 class Update:
@@ -31,12 +32,18 @@ class Update:
         self.rates = LearningRate(optimizer)
         self.pending, self.noise = 0, 0.0
 
-    def backward(self, loss: torch.Tensor) -> None:
+    def backward(self, batch: BatchLoss) -> None:
         if self.pending == 0:
             self.optimizer.zero_grad(set_to_none=True)
+        scaled = batch.mean if batch.gradient is None else batch.gradient
         if self.accumulate > 1:
-            loss = loss / self.accumulate
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            scaled = scaled / self.accumulate
+        if self.scaler is not None:
+            scaled = self.scaler.scale(scaled)
+        if batch.gradient is None:
+            scaled.backward()
+        else:
+            torch.autograd.backward(batch.logits, scaled.to(batch.logits.dtype))
 
     def discard(self) -> None:
         """Forgets all gradients."""

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from isample.adapt import LearningRate, batch_draws
 from isample.gain import Gain
+from isample.losses import BatchLoss
 from isample.update import Update
 from tests.test_trainer import b, make_data, make_model
 
@@ -133,7 +134,7 @@ def test_a_rate_follows_from_all_batches_since_the_last_step():
     for worths, rate in (((1.0, 1.0, 1.0, 5.0), 0.1), ((5.0, 5.0, 5.0, 2.0), 0.1 * 4 / 1.1)):
         before = model.weight.item()
         for worth in worths:
-            update.backward(model.weight.sum())
+            update.backward(BatchLoss(model.weight.sum(), model.weight))
             update.move(worth)
         assert before - model.weight.item() == pytest.approx(rate, rel=1e-5)  # below a worth of 1.5 it stays
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import isample
-from isample.memory_ops import draw_moments, draw_weights, recall, remember
+from isample.memory_ops import draw_moments, draw_weights, meet, recall, remember
 
 RNG = random.Random(0)
 SCORES = [RNG.expovariate(1.0) for _ in range(50)]
@@ -87,27 +87,39 @@ def test_a_batch_that_holds_a_sample_twice_blends_each_score_with_what_was():
 @pytest.mark.parametrize("kind", ["drawn", "uniform", "uniform with a table"])
 def test_recall_is_its_parts(kind):
     generator = torch.Generator().manual_seed(0)
-    logits, targets = torch.randn(8, 5, generator=generator), torch.randint(5, (8,), generator=generator)
-    indices, memory = torch.arange(8) * 3, torch.rand(30, generator=generator)
-    table, weights = isample.prefix_sum(memory, floor=0.2), torch.rand(8, generator=generator)
-    expected_memory = memory.clone()
-    score = isample.softmax_score(logits, targets, label_smoothing=0.1)[0]
+    score, indices, memory = torch.rand(8, generator=generator), torch.arange(8) * 3, torch.rand(30, generator=generator)
+    table, weights, met = isample.prefix_sum(memory, floor=0.2), torch.rand(8, generator=generator), torch.rand(256, 2)
+    expected_memory, expected_met = memory.clone(), met.clone()
     used = {"drawn": weights, "uniform": torch.ones(8), "uniform with a table": draw_weights(table, indices)}[kind]
-    expected = score, draw_moments(score, used, drawn=kind == "drawn"), remember(expected_memory, indices, score, rate=0.3)
+    moments = draw_moments(score, used, drawn=kind == "drawn")
+    meet(expected_met, remember(expected_memory, indices, score, rate=0.3), score)
     got = recall(
-        memory, logits, targets, indices, weights=weights if kind == "drawn" else None,
-        table=table if kind == "uniform with a table" else None, rate=0.3, label_smoothing=0.1,
+        memory, met, score, indices, weights=weights if kind == "drawn" else None,
+        table=table if kind == "uniform with a table" else None, rate=0.3,
     )  # fmt: skip
-    assert all(map(torch.equal, got, expected)) and torch.equal(memory, expected_memory)
+    assert torch.equal(got, moments) and torch.equal(memory, expected_memory) and torch.equal(met, expected_met)
 
 
 def test_a_bad_score_is_not_remembered():
-    logits, memory = torch.zeros(2, 3), torch.arange(4.0)
-    logits[1, 0] = math.nan
-    score, moments, _ = recall(memory, logits, torch.tensor([0, 1]), torch.tensor([1, 2]), weights=None, table=None)
-    assert score.isnan().tolist() == [False, True] and moments[0].isnan()
-    blended = math.sqrt(1.0 * math.sqrt(6) / 3)  # of the remembered 1 and the norm of (1/3 - 1, 1/3, 1/3)
-    torch.testing.assert_close(memory, torch.tensor([0.0, blended, 2.0, 3.0]))
+    memory, met = torch.arange(4.0), torch.zeros(256, 2)
+    moments = recall(memory, met, torch.tensor([4.0, math.nan]), torch.tensor([1, 2]), weights=None, table=None)
+    assert moments[0].isnan() and met.sum(0).tolist() == [16.0, 1.0]
+    assert memory.tolist() == [0.0, 2.0, 2.0, 3.0]  # 2 of the remembered 1 and the fresh 4
+
+
+def test_recall_changes_nothing_where_it_fails():
+    memory, met = torch.arange(4.0), torch.zeros(256, 2)
+    for arguments, error in (
+        ((memory, met[:5], torch.ones(1), torch.tensor([1])), ValueError),
+        ((memory, met, torch.ones(1), torch.tensor([4])), IndexError),
+        ((memory, met, torch.ones(2), torch.tensor([1])), ValueError),
+    ):
+        with pytest.raises(error):
+            recall(*arguments, weights=None, table=None)
+    assert torch.equal(memory, torch.arange(4.0)) and not met.any()
+
+
+def test_a_sampler_does_not_learn_from_bad_scores():
     sampler = isample.MemorySampler(4, 2, uniform_epochs=1e-9, rebuild_every=1, seed=0)
     for values in ([1.0, 2.0], [math.nan, math.inf]):
         sampler.update(torch.tensor([0, 1]), torch.tensor(values))

@@ -21,6 +21,9 @@ def cases():
     yield ops.softmax_score, (LOGITS, torch.rand(12, 10)), {"weight": torch.rand(10), "label_smoothing": 0.1}
     yield ops.softmax_score, (LOGITS.t().contiguous().t(), LABELS), {"ignore_index": 3}
     yield ops.softmax_score, (LOGITS.clone().requires_grad_(), LABELS), {}
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        yield ops.cross_entropy, (LOGITS.to(dtype), LABELS), {}
+    yield ops.cross_entropy, (LOGITS, torch.rand(12, 10), torch.rand(12)), {"weight": torch.rand(10), "label_smoothing": 0.1}
     yield ops.distribution, (SCORE,), {"floor": 0.1}
     yield ops.distribution, (SCORE,), {"tau_ema": torch.tensor(1.0)}
     yield ops.distribution, (torch.rand(24)[::2],), {}
@@ -34,9 +37,10 @@ def cases():
     yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
     yield ops.draw_moments, (SCORE, torch.rand(12), True), {}
     memory, places = torch.rand(30), torch.arange(12) * 2
-    yield ops.recall, (memory, LOGITS, LABELS, places, SCORE, None), {"label_smoothing": 0.1}
-    yield ops.recall, (memory, LOGITS, LABELS, places, None, ops.prefix_sum(memory)[0]), {}
-    yield ops.recall, (memory, LOGITS, LABELS, places, None, None), {"rate": 0.3}
+    met = torch.rand(256, 2)
+    yield ops.recall, (memory, met, SCORE, places, torch.rand(12), None), {}
+    yield ops.recall, (memory, met, SCORE, places, None, ops.prefix_sum(memory)[0]), {}
+    yield ops.recall, (memory, met, SCORE, places, None, None), {"rate": 0.3}
     yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {"rate": 0.3}
     yield ops.meet, (torch.rand(256, 2), SCORE, torch.rand(12)), {}
     yield ops.expected_scores, (SCORE, torch.rand(256, 2)), {"prior": 2.0, "contradicted": None, "share": 0.25}

@@ -96,7 +96,7 @@ def test_step_replays_algorithm_1_line_by_line():
         assert report.tau_ema == pytest.approx(tau_ema, rel=2e-6)
         assert report.loss == pytest.approx(loss.item(), rel=1e-5)
         for mine, theirs in zip(parameters_of(model), parameters_of(twin)):
-            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)  # the gradient's rounding, in 60 steps
     assert not decisions[0] and decisions[-1], "the run must see both phases"
 
 

@@ -30,10 +30,6 @@ void check_labels(const int64_t* labels, int64_t rows, int64_t classes, int64_t 
   }
 }
 
-// Rows that are worth a thread: waking one costs some microseconds, and a row about as much as 64 classes more than
-// it has.
-int64_t rows_per_thread(int64_t classes) { return std::max<int64_t>(1, 40000 / (classes + 64)); }
-
 }  // namespace
 
 ScoreLossTensors softmax_score(const at::Tensor& logits, const at::Tensor& targets,
