@@ -160,7 +160,8 @@ class ImportanceSampler:
 
     def batch_loss(self, logits: torch.Tensor, targets: Any, weights: torch.Tensor | None = None) -> BatchLoss:
         """The mean of the ``weights`` times the losses, with the scores where these come with it for nothing."""
-        if self.fuses(logits) and logits.device.type == "cpu":
+        of_torch = type(self.loss) is nn.CrossEntropyLoss  # one that is derived from it may be another loss
+        if of_torch and self.fuses(logits) and logits.device.type == "cpu":
             loss, score, gradient = ops.cross_entropy(logits, targets, weights, **cross_entropy_options(self.loss))
             return BatchLoss(loss, logits, score, gradient)
         return BatchLoss(self._mean_loss(logits, targets, weights), logits)

@@ -122,6 +122,18 @@ def test_a_step_moves_as_one_that_differentiates_the_loss(kind):
         torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
 
 
+def test_a_loss_derived_from_cross_entropy_is_the_caller_s_own():
+    class Squared(torch.nn.CrossEntropyLoss):
+        def forward(self, logits, targets):
+            return super().forward(logits, targets) ** 2
+
+    model = torch.nn.Linear(6, 5)
+    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), loss=Squared(reduction="none"), gate="never")
+    inputs, targets = numbers(B, 6), labels(5)
+    expected = (F.cross_entropy(model(inputs), targets, reduction="none") ** 2).mean().item()
+    assert trainer.step(inputs, targets).loss == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     "call,error,match",
     [
