@@ -12,7 +12,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
-from bench.training import record
+from bench.training import compare, record
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,6 +65,27 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(compared):
     (folder / "results/regression.md").unlink()
     again = command("table", folder / "runs", "--results", folder / "results")
     assert again.returncode == 0 and (folder / "results/regression.md").is_file()
+
+
+@pytest.mark.skipif(len(compare.cores()) < 2, reason="needs two cores")
+def test_the_last_run_has_company(tmp_path, monkeypatch):
+    """Three runs on two cores: beside the third runs a copy of it, on the core that is left, and is gone at the end."""
+    started, start = [], compare.start
+
+    def noted(run, root, folder, core):
+        process = start(run, root, folder, core)
+        started.append((run, folder, core, process))
+        return process
+
+    monkeypatch.setattr(compare, "start", noted)
+    plan = compare.Plan("regression", "", [("uniform", 1.0)], 0.5, 3)
+    (tmp_path / "runs").mkdir()
+    compare.compare(plan, tmp_path, tmp_path / "runs", 2, lambda *told: None)
+    real = [one for one in started if one[1] == tmp_path / "runs"]
+    (copy,) = [one for one in started if one not in real]
+    assert len(real) == 3 and copy[0] == real[2][0] and copy[2] != real[2][2]
+    assert not copy[3].is_alive() and not copy[1].exists()
+    assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
 def test_a_killed_comparison_takes_its_runs_along(tmp_path):

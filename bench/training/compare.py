@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -41,7 +42,8 @@ class Plan:
 
 def compare(plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[RunRecord, int, int], None]) -> None:
     """Does the runs of ``plan`` that ``folder`` does not hold already, ``jobs`` at a time. ``tell(record, done, all)``
-    is called after each.
+    is called after each. A run that is left without others beside it gets a copy of itself, which is thrown away: alone it would
+    have caches and memory that the others had to share.
 
     Raises RunFailed at the end if some run failed; RunFileError, before anything runs, if ``folder`` holds such a run
     of another budget. Stopping it stops its runs; those that were not finished are done again the next time.
@@ -51,12 +53,16 @@ def compare(plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[Run
     failed: list[Run] = []
     done = len(runs) - len(waiting)
     places: dict[int, tuple[BaseProcess, Run]] = {}
-    free = cores()[:jobs]
+    copies: list[BaseProcess] = []
+    free, spare = cores()[:jobs], tempfile.TemporaryDirectory()
     try:
         while waiting or places:
             while waiting and free:
                 run, core = waiting.pop(0), free.pop(0)
                 places[core] = start(run, root, folder, core), run
+            beside = next(run for _, run in places.values())
+            copies += [start(beside, root, Path(tempfile.mkdtemp(dir=spare.name)), core) for core in free]
+            free.clear()
             wait([process.sentinel for process, _ in places.values()])
             for core, (process, run) in list(places.items()):
                 if process.is_alive():
@@ -71,9 +77,10 @@ def compare(plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[Run
                 done += 1
                 tell(record, done, len(runs))
     finally:
-        for process, _ in places.values():
+        for process in [*copies, *(process for process, _ in places.values())]:
             process.terminate()
             process.join()
+        spare.cleanup()
     if failed:
         names = ", ".join(f"{run.name} (seed {run.seed})" for run in failed)
         raise RunFailed(f"{len(failed)} of {len(runs)} runs failed: {names}")
