@@ -18,7 +18,8 @@ namespace isample {
 namespace {
 
 constexpr int kOctaves = 256;  // a float32 has as many exponents
-constexpr std::array<int64_t, 2> kShape = {kOctaves, 2};  // squares of fresh scores, and how many there were
+constexpr int kSquares = 0, kRemembered = 1, kCount = 2;  // squares of fresh and of remembered scores, and how many there were
+constexpr std::array<int64_t, 2> kShape = {kOctaves, 3};
 
 // The exponent bits, the sign's cut off; 0 and what is nearly 0 share the first octave.
 int octave(float score) { return static_cast<int>(std::bit_cast<uint32_t>(score) >> 23) & (kOctaves - 1); }
@@ -61,9 +62,10 @@ void meet_cpu(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& f
   float* sums = met.mutable_data_ptr<float>();
   for (int64_t i = 0; i < after.size(0); ++i) {
     if (!(old[i] >= 0) || !std::isfinite(now[i])) continue;
-    float* sum = sums + 2 * octave(old[i]);
-    sum[0] += now[i] * now[i];
-    sum[1] += 1;
+    float* sum = sums + kShape[1] * octave(old[i]);
+    sum[kSquares] += now[i] * now[i];
+    sum[kRemembered] += old[i] * old[i];
+    sum[kCount] += 1;
   }
 }
 
@@ -72,7 +74,8 @@ namespace {
 void meet_composite(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
   check_meet(met, remembered, fresh);
   const at::Tensor again = remembered.ge(0).logical_and(fresh.isfinite());
-  const at::Tensor values = at::stack({at::where(again, fresh.square(), 0.0), again.to(at::kFloat)}, 1);
+  const at::Tensor ones = at::ones_like(fresh);
+  const at::Tensor values = at::stack({fresh.square(), remembered.square(), ones}, 1).where(again.unsqueeze(1), 0.0);
   met.index_put_({octaves(remembered.contiguous()).to(at::kLong)}, values, /*accumulate=*/true);  // in a fixed order
 }
 
@@ -81,6 +84,54 @@ void check_expected(const at::Tensor& score, const at::Tensor& experience, doubl
   check_by_octave("experience", experience, score);
   TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
   TORCH_CHECK_VALUE(share >= 0.0 && share < 1.0, "share must lie in [0, 1), got ", share);
+}
+
+// Fresh scores over remembered ones, straight between a point an octave: the root mean squares of both, the remembered one kept
+// within its octave, since what has faded or underflowed would leave it. Constant below the first point and beyond the last.
+struct Curve {
+  std::array<double, kOctaves> points;
+  std::array<double, kOctaves + 1> base, slope;  // of the line that ends in each point, and of the last
+
+  float at(float score) const {
+    const int place = octave(score), line = place + (score >= points[place]);
+    return static_cast<float>(base[line] + slope[line] * score);
+  }
+};
+
+// Where nothing is known of an octave its middle foretells itself, or in the first octave 0 does.
+Curve curve_of(const float* sums, double prior) {
+  Curve curve;
+  std::array<double, kOctaves> fresh;
+  for (int i = 0; i < kOctaves; ++i, sums += kShape[1]) {
+    const double begin = i > 0 ? std::ldexp(1.0, i - 127) : 0.0, end = std::ldexp(1.0, i - 126);
+    const double mean = std::sqrt(sums[kRemembered] / sums[kCount]);
+    const double point = sums[kCount] > 0 ? std::clamp(mean, begin, end) : 1.5 * begin;
+    curve.points[i] = point;
+    fresh[i] = std::sqrt((sums[kSquares] + prior * point * point) / (sums[kCount] + prior));
+  }
+  for (int i = 0; i <= kOctaves; ++i) {
+    const int at = std::min(i, kOctaves - 1);
+    const double length = i > 0 && i < kOctaves ? curve.points[i] - curve.points[i - 1] : 0.0;
+    curve.slope[i] = length > 0 ? (fresh[i] - fresh[i - 1]) / length : 0.0;
+    curve.base[i] = fresh[at] - curve.slope[i] * curve.points[at];
+  }
+  return curve;
+}
+
+// The same without a loop.
+at::Tensor on_curve(const at::Tensor& score, const at::Tensor& experience, double prior) {
+  const at::Tensor sums = experience.to(at::kDouble), count = sums.select(1, kCount);
+  const at::Tensor end = at::arange(-126, kOctaves - 126, sums.options()).exp2();
+  const at::Tensor begin = at::cat({at::zeros({1}, sums.options()), end.slice(0, 0, -1)});
+  const at::Tensor mean = (sums.select(1, kRemembered) / count).sqrt();
+  const at::Tensor points = at::where(count > 0, at::clamp(mean, begin, end), 1.5 * begin);
+  const at::Tensor fresh = ((sums.select(1, kSquares) + prior * points.square()) / (count + prior)).sqrt();
+  const at::Tensor length = points.diff(), none = at::zeros({1}, sums.options());
+  const at::Tensor slope = at::cat({none, at::where(length > 0, fresh.diff() / length, 0.0), none});
+  const at::Tensor base = at::cat({fresh, fresh.slice(0, -1)}) - slope * at::cat({points, points.slice(0, -1)});
+  const at::Tensor place = octaves(score).to(at::kLong), wide = score.to(at::kDouble);
+  const at::Tensor line = place + wide.ge(points.index_select(0, place));
+  return (base.index_select(0, line) + slope.index_select(0, line) * wide).to(at::kFloat);
 }
 
 // Of the samples that are contradicted and of the others.
@@ -110,12 +161,7 @@ std::tuple<at::Tensor, at::Tensor> expected_scores_cpu(const at::Tensor& score, 
   check_expected(score, experience, prior, share);
   const at::Tensor scores = score.contiguous();
   const float* s = scores.const_data_ptr<float>();
-  const float* sums = experience.const_data_ptr<float>();
-  std::array<double, kOctaves> known, assumed;  // squares in double: that of a small score may be 0 in float32
-  for (int i = 0; i < kOctaves; ++i) {
-    known[i] = sums[2 * i] / (sums[2 * i + 1] + prior);
-    assumed[i] = prior / (sums[2 * i + 1] + prior);
-  }
+  const Curve curve = curve_of(experience.const_data_ptr<float>(), prior);
   const int64_t size = scores.size(0);
   const float mean = mean_of_seen(s, size), above = contradicted ? static_cast<float>(*contradicted) : INFINITY;
   at::Tensor result = at::empty_like(scores);
@@ -123,8 +169,7 @@ std::tuple<at::Tensor, at::Tensor> expected_scores_cpu(const at::Tensor& score, 
   Sums found;
   for (int64_t i = 0; i < size; ++i) {
     const float filled = s[i] >= 0 ? s[i] : mean;
-    const int place = octave(filled);
-    expected[i] = static_cast<float>(std::sqrt(known[place] + assumed[place] * filled * filled));
+    expected[i] = curve.at(filled);
     const bool is_contradicted = s[i] > above;
     (is_contradicted ? found.theirs : found.others) += expected[i];
     found.count += is_contradicted;
@@ -132,7 +177,7 @@ std::tuple<at::Tensor, at::Tensor> expected_scores_cpu(const at::Tensor& score, 
   const float factor = lowered(found, size, share);
   const bool bounded = factor < 1.0f;
   for (int64_t i = 0; bounded && i < size; ++i)
-    if (s[i] > above) expected[i] *= factor;
+    expected[i] *= s[i] > above ? factor : 1.0f;  // no branch, which would be a coin's toss
   return {result, at::full({}, static_cast<double>(bounded), score.options())};
 }
 
@@ -142,10 +187,7 @@ std::tuple<at::Tensor, at::Tensor> expected_scores_composite(const at::Tensor& s
   check_expected(score, experience, prior, share);
   const at::Tensor seen = score.ge(0), positive = score.clamp_min(0);
   const at::Tensor filled = at::where(seen, positive, positive.sum() / seen.sum().clamp_min(1));
-  const at::Tensor place = octaves(filled), sums = experience.to(at::kDouble), whole = sums.select(1, 1) + prior;
-  const at::Tensor known = (sums.select(1, 0) / whole).index_select(0, place);
-  const at::Tensor assumed = whole.reciprocal().mul(prior).index_select(0, place);
-  const at::Tensor expected = (known + assumed * filled.to(at::kDouble).square()).sqrt().to(at::kFloat);
+  const at::Tensor expected = on_curve(filled, experience, prior);
   if (!contradicted) return {expected, at::zeros({}, score.options())};
   const at::Tensor is_contradicted = score.gt(*contradicted);
   const at::Tensor theirs = at::where(is_contradicted, expected, 0.0).sum(at::kDouble);

@@ -5,7 +5,7 @@
 
 namespace isample {
 
-// Raises where `met` is not [256, 2] on the device of `fresh`.
+// Raises where `met` is not [256, 3] on the device of `fresh`.
 void check_met(const at::Tensor& met, const at::Tensor& fresh);
 
 void meet_cpu(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh);

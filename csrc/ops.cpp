@@ -49,7 +49,7 @@ TORCH_LIBRARY(isample, m) {
 
   m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score, *, float rate=0.5) -> Tensor");
 
-  // By the octave of the remembered score: adds the squares of fresh scores and their number to `met`, [256, 2].
+  // By the octave of the remembered score: adds the squares of fresh and of remembered scores and their number to `met`, [256, 3].
   m.def("meet(Tensor(a!) met, Tensor remembered, Tensor fresh) -> ()");
 
   // These three in one call, which gives the moments. Without weights the batch is a uniform one; with `sums`, weighed as

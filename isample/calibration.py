@@ -3,12 +3,13 @@
 The estimate of the gradient is least noisy if a sample is drawn in proportion to the root of its expected *squared*
 gradient norm. For a fresh score that is the score itself. A remembered one is out of date: of the samples that looked
 learnt an epoch ago some are learnt no more, and these few carry a weight as large as their score was small. So the
-memory watches itself: whenever a sample is seen again, its fresh score is set against the remembered one. With n
-samples seen of late whose remembered score lay in the same octave as s, and fresh scores g of theirs,
+memory watches itself: whenever a sample is seen again, its fresh score g is set against the remembered one, s. Of n
+samples that were seen of late, with remembered scores in the same octave, comes a point of the curve
 
-    expected(s) = sqrt((sum g^2 + PRIOR s^2) / (n + PRIOR))
+    s' = sqrt(sum s^2 / n)        expected(s') = sqrt((sum g^2 + PRIOR s'^2) / (n + PRIOR))
 
-so that a score of which nothing is known counts as it stands.
+which is straight between two of them. So a score of which nothing is known counts as it stands, and an octave is wide enough
+to have met the few whose fresh score is far from the remembered one.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ HORIZON = 100  # batches after which what was seen counts for 1/e
 
 
 class Calibration:
-    """``experience``, float32 [OCTAVES, 2] on ``device``: by the octave of the remembered score, decaying sums of the squared
-    fresh scores, and how many there were. What the last ``batches`` showed waits in ``met`` for :meth:`learn`."""
+    """``experience``, float32 [OCTAVES, 3] on ``device``: by the octave of the remembered score, decaying sums of the squared
+    fresh and remembered scores, and how many there were. What the last ``batches`` showed waits in ``met`` for :meth:`learn`."""
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.experience, self.met = (torch.zeros(OCTAVES, 2, device=device) for _ in range(2))
+        self.experience, self.met = (torch.zeros(OCTAVES, 3, device=device) for _ in range(2))
         self.batches = 0
 
     def meet(self, remembered: torch.Tensor, fresh: torch.Tensor) -> None:

@@ -65,8 +65,9 @@ def _(memory, indices, score, *, rate=0.5):
 
 
 def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
-    """Adds to ``met``, float32 [256, 2], at the octave of each remembered score, float32 [b], the square of the fresh one,
-    float32 [b], and 1. A remembered score below 0 is none, and counts for nothing, as does a fresh one that is not finite.
+    """Adds to ``met``, float32 [256, 3], at the octave of each remembered score, float32 [b], the squares of the fresh one,
+    float32 [b], and of itself, and 1. A remembered score below 0 is none, and counts for nothing, as does a fresh one that is
+    not finite.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.
@@ -118,7 +119,7 @@ def expected_scores(
 
     Args:
         score: remembered, float32 [N]; below 0 for a sample that was never seen, which counts as an average one.
-        experience: decayed sums of what :func:`meet` found, float32 [256, 2].
+        experience: decayed sums of what :func:`meet` found, float32 [256, 3].
         prior: samples that are assumed to have shown what the remembered score says.
         contradicted: remembered scores above it get ``share`` of the draws between them at most, or their share of the
             samples if that is more; None sets no bound.

@@ -88,7 +88,7 @@ def test_a_batch_that_holds_a_sample_twice_blends_each_score_with_what_was():
 def test_recall_is_its_parts(kind):
     generator = torch.Generator().manual_seed(0)
     score, indices, memory = torch.rand(8, generator=generator), torch.arange(8) * 3, torch.rand(30, generator=generator)
-    table, weights, met = isample.prefix_sum(memory, floor=0.2), torch.rand(8, generator=generator), torch.rand(256, 2)
+    table, weights, met = isample.prefix_sum(memory, floor=0.2), torch.rand(8, generator=generator), torch.rand(256, 3)
     expected_memory, expected_met = memory.clone(), met.clone()
     used = {"drawn": weights, "uniform": torch.ones(8), "uniform with a table": draw_weights(table, indices)}[kind]
     moments = draw_moments(score, used, drawn=kind == "drawn")
@@ -101,14 +101,14 @@ def test_recall_is_its_parts(kind):
 
 
 def test_a_bad_score_is_not_remembered():
-    memory, met = torch.arange(4.0), torch.zeros(256, 2)
+    memory, met = torch.arange(4.0), torch.zeros(256, 3)
     moments = recall(memory, met, torch.tensor([4.0, math.nan]), torch.tensor([1, 2]), weights=None, table=None)
-    assert moments[0].isnan() and met.sum(0).tolist() == [16.0, 1.0]
+    assert moments[0].isnan() and met.sum(0).tolist() == [16.0, 1.0, 1.0]
     assert memory.tolist() == [0.0, 2.0, 2.0, 3.0]  # 2 of the remembered 1 and the fresh 4
 
 
 def test_recall_changes_nothing_where_it_fails():
-    memory, met = torch.arange(4.0), torch.zeros(256, 2)
+    memory, met = torch.arange(4.0), torch.zeros(256, 3)
     for arguments, error in (
         ((memory, met[:5], torch.ones(1), torch.tensor([1])), ValueError),
         ((memory, met, torch.ones(1), torch.tensor([4])), IndexError),

@@ -37,14 +37,14 @@ def cases():
     yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
     yield ops.draw_moments, (SCORE, torch.rand(12), True), {}
     memory, places = torch.rand(30), torch.arange(12) * 2
-    met = torch.rand(256, 2)
+    met = torch.rand(256, 3)
     yield ops.recall, (memory, met, SCORE, places, torch.rand(12), None), {}
     yield ops.recall, (memory, met, SCORE, places, None, ops.prefix_sum(memory)[0]), {}
     yield ops.recall, (memory, met, SCORE, places, None, None), {"rate": 0.3}
     yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {"rate": 0.3}
-    yield ops.meet, (torch.rand(256, 2), SCORE, torch.rand(12)), {}
-    yield ops.expected_scores, (SCORE, torch.rand(256, 2)), {"prior": 2.0, "contradicted": None, "share": 0.25}
-    yield ops.expected_scores, (torch.rand(24)[::2], torch.rand(256, 2)), {"prior": 2.0, "contradicted": 0.5, "share": 0.1}
+    yield ops.meet, (torch.rand(256, 3), SCORE, torch.rand(12)), {}
+    yield ops.expected_scores, (SCORE, torch.rand(256, 3)), {"prior": 2.0, "contradicted": None, "share": 0.25}
+    yield ops.expected_scores, (torch.rand(24)[::2], torch.rand(256, 3)), {"prior": 2.0, "contradicted": 0.5, "share": 0.1}
 
 
 @pytest.mark.parametrize("op, arguments, options", list(cases()))
