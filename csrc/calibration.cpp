@@ -176,8 +176,9 @@ std::tuple<at::Tensor, at::Tensor> expected_scores_cpu(const at::Tensor& score, 
   }
   const float factor = lowered(found, size, share);
   const bool bounded = factor < 1.0f;
+  const float factors[] = {1.0f, factor};
   for (int64_t i = 0; bounded && i < size; ++i)
-    expected[i] *= s[i] > above ? factor : 1.0f;  // no branch, which would be a coin's toss
+    expected[i] *= factors[s[i] > above];  // no branch, which would be a coin's toss
   return {result, at::full({}, static_cast<double>(bounded), score.options())};
 }
 
