@@ -31,14 +31,14 @@ from isample.ops import PrefixSum, draw, prefix_sum
 NEVER_SEEN = -1.0  # in place of a score
 AVERAGED = 6  # scores of a sample, about, that what is remembered is the mean of
 LARGEST = 2**24  # samples, the ops' limit
-DEALT_AHEAD = 64  # uniform batches that are cut off the order at once: one at a time costs a small step dear
+AHEAD = 64  # batches, at most, that are dealt or drawn at once: one at a time costs a small step dear
 
 Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
     "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size", "presample",
     "draw_seconds", "rebuild_seconds", "_rebuild_every", "bounded",
-    "_uniform_batches", "_left", "_order", "_dealt", "_table", "_table_age", "_pending",
+    "_uniform_batches", "_left", "_order", "_dealt", "_drawn", "_table", "_table_age", "_pending",
 )  # fmt: skip
 
 
@@ -138,6 +138,7 @@ class MemorySampler(Sampler[list[int]]):
         self._order: torch.Tensor | None = None  # what a uniform epoch has still to deal
         self._dealt: list[torch.Tensor] = []  # what is cut off already, the next batch last
         self._table: PrefixSum | None = None
+        self._drawn: list[tuple[torch.Tensor, torch.Tensor]] = []  # indices and weights that this table gave, the next batch last
         self.bounded = torch.zeros((), device=device)  # 1 where the table holds down the draws of contradicted samples
         self._table_age = 0
         self._pending: deque[tuple[Indices, Drawn]] = deque()
@@ -274,7 +275,7 @@ class MemorySampler(Sampler[list[int]]):
         _check_size(size)
         self.score = torch.cat([self.score, self.score.new_full((size - self.size,), NEVER_SEEN)])
         self._table = self._order = None
-        self._dealt = []
+        self._dealt, self._drawn = [], []
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, the batches that a DataLoader has drawn ahead included."""
@@ -318,17 +319,29 @@ class MemorySampler(Sampler[list[int]]):
             dealt = [self._deal() for _ in range(batches)]
             return Drawn(dealt[0] if batches == 1 else torch.cat(dealt), None, active=False)
         self._order, self._dealt = None, []
-        begin, table = time.perf_counter(), self._current_table()
-        drawn = draw(table, size, method="stratified", generator=self.generator)
-        self.draw_seconds += time.perf_counter() - begin
-        return Drawn(*drawn, active=True)
+        if not self._drawn or len(self._drawn[-1][0]) != size:
+            begin = time.perf_counter()
+            self._drawn = self._draw_ahead(size)
+            self.draw_seconds += time.perf_counter() - begin
+        return Drawn(*self._drawn.pop(), active=True)
+
+    def _draw_ahead(self, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches of ``size`` that the table still serves, each stratified: of every stratum's part for each batch, which
+        gets which is drawn at random. What they hold between them is spread as evenly."""
+        self._table_age -= len(self._drawn)  # they are of another size, and nobody takes them
+        table = self._current_table()
+        batches = min(max(1, self.rebuild_every - self._table_age + 1), AHEAD)
+        self._table_age += batches - 1
+        drawn = draw(table, batches * size, method="stratified", generator=self.generator)
+        turns = torch.rand(size, batches, generator=self.generator, device=self.score.device).argsort(dim=1)
+        return list(zip(*(part.view(size, batches).gather(1, turns).t().contiguous().unbind() for part in drawn)))
 
     def _deal(self) -> torch.Tensor:
         if not self._dealt:
             if self._order is None or len(self._order) < (self.batch_size if self.drop_last else 1):
                 options = {"dtype": torch.int32, "device": self.score.device}  # N <= 2^24
                 self._order = torch.randperm(self.size, generator=self.generator, **options)
-            ahead = DEALT_AHEAD * self.batch_size
+            ahead = AHEAD * self.batch_size
             block, self._order = self._order[:ahead].long(), self._order[ahead:]
             batches = block.split(self.batch_size)
             short = len(batches[-1]) < self.batch_size
@@ -340,7 +353,7 @@ class MemorySampler(Sampler[list[int]]):
             begin = time.perf_counter()
             expected, self.bounded = self._expected()
             self._table = prefix_sum(expected, floor=self.floor)
-            self._table_age = 0
+            self._table_age, self._drawn = 0, []
             self.rebuild_seconds += time.perf_counter() - begin
         self._table_age += 1
         return self._table

@@ -11,7 +11,7 @@ def read_late(values: list[torch.Tensor], device: torch.device) -> Callable[[], 
     """A reader of ``values``, 0-dim or vectors, one after the other. On a GPU the copy is queued now, and waited for when
     the reader is called."""
     if device.type != "cuda":
-        return lambda: [number for value in values for number in value.reshape(-1).tolist()]
+        return lambda: [number for value in values for number in (value.tolist() if value.dim() else (value.item(),))]
     joined = torch.cat([value.double().reshape(-1) for value in values])
     pinned = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
     pinned.copy_(joined, non_blocking=True)
