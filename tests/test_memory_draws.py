@@ -41,6 +41,16 @@ def test_stratified_draws_are_less_noisy_than_independent_ones():
     assert estimates.var() < 0.05 * independent.var()
 
 
+def test_a_table_serves_as_many_batches_whatever_their_sizes():
+    """Batches are drawn ahead, all of a table at once; those that a change of size leaves over are not counted."""
+    sampler, tables = warm_sampler(make_scores(), rebuild_every=4), []
+    for size in (10, 10, 7, 10, 7, 7, 7, 7, 10):
+        sampler.draw_size = size
+        assert len(sampler.draw().indices) == size
+        tables.append(sampler._table.sums)
+    assert [next(k for k, other in enumerate(tables) if other is table) for table in tables] == [0] * 4 + [4] * 4 + [8]
+
+
 def test_weights_stay_unbiased_while_scores_follow_the_visits():
     """Each visit halves or doubles a sample's score, in the mean lowers it, as training does. Whatever the past, E[w] = 1 for
     a draw, so the mean over 20,000 batches is 1 to within 5 standard errors. Draws that keep their distance from a sample's
