@@ -215,7 +215,7 @@ def test_no_op_waits_for_the_device():
         isample.distribution(score, tau_ema=ema)
         isample.draw(isample.alias_table(score), 128)
         isample.draw(isample.prefix_sum(score), 128)
-        memory, met = torch.rand(999, device="cuda"), torch.zeros(256, 2, device="cuda")
+        memory, met = torch.rand(999, device="cuda"), torch.zeros(256, 3, device="cuda")
         places = torch.arange(640, device="cuda")
         recall(memory, met, score, places, weights=None, table=isample.prefix_sum(memory))
         expected_scores(memory, met, prior=2.0, contradicted=1.0, share=0.25)
@@ -267,7 +267,7 @@ def test_training_learns(options):
 def test_recalling_agrees_with_the_cpu(drawn):
     """Scores to float32 rounding; weights to the bit, since they are integers divided in double."""
     generator = torch.Generator().manual_seed(2)
-    score, met = torch.rand(40, generator=generator), torch.rand(256, 2, generator=generator)
+    score, met = torch.rand(40, generator=generator), torch.rand(256, 3, generator=generator)
     memory, indices = torch.rand(300, generator=generator), torch.randperm(300, generator=generator)[:40]
     weights = torch.rand(40, generator=generator) if drawn else None
     results = []
@@ -293,7 +293,7 @@ def test_what_scores_foretell_agrees_with_the_cpu(contradicted):
     fresh[3] = math.nan
     results = []
     for device in ("cpu", "cuda"):
-        met = torch.zeros(256, 2, device=device)
+        met = torch.zeros(256, 3, device=device)
         meet(met, remembered.to(device), fresh.to(device))
         expected, bounded = expected_scores(score.to(device), met, prior=2.0, contradicted=contradicted, share=0.25)
         results.append((met.cpu(), expected.cpu(), bounded.cpu()))
