@@ -93,7 +93,6 @@ class ImportanceSampler:
         self.shared = False  # with other processes, which wait for this one's part even if it cannot draw
         self.tau_momentum = tau_momentum
         self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
-        self._table_tau = math.nan
         self.generator = torch.Generator(device)
         # Seeded from torch's own generator, so that torch.manual_seed reproduces; drawing then leaves that one alone.
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
@@ -191,12 +190,6 @@ class ImportanceSampler:
         """A seed for another generator, out of this one's."""
         return int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
 
-    def set_tau(self, tau: float, renew: bool) -> None:
-        """Sets tau's average to that of a table. Most steps share theirs with the one before; ``renew`` says that this may not."""
-        if renew or tau != self._table_tau:
-            self.tau_ema.fill_(tau)
-            self._table_tau = tau
-
     def decide(self, tau_ema: float) -> None:
         """Opens or closes the gate for the next step."""
         self.active = self.gate.is_open(tau_ema)
@@ -211,7 +204,6 @@ class ImportanceSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tau_ema.copy_(state["tau_ema"])
-        self._table_tau = math.nan
         self.generator.set_state(state["generator"])
         self.active = state["active"]
         self.gate.load_state_dict(state["gate"])

@@ -34,7 +34,7 @@ class Step(NamedTuple):
         mode followed by its :attr:`MemorySampler.bounded`."""
         gate, draws = sampler.gate, len(self.selection.indices)
         if memory is not None:
-            sampler.set_tau(tau, renew=self.scored > 0)
+            sampler.tau_ema.fill_(tau)
             *moments, bounded = moments
             drawn = moments[-5:]  # by the memory, whether or not a batch was drawn of it again
             gate.foresee(drawn[0], drawn[1], moments[1:3] if self.scored else (), self.scored, self.remembered)
