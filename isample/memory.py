@@ -7,8 +7,9 @@ set from which the next batches are drawn,
 
 What is remembered is the geometric mean of a sample's last few scores: these go up and down by chance, with the
 augmentation and the last few updates, and part of that averages out. e_i is what the remembered score still foretells,
-see :mod:`isample.calibration`. Stale scores cost variance, never bias: the weight is that of the p which stood when the sample was drawn. The floor bounds weights by 1 / floor, and sees
-to it that no sample is forgotten.
+see :mod:`isample.calibration`. Stale scores cost variance, never bias: the weight is that of the p which stood when the sample was
+drawn. The floor bounds weights by 1 / floor, and sees to it that no sample is forgotten. It rises where less noise than that
+would be of no use, see :func:`isample.adapt.evened_out`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Union
 import torch
 from torch.utils.data import Sampler
 
+from isample.adapt import evened_out
 from isample.calibration import Calibration
 from isample.errors import IsampleError
 from isample.memory_ops import draw_weights, recall, remember
@@ -37,7 +39,7 @@ Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
     "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size", "presample",
-    "draw_seconds", "rebuild_seconds", "_rebuild_every", "bounded",
+    "usable",    "draw_seconds", "rebuild_seconds", "_rebuild_every", "bounded",
     "_uniform_batches", "_left", "_order", "_dealt", "_drawn", "_table", "_table_age", "_pending",
 )  # fmt: skip
 
@@ -89,6 +91,9 @@ class MemorySampler(Sampler[list[int]]):
     device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
         indices are Python integers; :meth:`draw` gives them on the device.
 
+    ``usable``, a number >= 1, infinite at first, says how many uniform batches a batch need be worth at most: draws are evened
+    out to that. The Trainer sets it to what the learning rate has a use for.
+
     It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an int32 order.
     """
 
@@ -132,6 +137,7 @@ class MemorySampler(Sampler[list[int]]):
         self.epoch, self.drawn = 0, 0  # whole epochs, batches of batch_size
         self.draw_size = batch_size  # samples of the next batch that importance chooses, at most batch_size
         self.presample: int | None = None  # samples of the next batch alone, more than batch_size, to be drawn from again
+        self.usable = math.inf
         self._uniform_batches = math.ceil(uniform_epochs * len(self))
         self.draw_seconds = self.rebuild_seconds = 0.0  # all draws by importance, and the tables among them
         self._left = len(self)  # batches that this epoch still has to draw
@@ -352,7 +358,7 @@ class MemorySampler(Sampler[list[int]]):
         if self._table is None or self._table_age >= self.rebuild_every:
             begin = time.perf_counter()
             expected, self.bounded = self._expected()
-            self._table = prefix_sum(expected, floor=self.floor)
+            self._table = prefix_sum(evened_out(expected, self.usable, self.floor), floor=self.floor)
             self._table_age, self._drawn = 0, []
             self.rebuild_seconds += time.perf_counter() - begin
         self._table_age += 1

@@ -239,7 +239,7 @@ class Trainer:
                 step = Step(loss, selection, [moments], begin, looked_at, drawn.active, drawn.active)
         report = self._finish(step)
         with overhead:
-            memory.active, memory.presample = self.sampler.active, gate.presample
+            memory.active, memory.presample, memory.usable = self.sampler.active, gate.presample, gate.usable
             if self.adapt == "batch":
                 memory.draw_size = batch_draws(memory.batch_size, gate.gain)
         drawing, self._draw_seconds = memory.draw_seconds - self._draw_seconds, memory.draw_seconds

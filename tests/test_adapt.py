@@ -152,6 +152,19 @@ def test_only_active_steps_are_larger(monkeypatch):
     assert len(set(seen)) == 2
 
 
+@pytest.mark.parametrize(
+    "adapt,lr,usable", [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, math.inf)]
+)
+def test_draws_are_evened_out_to_what_the_rate_has_a_use_for(adapt, lr, usable):
+    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02; where no rate is raised nothing is evened out."""
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    trainer = isample.Trainer(model, optimizer, batch_size=b, gate="always", adapt=adapt, seed=5)
+    for _ in trainer.iterate(learnt_but_for_some(), epochs=3):
+        optimizer.param_groups[0]["lr"] = lr
+    assert trainer.memory.usable == pytest.approx(usable)
+
+
 def test_unknown_use():
     with pytest.raises(ValueError, match="adapt must be one of batch, lr; got 'momentum'"):
         isample.Trainer(make_model(), optimizer_of(), adapt="momentum")

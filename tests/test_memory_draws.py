@@ -28,6 +28,37 @@ def test_frequencies_and_weights_follow_the_formula(floor):
     assert chi_square < N - 1 + 5 * math.sqrt(2 * (N - 1))
 
 
+@pytest.mark.parametrize("usable", [1.0, 1.5, 4.0, 10.0, 1e6])
+@pytest.mark.parametrize("floor", [0.2, 1.0])
+@pytest.mark.parametrize("equals", [True, False])
+def test_draws_are_evened_out_as_far_as_a_batch_is_worth_what_is_of_use(usable, floor, equals):
+    """Few samples carry the noise, a fiftieth of them or powers of random numbers. The distribution by the formula in double
+    precision, and the worth of its draws, E[s^2] / E[s^2 / (N p)], where that is known: of equals, and of no more than the floor
+    evens out."""
+    scores = torch.rand(N, generator=torch.Generator().manual_seed(0)) ** 150
+    if equals:
+        scores = (torch.arange(N) % 50 == 7).float()
+    sampler = warm_sampler(scores, floor=floor, rebuild_every=10**9)
+    sampler.usable = usable
+    sampler.draw()
+    masses = sampler._table.sums.diff(prepend=torch.zeros(1, dtype=torch.int64)).double()
+    s, p = scores.double(), masses / masses.sum()
+    tau_squared = (s.square().mean() / s.mean() ** 2).item()
+    assert tau_squared == pytest.approx(50 if equals else 74, rel=0.01)
+    share = min(1 - floor, (usable - 1) / (tau_squared - 1))
+    torch.testing.assert_close(p, share * s / s.sum() + (1 - share) / N, rtol=1e-5, atol=1e-9)
+    worth = (s.square().mean() / (s.square() / (N * p)).mean()).item()
+    assert worth >= share * tau_squared
+    if equals:
+        assert worth == pytest.approx(min(usable, (1 - floor) * 50 + floor), rel=1e-4)
+
+
+def test_scores_of_nothing_but_zeros_have_nothing_to_even_out():
+    sampler = warm_sampler(torch.zeros(N))
+    sampler.usable = 2.0
+    assert (sampler.draw().weights == 1).all()
+
+
 def test_stratified_draws_are_less_noisy_than_independent_ones():
     """The variance of the estimated mean of values that are p_i times the index: strata remove nearly all of it."""
     scores = make_scores()
