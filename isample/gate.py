@@ -247,7 +247,8 @@ class MemoryGate(Gate):
     """The speedup gate of memory mode, where an active step costs what a uniform one does and the remembering besides.
 
     A gain in noise is not all gained in time, so only a small part of it may be paid for: the gate is open while there is a
-    gain and the overhead is below ``LIMIT`` of a step for each batch that a batch is worth, up to ``COUNTED`` of them.
+    gain and the overhead is below ``LIMIT`` of a step, and ``PAID`` more for each batch that a batch is worth beyond itself, up to
+    ``COUNTED`` of them.
     Where many labels may be wrong, see :mod:`isample.contradicted`, it opens from ``DOUBTFUL`` on only.
     It closes when clearly more noise comes than goes, and not before: draws renew the scores of what is drawn, so a memory
     that is used is a better one. While the gate is closed, uniform steps are scored as long as all scoring together
@@ -257,7 +258,7 @@ class MemoryGate(Gate):
     strewn over the run, each stale when it is asked for, it is not. ``fresh`` adds presamples, open or closed, where those pay.
     """
 
-    MARGIN, DOUBTFUL, LEAST, LIMIT, COUNTED, WATCH = 1.05, 1.5, 0.8, 0.03, 10.0, 0.02
+    MARGIN, DOUBTFUL, LEAST, LIMIT, PAID, COUNTED, WATCH = 1.05, 1.5, 0.8, 0.03, 0.1, 3.0, 0.02
     RESUME = 0.75  # of WATCH
     HORIZON = 50  # steps
 
@@ -278,7 +279,7 @@ class MemoryGate(Gate):
     @property
     def most_paid(self) -> float:
         """The overhead that the gain may cost, in units of a plain step; NaN before the gain is known."""
-        return self.LIMIT * min(self.gain.of_whole_batches, self.COUNTED)
+        return self.LIMIT + self.PAID * min(max(self.gain.of_whole_batches - 1.0, 0.0), self.COUNTED)
 
     def is_open(self, tau_ema: float) -> bool:
         least = self.LEAST if self.opened else self.DOUBTFUL if self.bounded else self.MARGIN

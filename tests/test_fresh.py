@@ -163,7 +163,7 @@ def test_the_gate_chooses_between_memory_fresh_presamples_and_neither():
     gate.clock = lambda active, seconds, overhead, scored: clock(active, 1.0 + cost * scored / b, 0.001, scored)
     for report in trainer.iterate(loader, epochs=25):
         chosen.append((trainer.memory.active, gate.fresh.opened, report.scored > 0))
-        gate.LIMIT = 1e-9 if 1000 < report.step else math.inf  # remembering is then too dear
+        gate.LIMIT, gate.PAID = (1e-9, 0.0) if 1000 < report.step else (math.inf, 0.0)  # remembering is then too dear
         if report.step == 2000:
             cost = 1.8
 
