@@ -14,8 +14,8 @@ faster (docs/beyond-the-paper.md).
 Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see :class:`isample.gain.Gain`;
 it is 1 for b' = b ratio / (1 - b/B).
 
-What neither has a use for is not removed: less noise than the rate asks for does not train better, and where a training set
-is learnt by heart it ends in a worse minimum. See :func:`evened_out`.
+Noise that a rate at its bound has no use for is not removed: less of it does not train better, and where a training set is
+learnt by heart the run ends in a worse minimum. See :func:`evened_out`.
 """
 
 from __future__ import annotations
@@ -84,15 +84,20 @@ def batch_draws(batch_size: int, gain: Gain) -> int:
 
 
 def evened_out(expected: torch.Tensor, usable: float, floor: float) -> torch.Tensor:
-    """``expected`` scores e, float32 [N], in place and on the scale of their mean, with as much of the uniform distribution mixed in as
-    leaves a batch worth ``usable`` u uniform ones; ``floor`` is the share of it that draws mix in anyway.
+    """``expected`` scores e, float32 [N], with as much of the uniform distribution mixed in as leaves a batch worth ``usable`` u uniform
+    ones, in units of their mean; as they are if u is infinite. ``floor`` is the share of it that draws mix in anyway.
 
-    With the share kappa of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2, a batch is worth kappa tau^2 at least, and
-    kappa tau^2 + 1 - kappa where equals carry all of the noise. Hence kappa = min(1 - floor, (u - 1) / (tau^2 - 1)).
+    With the share kappa of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2, a batch is worth kappa tau^2 + 1 - kappa where
+    equals carry all of the noise, and more otherwise (Jensen: 1 / (N p) is concave in E[e] / e, whose mean weighted by e^2 is
+    1 / tau^2). Hence kappa = min(1 - floor, (u - 1) / (tau^2 - 1)).
+
+    Raises ValueError if ``usable`` is below 1.
     """
+    if not usable >= 1:
+        raise ValueError(f"usable must be >= 1; got {usable}")
     if usable == math.inf:
         return expected
-    relative = expected.div_(expected.mean().clamp(min=TINY))
+    relative = expected / expected.mean().clamp(min=TINY)
     surplus = relative.dot(relative) / len(relative) - 1.0
-    kept = ((usable - 1.0) / ((1.0 - floor) * surplus).clamp(min=TINY)).clamp(max=1.0)
+    kept = ((usable - 1.0) / ((1.0 - floor) * surplus).clamp(min=TINY)).clamp(max=1.0)  # kappa / (1 - floor)
     return relative.mul_(kept).add_(1.0 - kept)

@@ -3,7 +3,7 @@
 =========  ================================================================================================
 threshold  the paper's rule (Algorithm 1, line 5): while the moving average of tau is above a threshold
 speedup    while the noise that importance sampling removes, as measured, outweighs the time that it takes; in memory
-           mode, while it removes noise and takes next to no time, with fresh presamples on top where these pay too
+           mode, while it removes noise and takes little time for it, with fresh presamples on top where these pay too
 always     every step
 never      no step: plain uniform training, and no score is computed
 =========  ================================================================================================
@@ -246,9 +246,9 @@ class FreshGate(SpeedupGate):
 class MemoryGate(Gate):
     """The speedup gate of memory mode, where an active step costs what a uniform one does and the remembering besides.
 
-    A gain in noise is not all gained in time, so only a small part of it may be paid for: the gate is open while there is a
-    gain and the overhead is below ``LIMIT`` of a step, and ``PAID`` more for each batch that a batch is worth beyond itself, up to
-    ``COUNTED`` of them.
+    A gain in noise is not all gained in time, so only a part of it may be paid for: the gate is open while there is a gain and
+    the overhead is below ``LIMIT`` of a step, and ``PAID`` more for each batch that a batch is worth beyond itself, up to
+    ``SURPLUS`` of them.
     Where many labels may be wrong, see :mod:`isample.contradicted`, it opens from ``DOUBTFUL`` on only.
     It closes when clearly more noise comes than goes, and not before: draws renew the scores of what is drawn, so a memory
     that is used is a better one. While the gate is closed, uniform steps are scored as long as all scoring together
@@ -258,7 +258,7 @@ class MemoryGate(Gate):
     strewn over the run, each stale when it is asked for, it is not. ``fresh`` adds presamples, open or closed, where those pay.
     """
 
-    MARGIN, DOUBTFUL, LEAST, LIMIT, PAID, COUNTED, WATCH = 1.05, 1.5, 0.8, 0.03, 0.1, 3.0, 0.02
+    MARGIN, DOUBTFUL, LEAST, LIMIT, PAID, SURPLUS, WATCH = 1.05, 1.5, 0.8, 0.03, 0.1, 3.0, 0.02
     RESUME = 0.75  # of WATCH
     HORIZON = 50  # steps
 
@@ -279,7 +279,8 @@ class MemoryGate(Gate):
     @property
     def most_paid(self) -> float:
         """The overhead that the gain may cost, in units of a plain step; NaN before the gain is known."""
-        return self.LIMIT + self.PAID * min(max(self.gain.of_whole_batches - 1.0, 0.0), self.COUNTED)
+        surplus = self.gain.of_whole_batches - 1.0
+        return self.LIMIT + self.PAID * min(max(surplus, 0.0), self.SURPLUS)  # in this order a NaN stays one
 
     def is_open(self, tau_ema: float) -> bool:
         least = self.LEAST if self.opened else self.DOUBTFUL if self.bounded else self.MARGIN

@@ -8,8 +8,8 @@ set from which the next batches are drawn,
 What is remembered is the geometric mean of a sample's last few scores: these go up and down by chance, with the
 augmentation and the last few updates, and part of that averages out. e_i is what the remembered score still foretells,
 see :mod:`isample.calibration`. Stale scores cost variance, never bias: the weight is that of the p which stood when the sample was
-drawn. The floor bounds weights by 1 / floor, and sees to it that no sample is forgotten. It rises where less noise than that
-would be of no use, see :func:`isample.adapt.evened_out`.
+drawn. The floor bounds weights by 1 / floor, and sees to it that no sample is forgotten. More is mixed in where less noise than
+that would be of no use, see :func:`isample.adapt.evened_out`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Indices = Union[torch.Tensor, "list[int]"]
 
 _STATE = (
     "batch_size", "drop_last", "floor", "half_life", "contradicted", "score", "active", "epoch", "drawn", "draw_size", "presample",
-    "usable",    "draw_seconds", "rebuild_seconds", "_rebuild_every", "bounded",
+    "usable", "draw_seconds", "rebuild_seconds", "_rebuild_every", "bounded",
     "_uniform_batches", "_left", "_order", "_dealt", "_drawn", "_table", "_table_age", "_pending",
 )  # fmt: skip
 
@@ -79,7 +79,7 @@ class MemorySampler(Sampler[list[int]]):
     size: N, from 1 to 2^24 samples.
     batch_size: b.
     drop_last: whether what is left over of a shuffled pass after its last whole batch is left out, as a DataLoader's is.
-    floor: share of the uniform distribution mixed in, in (0, 1].
+    floor: least share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily a whole number.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time. By default none does:
         what an old score is worth is measured, see :mod:`isample.calibration`, and fading blurs that.
@@ -91,8 +91,8 @@ class MemorySampler(Sampler[list[int]]):
     device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
         indices are Python integers; :meth:`draw` gives them on the device.
 
-    ``usable``, a number >= 1, infinite at first, says how many uniform batches a batch need be worth at most: draws are evened
-    out to that. The Trainer sets it to what the learning rate has a use for.
+    ``usable``, a number >= 1, infinite at first, is how many uniform batches a batch need be worth: draws are evened out while it is.
+    The Trainer sets it to what the learning rate has a use for.
 
     It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an int32 order.
     """

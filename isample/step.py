@@ -49,11 +49,16 @@ class Step(NamedTuple):
             gate.gain.drawn = draws / sampler.batch_size
 
     def report(
-        self, count: int, batch_size: int, replaces: bool, loss: float, tau: float, tau_ema: float, least: float,
+        self, count: int, batch_size: int, replaces: bool, worth: float, loss: float, tau: float, tau_ema: float, least: float,
         largest: float,
     ) -> StepReport:  # fmt: skip
-        """Of the ``count``-th step; ``replaces`` says whether draws were with replacement, ``least`` and ``largest`` are of the
-        weights."""
+        """Of the ``count``-th step; ``replaces`` says whether draws were with replacement, ``worth`` is what the gate measured, or NaN,
+        ``least`` and ``largest`` are of the weights."""
+        as_noisy = float(self.size)
+        if self.active and self.remembered and worth == worth:
+            as_noisy = batch_size * worth
+        elif self.active:
+            as_noisy = effective_batch(batch_size, self.size, tau, replaces)
         return StepReport(
             step=count,
             loss=loss,
@@ -61,7 +66,7 @@ class Step(NamedTuple):
             tau_ema=tau_ema,
             active=self.active,
             presample=self.size,
-            effective_batch=effective_batch(batch_size, self.size, tau, replaces) if self.active else float(self.size),
+            effective_batch=as_noisy,
             weight_min=least,
             weight_max=largest,
             scoring_seconds=0.0 if self.selection is None else self.selection.timer(),

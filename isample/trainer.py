@@ -59,8 +59,8 @@ class Trainer:
     gate: ``"speedup"`` (measured, the default), ``"threshold"`` (the paper's rule), ``"always"``, ``"never"``, or an
         ``isample.gate.Gate``.
     adapt: what the noise that is saved is used for: ``"lr"`` (the default) raises the learning rate of active steps, to
-        twice the highest that the schedule has had at most; ``"batch"`` draws fewer samples; None does neither. See
-        :mod:`isample.adapt`.
+        twice the highest that the schedule has had at most, and has a memory save hardly more noise than that takes;
+        ``"batch"`` draws fewer samples; None does neither. See :mod:`isample.adapt`.
     tau_threshold: of the threshold gate, which it implies; (B + 3b) / 3b by default.
     tau_momentum: a_tau of the moving average of tau.
     clip_grad_norm: the largest norm of all gradients together, or None.
@@ -221,7 +221,7 @@ class Trainer:
         gate, presampled = self.sampler.gate, size > memory.batch_size
         if not (presampled or drawn.active or self.sampler.active or gate.scores_uniform_steps):
             report = self._plain_step(inputs, targets, begin)
-            memory.presample = gate.presample
+            memory.presample, memory.usable = gate.presample, gate.usable
             return report
         with self._autocast():
             if presampled:
@@ -344,7 +344,7 @@ class Trainer:
         self.selection = None
         self.step_count += 1
         step = Step(loss, None, [], begin, batch_length(inputs, "inputs"))
-        return step.report(self.step_count, self.batch_size, True, loss_value, math.nan, math.nan, 1.0, 1.0)
+        return step.report(self.step_count, self.batch_size, True, 1.0, loss_value, math.nan, math.nan, 1.0, 1.0)
 
     def _finish(self, step: Step) -> StepReport:
         selection, gate = step.selection, self.sampler.gate
@@ -368,16 +368,17 @@ class Trainer:
             step.tell(self.sampler, self.memory if self.mode == "memory" else None, tau, told[2:])
         if self.ahead is not None:
             self.ahead.wait()
-        self.update.move(gate.worth(step.remembered, step.scored) if step.active and self.adapt == "lr" else 1.0)
+        worth = gate.worth(step.remembered, step.scored) if step.active else 1.0
+        self.update.move(worth if self.adapt == "lr" else 1.0)
         self._decide(tau_ema)
         self.selection, self.step_count = selection, self.step_count + 1
         weights = told[5:7] if step.active else (1.0, 1.0)
         replaces = self.sampler.draw.with_replacement or not step.scored
-        return step.report(self.step_count, self.batch_size, replaces, loss_value, tau, tau_ema, *weights)
+        return step.report(self.step_count, self.batch_size, replaces, worth, loss_value, tau, tau_ema, *weights)
 
     def _decide(self, tau_ema: float) -> None:
-        if self.adapt == "lr" and self.step_count % 8 == 0:  # it changes slowly, and steps may be short
-            self.sampler.gate.usable = self.update.rates.usable
+        if self.step_count % 8 == 0:  # it changes slowly, and steps may be short
+            self.sampler.gate.usable = self.update.rates.usable if self.adapt == "lr" else math.inf
         self.sampler.decide(tau_ema)
 
     def _autocast(self):

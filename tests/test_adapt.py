@@ -165,6 +165,32 @@ def test_draws_are_evened_out_to_what_the_rate_has_a_use_for(adapt, lr, usable):
     assert trainer.memory.usable == pytest.approx(usable)
 
 
+def test_a_state_brings_no_use_along_that_the_trainer_has_not():
+    trainers = []
+    for adapt in ("lr", None):
+        model = make_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        trainers.append(isample.Trainer(model, optimizer, batch_size=b, mode="memory", adapt=adapt, seed=5))
+    raising, plain = trainers
+    raising.fit(learnt_but_for_some(), epochs=1)
+    plain.load_state_dict(raising.state_dict())
+    assert plain.memory.usable == 2.0
+    plain.fit(learnt_but_for_some(), epochs=2)
+    assert plain.memory.usable == math.inf
+
+
+def test_a_step_tells_the_size_of_the_batch_that_would_be_as_noisy():
+    """By what was measured, whatever tau the draws have that were evened out."""
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    trainer = isample.Trainer(model, optimizer, batch_size=b, mode="memory", gate="always", seed=5)
+    told = []
+    for report in trainer.iterate(learnt_but_for_some(), epochs=4):
+        told.append((report.effective_batch, b * trainer.sampler.gate.gain.value))
+    assert told[0] == (b, pytest.approx(math.nan, nan_ok=True))
+    assert all(tells == measured for tells, measured in told[-50:])
+
+
 def test_unknown_use():
     with pytest.raises(ValueError, match="adapt must be one of batch, lr; got 'momentum'"):
         isample.Trainer(make_model(), optimizer_of(), adapt="momentum")

@@ -97,6 +97,10 @@ def test_memory_mode_costs_less_than_it_gains_whatever_the_overhead(overhead, ga
         assert share > 0.95
 
 
+def test_what_may_be_paid_is_not_known_before_the_gain():
+    assert math.isnan(MemoryGate().most_paid)
+
+
 def run_fresh(gate, steps, left, cost, coarse=1.0, noise=0.1, seed=0):
     """A machine on which scoring a batch's worth takes ``cost(step)`` of a step, and the exact draw of a fresh presample would leave
     ``left(step)`` of the noise. Returns total time over that of plain steps, and the share of steps with a presample."""

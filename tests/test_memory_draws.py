@@ -33,8 +33,8 @@ def test_frequencies_and_weights_follow_the_formula(floor):
 @pytest.mark.parametrize("equals", [True, False])
 def test_draws_are_evened_out_as_far_as_a_batch_is_worth_what_is_of_use(usable, floor, equals):
     """Few samples carry the noise, a fiftieth of them or powers of random numbers. The distribution by the formula in double
-    precision, and the worth of its draws, E[s^2] / E[s^2 / (N p)], where that is known: of equals, and of no more than the floor
-    evens out."""
+    precision, and the worth of its draws, E[s^2] / E[s^2 / (N p)]: what is of use where equals carry the noise, more otherwise,
+    and no more than the floor leaves."""
     scores = torch.rand(N, generator=torch.Generator().manual_seed(0)) ** 150
     if equals:
         scores = (torch.arange(N) % 50 == 7).float()
@@ -48,15 +48,32 @@ def test_draws_are_evened_out_as_far_as_a_batch_is_worth_what_is_of_use(usable, 
     share = min(1 - floor, (usable - 1) / (tau_squared - 1))
     torch.testing.assert_close(p, share * s / s.sum() + (1 - share) / N, rtol=1e-5, atol=1e-9)
     worth = (s.square().mean() / (s.square() / (N * p)).mean()).item()
-    assert worth >= share * tau_squared
-    if equals:
-        assert worth == pytest.approx(min(usable, (1 - floor) * 50 + floor), rel=1e-4)
+    least = min(usable, (1 - floor) * tau_squared + floor)
+    assert worth == pytest.approx(least, rel=1e-4) if equals else worth > least * (1 - 1e-4)
 
 
-def test_scores_of_nothing_but_zeros_have_nothing_to_even_out():
-    sampler = warm_sampler(torch.zeros(N))
-    sampler.usable = 2.0
+@pytest.mark.parametrize("scores", [torch.zeros(N), torch.full((N,), 3.0), torch.ones(1)])
+@pytest.mark.parametrize("usable", [1.0, 2.0])
+def test_scores_that_are_all_alike_have_nothing_to_even_out(scores, usable):
+    sampler = warm_sampler(scores, batch_size=1)
+    sampler.usable = usable
     assert (sampler.draw().weights == 1).all()
+
+
+def test_what_is_of_use_is_kept_and_is_one_batch_at_least():
+    sampler = warm_sampler(make_scores())
+    sampler.usable = 3.0
+    assert isample.MemorySampler.from_state(sampler.state_dict()).usable == 3.0
+    sampler.usable = 0.9
+    with pytest.raises(ValueError, match="usable must be >= 1; got 0.9"):
+        sampler.draw()
+
+
+def test_a_score_that_is_none_is_not_evened_out():
+    sampler = warm_sampler(make_scores())
+    sampler.usable, sampler.score[3] = 3.0, math.inf
+    with pytest.raises(isample.NonFiniteScoreError):
+        sampler.draw()
 
 
 def test_stratified_draws_are_less_noisy_than_independent_ones():
