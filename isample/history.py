@@ -13,9 +13,10 @@ class StepReport:
     of this step's presample (active) or batch (not active), ``tau_ema`` its moving average after the step; in memory mode
     both are of the table, unless a fresh presample was scored. They are NaN where nothing was scored. ``scored`` is how many
     samples a scoring pass looked at, 0 where there was none. ``effective_batch`` is the size of the uniform batch that
-    would be as noisy: by tau, or, where the memory drew, whose scores are not fresh, as measured. Where several processes train, losses, taus and weights are means over them. ``scoring_seconds`` is part
-    of ``seconds``, or with ``Scoring(ahead=True)`` mostly of those of the step before; ``elapsed`` is the run's training time so
-    far, data loading included, evaluation and whatever else the caller does between two steps not.
+    would be as noisy: by tau, or, where the memory drew, whose scores are not fresh, as measured. Where several processes train,
+    losses, taus and weights are means over them. ``scoring_seconds`` is part of ``seconds``, or with ``Scoring(ahead=True)``
+    mostly of those of the step before; ``elapsed`` is the run's training time so far, data loading included, evaluation and
+    whatever else the caller does between two steps not.
     """
 
     step: int
