@@ -71,8 +71,8 @@ TORCH_LIBRARY(isample, m) {
 
 // No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op : {"softmax_score", "cross_entropy", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
-                         "draw_weights", "draw_moments", "remember", "recall", "meet", "expected_scores",
+  for (const char* op : {"softmax_score", "cross_entropy", "distribution", "alias_table", "draw", "draw.table", "prefix_sum",
+                         "draw.prefix_sum", "draw_weights", "draw_moments", "remember", "recall", "meet", "expected_scores",
                          "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }

@@ -84,8 +84,9 @@ def batch_draws(batch_size: int, gain: Gain) -> int:
 
 
 def evened_out(expected: torch.Tensor, usable: float, floor: float) -> torch.Tensor:
-    """``expected`` scores e, float32 [N], with as much of the uniform distribution mixed in as leaves a batch worth ``usable`` u uniform
-    ones, in units of their mean; as they are if u is infinite. ``floor`` is the share of it that draws mix in anyway.
+    """``expected`` scores e, float32 [N], with as much of the uniform distribution mixed in as leaves a batch worth
+    ``usable`` u uniform ones, in units of their mean; as they are if u is infinite. ``floor`` is the share of it that draws
+    mix in anyway.
 
     With the share kappa of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2, a batch is worth kappa tau^2 + 1 - kappa where
     equals carry all of the noise, and more otherwise (Jensen: 1 / (N p) is concave in E[e] / e, whose mean weighted by e^2 is

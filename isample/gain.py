@@ -81,7 +81,8 @@ class Foresight:
 
     def __init__(self, replaces: bool):
         self.replaces = replaces
-        self.seen, self.foreseen, self.found = ([0.0, 0.0] for _ in range(3))  # decaying sums: E[g^2], and what a draw leaves of it
+        # Decaying sums: E[g^2], and what a draw leaves of it.
+        self.seen, self.foreseen, self.found = ([0.0, 0.0] for _ in range(3))
         self.weight = 0.0
 
     def see(self, mean: float, moment: float) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, Union
 
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler, TensorDataset,
+)  # fmt: skip
 from torch.utils.data.dataloader import default_collate
 
 from isample.memory import LARGEST, MemorySampler
@@ -115,8 +117,8 @@ Indexed = Union[DataLoader, InProcessLoader, TensorLoader]
 
 
 def indexed_loader(loader: DataLoader, dataset: Dataset, sampler: MemorySampler) -> Indexed:
-    """``loader`` again, over ``dataset``, its own or this process's part of it, and with the same collate function, workers and pinning, but drawn by
-    ``sampler`` and yielding ((inputs, targets), indices)."""
+    """``loader`` again, over ``dataset``, its own or this process's part of it, and with the same collate function, workers
+    and pinning, but drawn by ``sampler`` and yielding ((inputs, targets), indices)."""
     if loader.num_workers == 0 and not loader.pin_memory:
         if type(dataset) is TensorDataset and loader.collate_fn is default_collate:
             return TensorLoader(dataset, sampler)

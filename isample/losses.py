@@ -25,8 +25,8 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
 
 
 class BatchLoss(NamedTuple):
-    """What a batch learns from: the ``mean`` of its weighted losses, 0-dim. Either that is differentiable, or its ``gradient`` with
-    respect to the ``logits``, [b, C], is known already, as is the ``score`` of each sample, float32 [b]."""
+    """What a batch learns from: the ``mean`` of its weighted losses, 0-dim. Either that is differentiable, or its
+    ``gradient`` with respect to the ``logits``, [b, C], is known already, as is the ``score`` of each sample, float32 [b]."""
 
     mean: torch.Tensor
     logits: torch.Tensor

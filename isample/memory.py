@@ -91,8 +91,8 @@ class MemorySampler(Sampler[list[int]]):
     device: where scores, draws and weights live. On a GPU nothing waits for the host but ``__iter__``, whose
         indices are Python integers; :meth:`draw` gives them on the device.
 
-    ``usable``, a number >= 1, infinite at first, is how many uniform batches a batch need be worth: draws are evened out while it is.
-    The Trainer sets it to what the learning rate has a use for.
+    ``usable``, a number >= 1, infinite at first, is how many uniform batches a batch need be worth: draws are evened out
+    while it is. The Trainer sets it to what the learning rate has a use for.
 
     It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an int32 order.
     """

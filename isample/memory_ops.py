@@ -90,7 +90,8 @@ def recall(
     table: PrefixSum | None,
     rate: float = 0.5,
 ) -> Tensor:
-    """:func:`draw_moments`, :func:`remember` and :func:`meet` for a batch and its fresh scores, float32 [b], on a CPU in one call.
+    """:func:`draw_moments`, :func:`remember` and :func:`meet` for a batch and its fresh scores, float32 [b], on a CPU in one
+    call.
 
     ``weights`` are those of importance draws. None means that the batch is a uniform one; its moments are then told by the
     weights that draws from ``table`` would have, or, without a table, by weights of 1.

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """``moments``, see :func:`isample.memory_ops.draw_moments`, are of the batch and, where that was drawn again of what the memory
-    drew, of the latter too. ``size`` is how many samples the batch was chosen from, ``remembered`` whether remembered scores chose them, ``scored`` how many a scoring pass looked at."""
+    """``moments``, see :func:`isample.memory_ops.draw_moments`, are of the batch and, where that was drawn again of what the
+    memory drew, of the latter too. ``size`` is how many samples the batch was chosen from, ``remembered`` whether remembered
+    scores chose them, ``scored`` how many a scoring pass looked at."""
 
     loss: BatchLoss
     selection: Selection | None
@@ -52,8 +53,8 @@ class Step(NamedTuple):
         self, count: int, batch_size: int, replaces: bool, worth: float, loss: float, tau: float, tau_ema: float, least: float,
         largest: float,
     ) -> StepReport:  # fmt: skip
-        """Of the ``count``-th step; ``replaces`` says whether draws were with replacement, ``worth`` is what the gate measured, or NaN,
-        ``least`` and ``largest`` are of the weights."""
+        """Of the ``count``-th step; ``replaces`` says whether draws were with replacement, ``worth`` is what the gate measured,
+        or NaN, ``least`` and ``largest`` are of the weights."""
         as_noisy = float(self.size)
         if self.active and self.remembered and worth == worth:
             as_noisy = batch_size * worth

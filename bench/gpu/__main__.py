@@ -132,7 +132,8 @@ def main() -> int:
     if unknown := [name for name in chosen if name not in STAGES]:
         parser.error(f"stage must be one of {', '.join(STAGES)}; got {unknown[0]}")
     if torch.version.cuda is None or not torch.cuda.is_available():
-        print(f"no CUDA device: torch {torch.__version__} sees none; this command needs a GPU and a CUDA build of torch", file=sys.stderr)
+        needs = "this command needs a GPU and a CUDA build of torch"
+        print(f"no CUDA device: torch {torch.__version__} sees none; {needs}", file=sys.stderr)
         return 1
     if shutil.which("nvcc") is None:
         print("nvcc is not on the PATH: install the CUDA toolkit, or add its bin folder to PATH", file=sys.stderr)

@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=defaults.seconds, help="training time of each method")
     add("--seed", type=int, default=defaults.seed, help="of the parameters, the order of the data and the draws")
     add("--batch-size", type=int, default=defaults.batch_size, metavar="b", help="images in an update")
-    add("--presample", type=int, metavar="B", help="images that the paper's algorithm scores for an update; a multiple of b (default: 5 b)")
+    scored = "images that the paper's algorithm scores for an update; a multiple of b (default: 5 b)"
+    add("--presample", type=int, metavar="B", help=scored)
     add("--output", type=Path, default=Path("isample-demo.png"), metavar="PNG", help="where the picture goes")
     add("--json", type=Path, metavar="FILE", help="write the table and the curves there")
     return result

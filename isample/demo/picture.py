@@ -61,7 +61,8 @@ def draw_tau(axes, race: Race) -> None:
     """tau of the two that score, the paper's switching threshold, and grey where its importance sampling was on."""
     paper, isample = (thinned(each.steps, race.settings.seconds) for each in (race.paper, race.isample))
     threshold = race.settings.tau_threshold
-    axes.plot(paper["seconds"], paper["tau"], color=COLOURS["paper"], alpha=0.35, linewidth=1, label="τ of the paper's presamples")
+    label = "τ of the paper's presamples"
+    axes.plot(paper["seconds"], paper["tau"], color=COLOURS["paper"], alpha=0.35, linewidth=1, label=label)
     axes.plot(paper["seconds"], paper["tau_ema"], color=COLOURS["paper"], linewidth=2, label="τ̄, its moving average")
     axes.axhline(threshold, color="black", linestyle=":", label=f"the paper's switches on above {threshold:.2f}")
     axes.plot(isample["seconds"], isample["tau"], color=COLOURS["isample"], linewidth=2, label="τ of isample's memory")
