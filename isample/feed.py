@@ -68,7 +68,7 @@ class MemoryFeed:
                 seed=trainer.sampler.draw_seed(),
                 device=trainer.device,
             )
-            trainer.memory.active, trainer.memory.presample = trainer.sampler.active, trainer.sampler.gate.presample
+            trainer.tell_memory()
         if trainer.memory.size < size:
             trainer.memory.resize(size)
             trainer.memory.batch_size = trainer.memory.draw_size = min(trainer.batch_size, size)

@@ -220,9 +220,7 @@ class Trainer:
             drawn = memory.match(indices)
         gate, presampled = self.sampler.gate, size > memory.batch_size
         if not (presampled or drawn.active or self.sampler.active or gate.scores_uniform_steps):
-            report = self._plain_step(inputs, targets, begin)
-            memory.presample, memory.usable = gate.presample, gate.usable
-            return report
+            return self._plain_step(inputs, targets, begin)
         with self._autocast():
             if presampled:
                 step = self._draw_of_drawn(drawn.with_weights(), inputs, targets, begin)
@@ -238,10 +236,8 @@ class Trainer:
                 looked_at = memory.size if drawn.active else size
                 step = Step(loss, selection, [moments], begin, looked_at, drawn.active, drawn.active)
         report = self._finish(step)
-        with overhead:
-            memory.active, memory.presample, memory.usable = self.sampler.active, gate.presample, gate.usable
-            if self.adapt == "batch":
-                memory.draw_size = batch_draws(memory.batch_size, gate.gain)
+        if self.adapt == "batch":
+            memory.draw_size = batch_draws(memory.batch_size, gate.gain)
         drawing, self._draw_seconds = memory.draw_seconds - self._draw_seconds, memory.draw_seconds
         report.scoring_seconds += overhead.seconds + drawing
         return report
@@ -380,6 +376,13 @@ class Trainer:
         if self.step_count % 8 == 0:  # it changes slowly, and steps may be short
             self.sampler.gate.usable = self.update.rates.usable if self.adapt == "lr" else math.inf
         self.sampler.decide(tau_ema)
+        if self.memory is not None:
+            self.tell_memory()
+
+    def tell_memory(self) -> None:
+        """What it is to draw, as the gate has decided."""
+        memory, gate = self.memory, self.sampler.gate
+        memory.active, memory.presample, memory.usable = self.sampler.active, gate.presample, gate.usable
 
     def _autocast(self):
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
