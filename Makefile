@@ -19,7 +19,7 @@ help: ## this list
 .PHONY: demo
 demo: .venv/built ## train a small network by uniform sampling, the paper's algorithm and isample (ARGS: see demo --help)
 	@mkdir -p out
-	$(BIN)/python -m isample demo --output out/demo.png --json out/demo.json $(ARGS)
+	$(BIN)/python -m bench.demo --output out/demo.png --json out/demo.json $(ARGS)
 
 .PHONY: test
 test: .venv/built ## all tests (ARGS go to pytest)

@@ -1,7 +1,7 @@
 """Builds isample._C: the C++ ops, and the CUDA ops where a CUDA build of torch and nvcc are found.
 
-ISAMPLE_CUDA=auto (default) takes CUDA if it can, =1 insists on it, =0 leaves it out. No GPU need be present.
-TORCH_CUDA_ARCH_LIST chooses the GPU architectures.
+ISAMPLE_CUDA=auto (default) takes CUDA if it can, =1 insists on it, =0 leaves it out. No GPU need be
+present. TORCH_CUDA_ARCH_LIST chooses the GPU architectures.
 """
 
 import os
@@ -19,14 +19,19 @@ ARCHITECTURES = "8.0;9.0;10.0+PTX"
 
 
 def cuda_home():
-    """The folder of the CUDA toolkit, or None. `nvcc` on the PATH may be a wrapper, so nvcc itself is asked for it."""
+    """The folder of the CUDA toolkit, or None. `nvcc` on the PATH may be a wrapper, so nvcc itself
+    is asked for it."""
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     if shutil.which("nvcc"):
-        plan = subprocess.run(["nvcc", "--dryrun", "-c", "none.cu"], capture_output=True, text=True, check=False)
+        plan = subprocess.run(
+            ["nvcc", "--dryrun", "-c", "none.cu"], capture_output=True, text=True, check=False
+        )
         homes += re.findall(r"TOP=(.*)", plan.stderr)
     for home in filter(None, homes):
         home = os.path.realpath(home.strip())
-        has_headers = glob(f"{home}/include/cuda_runtime.h") or glob(f"{home}/targets/*/include/cuda_runtime.h")
+        has_headers = glob(f"{home}/include/cuda_runtime.h") or glob(
+            f"{home}/targets/*/include/cuda_runtime.h"
+        )
         if has_headers and os.path.exists(f"{home}/bin/nvcc"):
             return home
     return None
@@ -64,17 +69,27 @@ def extension():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
     from torch.utils import cpp_extension
 
-    sources = sorted([*glob("csrc/*.cpp"), *glob("csrc/cpu/*.cpp")])
-    # without -fopenmp at::parallel_for silently runs on one thread; the runtime is the one that torch has loaded
+    sources = sorted([*glob("csrc/torch/*.cpp"), *glob("csrc/cpu/*.cpp")])
+    if not home:
+        sources.remove("csrc/torch/cuda_ops.cpp")
+    # without -fopenmp at::parallel_for silently runs on one thread; the runtime is the one that
+    # torch has loaded
     flags = ["-std=c++20", "-O3", "-Wall", "-Wextra", "-fopenmp"]
     # torch's own headers are not ours to warn about
-    system = [*cpp_extension.include_paths("cuda" if home else "cpu"), sysconfig.get_paths()["include"]]
+    system = [
+        *cpp_extension.include_paths("cuda" if home else "cpu"),
+        sysconfig.get_paths()["include"],
+    ]
     architectures = os.environ["TORCH_CUDA_ARCH_LIST"] if home else ""
-    macros = [("ISAMPLE_CUDA_ARCHITECTURES", f'"{architectures}"'), ("ISAMPLE_WHY_NO_CUDA", f'"{reason or ""}"')]
+    macros = [
+        ("ISAMPLE_CUDA_ARCHITECTURES", f'"{architectures}"'),
+        ("ISAMPLE_WHY_NO_CUDA", f'"{reason or ""}"'),
+    ]
     kind = cpp_extension.CUDAExtension if home else cpp_extension.CppExtension
     if home:
         sources += sorted(glob("csrc/cuda/*.cpp") + glob("csrc/cuda/*.cu"))
-        # torch's headers for CUDA 13 want cublas, cusparse, ... which pip installs apart from the toolkit
+        # torch's headers for CUDA 13 want cublas, cusparse, ... which pip installs apart from the
+        # toolkit
         pip_headers = Path(torch.__file__).parents[1] / "nvidia" / "cu13" / "include"
         if pip_headers.is_dir():
             system.append(str(pip_headers))
@@ -83,9 +98,19 @@ def extension():
         "cxx": flags + system_flags,
         "nvcc": ["-std=c++20", "-O3", "-lineinfo", "-Xptxas=-v", *system_flags],
     }
-    headers = glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True) + glob("csrc/**/*.cuh", recursive=True)
-    module = kind("isample._C", sources, depends=headers, define_macros=macros, extra_compile_args=arguments,
-                  extra_link_args=["-fopenmp"])
+    headers = (
+        glob("csrc/**/*.h", recursive=True)
+        + glob("csrc/**/*.inc", recursive=True)
+        + glob("csrc/**/*.cuh", recursive=True)
+    )
+    module = kind(
+        "isample._C",
+        sources,
+        depends=headers,
+        define_macros=macros,
+        extra_compile_args=arguments,
+        extra_link_args=["-fopenmp"],
+    )
     return module, cpp_extension.BuildExtension
 
 

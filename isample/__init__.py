@@ -1,9 +1,5 @@
 """Importance sampling for deep learning (Katharopoulos & Fleuret 2018), compiled for PyTorch."""
 
-from isample.errors import IsampleError, NonFiniteScoreError
-from isample.history import Evaluation, History, StepReport
-from isample.loader import ImportanceLoader, WeightedBatch
-from isample.memory import MemoryOrderError, MemorySampler
 from isample.ops import (
     AliasTable,
     PrefixSum,
@@ -14,9 +10,13 @@ from isample.ops import (
     prefix_sum,
     softmax_score,
 )
-from isample.sampler import ImportanceSampler
-from isample.scoring import Scoring
-from isample.trainer import Trainer
+from isample.scoring.forward import Scoring
+from isample.scoring.select import ImportanceSampler
+from isample.sources.memory import MemoryOrderError, MemorySampler
+from isample.support.errors import IsampleError, NonFiniteScoreError
+from isample.training.loader import ImportanceLoader, WeightedBatch
+from isample.training.trainer import Trainer
+from isample.values import Evaluation, History, StepReport
 
 __all__ = [
     "AliasTable",

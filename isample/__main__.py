@@ -1,4 +1,4 @@
-"""`python -m isample` prints what was built; `python -m isample demo` runs the demonstration."""
+"""`python -m isample` prints what was built, for bug reports."""
 
 from __future__ import annotations
 
@@ -6,36 +6,24 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from . import _C
+from isample import _C
 
-USAGE = "usage: python -m isample [demo [options]]      (python -m isample demo --help lists the options)"
+USAGE = "usage: python -m isample      (prints what was built)"
 
 
 def main(argv: Sequence[str]) -> int:
-    if not argv:
-        print_build()
-        return 0
-    if argv[0] == "demo":
-        from .demo.command import main as demo
-
-        try:
-            return demo(argv[1:])
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            return 130
-    if argv[0] in ("-h", "--help"):
+    if argv in (["-h"], ["--help"]):
         print(USAGE)
         return 0
-    print(f"python -m isample: unknown command {argv[0]!r}; there is: demo", file=sys.stderr)
-    return 2
-
-
-def print_build() -> None:
-    facts = {name: value for name, value in {"isample": version("isample"), **_C.build_info()}.items() if value}
+    if argv:
+        print(f"python -m isample: takes no arguments; got {argv[0]!r}", file=sys.stderr)
+        return 2
+    facts = {"isample": version("isample"), **_C.build_info()}
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name.replace('_', ' '):<{width}}  {value}")
-    print(f"\n{USAGE}")
+        if value:
+            print(f"{name.replace('_', ' '):<{width}}  {value}")
+    return 0
 
 
 if __name__ == "__main__":

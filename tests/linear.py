@@ -8,7 +8,9 @@ from bench.training.tasks import Task
 from bench.training.training import Training
 
 
-def begin(inputs, targets, batch_size, rate, momentum=0.0, weight_decay=0.0, model=None, kind=Training):
+def begin(
+    inputs, targets, batch_size, rate, momentum=0.0, weight_decay=0.0, model=None, kind=Training
+):
     """A training of one linear layer, in the precision of ``inputs``."""
     rows = Rows(inputs, targets)
     sets = Sets(rows, rows, rows)
@@ -16,7 +18,17 @@ def begin(inputs, targets, batch_size, rate, momentum=0.0, weight_decay=0.0, mod
     def linear():
         return nn.Linear(inputs.shape[1], 1, bias=False).to(inputs.dtype)
 
-    task = Task("", "", lambda root, seed: sets, model or linear, "mse", batch_size, rate, momentum, weight_decay)
+    task = Task(
+        "",
+        "",
+        lambda root, seed: sets,
+        model or linear,
+        "mse",
+        batch_size,
+        rate,
+        momentum,
+        weight_decay,
+    )
     return kind.begin(task, sets, 60.0, seed=0)
 
 

@@ -1,4 +1,5 @@
-"""A run of an experiment small enough for a test: CIFAR-10's settings, 100 images of noise, a narrow network."""
+"""A run of an experiment small enough for a test: CIFAR-10's settings, 100 images of noise, a
+narrow network."""
 
 from dataclasses import replace
 from functools import partial
@@ -7,20 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench.common.data import Images
 from bench.training.experiments.data import cifar_sets
 from bench.training.experiments.networks import wide_resnet
 from bench.training.experiments.registry import EXPERIMENTS
 from bench.training.experiments.runfile import Run
 from bench.training.experiments.session import Session, do_run
 from bench.training.methods.importance import isample_default, upper_bound
-from isample.demo.data import Images
 
 ALWAYS = partial(upper_bound, presample=24, tau_threshold=None, gate="always")
 
 
 @pytest.fixture(autouse=True)
 def steady_clock(monkeypatch):
-    """In the tests of a module that imports it, each step takes a quarter of a second of the meter's clock."""
+    """In the tests of a module that imports it, each step takes a quarter of a second of the
+    meter's clock."""
     ticks = iter(range(10**9))
     clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 4, process_time=lambda: 0.0)
     monkeypatch.setattr("bench.training.meter.time", clock)
@@ -35,10 +37,15 @@ def images(count=100, size=8, classes=10):
 SETS = cifar_sets(images(), 10)
 SMALL = replace(
     EXPERIMENTS["cifar10"],
-    # Not narrower: oneDNN's backward pass of a strided 1 x 1 convolution of fewer than 8 channels, channels last, writes
-    # beyond its memory on processors without AVX-512 (torch 2.13), and then no two runs are alike.
+    # Not narrower: oneDNN's backward pass of a strided 1 x 1 convolution of fewer than 8 channels,
+    # channels last, writes beyond its memory on processors without AVX-512 (torch 2.13), and then
+    # no two runs are alike.
     model=lambda scale, normalisation, classes: wide_resnet(10, 1, classes, normalisation, width=8),
-    entrants={**EXPERIMENTS["cifar10"].entrants, "always": ALWAYS, "memory": partial(isample_default, gate="always")},
+    entrants={
+        **EXPERIMENTS["cifar10"].entrants,
+        "always": ALWAYS,
+        "memory": partial(isample_default, gate="always"),
+    },
     batch_size=8,
     every=1 / 8,
 )

@@ -1,4 +1,5 @@
-"""Larger steps and smaller batches out of the noise that was saved: against the formulas, by hand."""
+"""Larger steps and smaller batches out of the noise that was saved: against the formulas, by
+hand."""
 
 import math
 
@@ -8,10 +9,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.adapt import LearningRate, batch_draws
-from isample.gain import Gain
-from isample.losses import BatchLoss
-from isample.update import Update
+from isample.control.gain import Gain
+from isample.control.rates import LearningRate, batch_draws
+from isample.scoring.losses import BatchLoss
+from isample.training.update import Update
 from tests.test_trainer import b, make_data, make_model
 
 
@@ -50,18 +51,28 @@ def test_rates_follow_the_formula_and_come_back(kind, decay, gain, expected):
 
 @pytest.mark.parametrize(
     "kind,decay,expected",
-    [(torch.optim.SGD, 1.0, 2.0), (torch.optim.SGD, 0.4, 5.0), (torch.optim.SGD, 0.01, 10.0), (torch.optim.SGD, 0.0, 1.0),
-     (torch.optim.Adam, 1.0, 4.0), (torch.optim.Adam, 0.8, 6.25)],
-)  # fmt: skip
+    [
+        (torch.optim.SGD, 1.0, 2.0),
+        (torch.optim.SGD, 0.4, 5.0),
+        (torch.optim.SGD, 0.01, 10.0),
+        (torch.optim.SGD, 0.0, 1.0),
+        (torch.optim.Adam, 1.0, 4.0),
+        (torch.optim.Adam, 0.8, 6.25),
+    ],
+)
 def test_a_gain_is_of_use_until_the_rate_is_at_its_bound(kind, decay, expected):
     rates = LearningRate(optimizer_of(kind))
     assert rates.usable == 1.0  # before the first step
     rates.note()
     rates.optimizer.param_groups[0]["lr"] *= decay
     assert rates.usable == pytest.approx(expected)
-    if 0 < decay:
+    if decay > 0:
         lr = rates.optimizer.param_groups[0]["lr"]
-        assert rate_within(rates, expected) == rate_within(rates, 100.0) > max(lr, rate_within(rates, 0.9 * expected))
+        assert (
+            rate_within(rates, expected)
+            == rate_within(rates, 100.0)
+            > max(lr, rate_within(rates, 0.9 * expected))
+        )
 
 
 def test_groups_may_be_added_later():
@@ -98,7 +109,8 @@ def test_an_sgd_step_moves_by_the_raised_rate():
 
 
 @pytest.mark.parametrize(
-    "ratio,share,expected", [(0.5, 0.0, 50), (0.401, 0.2, 51), (0.01, 0.0, 25), (1.3, 0.0, 100), (0.9, 0.2, 100)]
+    "ratio,share,expected",
+    [(0.5, 0.0, 50), (0.401, 0.2, 51), (0.01, 0.0, 25), (1.3, 0.0, 100), (0.9, 0.2, 100)],
 )
 def test_smaller_batches_are_as_noisy_as_uniform_ones(ratio, share, expected):
     """share + ratio 100/b' = 1, between a quarter and all of 100."""
@@ -118,15 +130,20 @@ def learnt_but_for_some(n=1200):
 @pytest.mark.parametrize("mode", ["memory", "presample"])
 def test_the_trainer_draws_fewer_once_there_is_a_gain(mode):
     model, sizes = make_model(), []
-    model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])) if torch.is_grad_enabled() else None)
+    model.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0])) if torch.is_grad_enabled() else None
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    trainer = isample.Trainer(model, optimizer, batch_size=b, mode=mode, adapt="batch", gate="always", seed=5)
+    trainer = isample.Trainer(
+        model, optimizer, batch_size=b, mode=mode, adapt="batch", gate="always", seed=5
+    )
     trainer.fit(learnt_but_for_some(), epochs=10)
     assert sizes[0] == b and min(sizes) < b and trainer.sampler.gate.gain.drawn == sizes[-1] / b
 
 
 def test_a_rate_follows_from_all_batches_since_the_last_step():
-    """Worth 1, 1, 1 and 5, four batches have (1 + 1 + 1 + 1/5) / 4 of the noise of uniform ones: they are worth 1.25."""
+    """Worth 1, 1, 1 and 5, four batches have (1 + 1 + 1 + 1/5) / 4 of the noise of uniform ones:
+    they are worth 1.25."""
     model = nn.Linear(1, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     update = Update(model, optimizer, None, None, accumulate=4)
@@ -136,15 +153,20 @@ def test_a_rate_follows_from_all_batches_since_the_last_step():
         for worth in worths:
             update.backward(BatchLoss(model.weight.sum(), model.weight))
             update.move(worth)
-        assert before - model.weight.item() == pytest.approx(rate, rel=1e-5)  # below a worth of 1.5 it stays
+        assert before - model.weight.item() == pytest.approx(
+            rate, rel=1e-5
+        )  # below a worth of 1.5 it stays
 
 
 def test_only_active_steps_are_larger(monkeypatch):
-    """The largest rate that the optimizer sees, in the uniform epoch and after it, at a gain of 4."""
+    """The largest rate that the optimizer sees, in the uniform epoch and after it, at a gain of
+    4."""
     monkeypatch.setattr(Gain, "value", property(lambda gain: 4.0))
     model, seen = make_model(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"]))
+    optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"])
+    )
     trainer = isample.Trainer(model, optimizer, batch_size=b, gate="always", seed=5)
     history = trainer.fit(learnt_but_for_some(), epochs=6)
     assert trainer.mode == "memory"
@@ -153,10 +175,12 @@ def test_only_active_steps_are_larger(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "adapt,lr,usable", [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, math.inf)]
+    "adapt,lr,usable",
+    [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, math.inf)],
 )
 def test_draws_are_evened_out_to_what_the_rate_has_a_use_for(adapt, lr, usable):
-    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02; where no rate is raised nothing is evened out."""
+    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02; where no rate is raised nothing is
+    evened out."""
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     trainer = isample.Trainer(model, optimizer, batch_size=b, gate="always", adapt=adapt, seed=5)
@@ -170,7 +194,9 @@ def test_a_state_brings_no_use_along_that_the_trainer_has_not():
     for adapt in ("lr", None):
         model = make_model()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        trainers.append(isample.Trainer(model, optimizer, batch_size=b, mode="memory", adapt=adapt, seed=5))
+        trainers.append(
+            isample.Trainer(model, optimizer, batch_size=b, mode="memory", adapt=adapt, seed=5)
+        )
     raising, plain = trainers
     raising.fit(learnt_but_for_some(), epochs=1)
     plain.load_state_dict(raising.state_dict())

@@ -1,5 +1,6 @@
-"""Scoring the next presample during the present backward pass: which parameters score, what is drawn and trained on, and which
-step the time and the gate's decisions go to. The tests with "cuda" need a GPU, for the side stream."""
+"""Scoring the next presample during the present backward pass: which parameters score, what is
+drawn and trained on, and which step the time and the gate's decisions go to. The tests with "cuda"
+need a GPU, for the side stream."""
 
 import copy
 
@@ -10,11 +11,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.gate import Gate
+from isample.control.gate import Gate
 from tests.test_trainer import B, b, make_data, make_model, one_thread, parameters_of  # noqa: F401
 
 AHEAD = isample.Scoring(ahead=True)
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    ),
+]
 
 
 class Scripted(Gate):
@@ -41,15 +47,18 @@ def run(trainer, loader, epochs=1):
     """The reports of a fit, each with its step's selection and the parameters after it."""
     kept = []
     trainer.fit(
-        loader, epochs=epochs, callbacks=[lambda t, report: kept.append((report, t.selection, copy.deepcopy(t.model)))]
+        loader,
+        epochs=epochs,
+        callbacks=[lambda t, report: kept.append((report, t.selection, copy.deepcopy(t.model)))],
     )
     return kept
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_scores_are_of_the_parameters_before_the_last_update(device):
-    """The scores of every presample in double precision, by the model as it was a step earlier; the first of an epoch, which
-    nothing precedes, by the model as it is. Then the update, replayed with the indices and weights drawn."""
+    """The scores of every presample in double precision, by the model as it was a step earlier; the
+    first of an epoch, which nothing precedes, by the model as it is. Then the update, replayed with
+    the indices and weights drawn."""
     inputs, targets = (part.to(device) for part in make_data(6 * B))
     model = make_model().to(device)
     twin = copy.deepcopy(model)
@@ -60,7 +69,8 @@ def test_scores_are_of_the_parameters_before_the_last_update(device):
     for step, (report, selection, after) in enumerate(kept):
         x, y = inputs[step * B : (step + 1) * B], targets[step * B : (step + 1) * B]
         assert report.active and report.scored == B and report.scoring_seconds > 0
-        # BatchNorm's running statistics, which no update changes, are those after the forward pass of the step before
+        # BatchNorm's running statistics, which no update changes, are those after the forward pass
+        # of the step before
         scored_with = copy.deepcopy(before[0])
         scored_with.load_state_dict(dict(before[1].named_buffers()), strict=False)
         logits = scored_with.double().eval()(x.double()).detach()
@@ -79,7 +89,9 @@ def test_scores_are_of_the_parameters_before_the_last_update(device):
 def test_scores_a_step_ago_differ_from_present_ones():
     """Or the test above would say nothing."""
     loader = DataLoader(TensorDataset(*make_data(3 * B)), b)
-    ahead, present = (run(make(make_model(), scoring=scoring), loader) for scoring in (AHEAD, isample.Scoring()))
+    ahead, present = (
+        run(make(make_model(), scoring=scoring), loader) for scoring in (AHEAD, isample.Scoring())
+    )
     torch.testing.assert_close(ahead[0][1].score, present[0][1].score)
     assert (ahead[1][1].score - present[1][1].score).abs().max() > 1e-3
 
@@ -91,21 +103,36 @@ def test_decisions_are_acted_on_a_step_later_and_every_sample_is_seen_once():
     gate = Scripted([False, True, True, False, False, True, False, True, *[False] * 20])
     seen = []
     model = make_model()
-    model.register_forward_pre_hook(lambda module, args: seen.append((module.training, len(args[0]))))
+    model.register_forward_pre_hook(
+        lambda module, args: seen.append((module.training, len(args[0])))
+    )
     trainer = make(model, gate)
     reports = [report for report, *_ in run(trainer, DataLoader(TensorDataset(inputs, targets), b))]
-    # Decisions before each of the steps: 0 1 1 0 0 1 0 1 0. The first step is its own; the next have those of the step before.
+    # Decisions before each of the steps: 0 1 1 0 0 1 0 1 0. The first step is its own; the next
+    # have those of the step before.
     assert [report.active for report in reports] == [0, 0, 1, 1, 0, 0, 1, 0]
     assert [report.scored for report in reports] == [0, 0, B, B, 0, 0, B, 0]
     assert sum(report.presample for report in reports) == len(numbers)
-    assert gate.told == [(False, 0), (True, B), (True, B), (False, 0), (False, 0), (True, B), (False, 0), (False, 0)]
+    assert gate.told == [
+        (False, 0),
+        (True, B),
+        (True, B),
+        (False, 0),
+        (False, 0),
+        (True, B),
+        (False, 0),
+        (False, 0),
+    ]
     assert [size for training, size in seen if training] == [b] * len(reports)
     assert sum(size for training, size in seen if not training) == 3 * B
 
 
 def test_the_first_presample_of_an_epoch_is_scored_in_its_own_step():
     trainer = make(make_model())
-    reports = [report for report, *_ in run(trainer, DataLoader(TensorDataset(*make_data(2 * B)), b), epochs=3)]
+    reports = [
+        report
+        for report, *_ in run(trainer, DataLoader(TensorDataset(*make_data(2 * B)), b), epochs=3)
+    ]
     assert [report.presample for report in reports] == [B] * 6
 
 
@@ -145,7 +172,9 @@ def test_scores_that_are_not_finite_stop_the_step_that_would_use_them():
     kept = []
     with pytest.raises(isample.NonFiniteScoreError):
         make(model).fit(
-            DataLoader(TensorDataset(inputs, targets), b), epochs=1, callbacks=[lambda t, r: kept.append(parameters_of(t.model))]
+            DataLoader(TensorDataset(inputs, targets), b),
+            epochs=1,
+            callbacks=[lambda t, r: kept.append(parameters_of(t.model))],
         )
     assert len(kept) == 1
     for mine, theirs in zip(parameters_of(model), kept[0]):
@@ -160,9 +189,14 @@ def test_the_paper_s_gate_trains_with_it():
         model = make_model()
         torch.manual_seed(5)
         trainer = isample.Trainer.paper(
-            model, torch.optim.SGD(model.parameters(), lr=0.05), batch_size=b, presample=B, tau_threshold=1.3, seed=7,
+            model,
+            torch.optim.SGD(model.parameters(), lr=0.05),
+            batch_size=b,
+            presample=B,
+            tau_threshold=1.3,
+            seed=7,
             scoring=scoring,
-        )  # fmt: skip
+        )
         trainer.fit(loader, epochs=6)
         assert 0.1 < trainer.history.active_share < 1
         errors[scoring] = trainer.evaluate(loader).loss
@@ -172,8 +206,14 @@ def test_the_paper_s_gate_trains_with_it():
 @pytest.mark.parametrize(
     "make_it,match",
     [
-        (lambda: make(make_model(), mode="memory", presample=None), "scoring must not be ahead in mode='memory'"),
-        (lambda: make(make_model(), score="gradient_norm"), "scoring must not be ahead for score='gradient_norm'"),
+        (
+            lambda: make(make_model(), mode="memory", presample=None),
+            "scoring must not be ahead in mode='memory'",
+        ),
+        (
+            lambda: make(make_model(), score="gradient_norm"),
+            "scoring must not be ahead for score='gradient_norm'",
+        ),
         (
             lambda: isample.ImportanceLoader([], make_model(), b, B, scoring=AHEAD),
             "scoring must not be ahead for an ImportanceLoader",
@@ -189,15 +229,20 @@ def test_where_it_cannot_be(make_it, match):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_scoring_is_queued_beside_the_backward_pass():
-    """The side stream scores while the main one is kept busy: its work is done before the main stream's."""
+    """The side stream scores while the main one is kept busy: its work is done before the main
+    stream's."""
     model = nn.Sequential(nn.Linear(8, 4096), nn.ReLU(), nn.Linear(4096, 5)).cuda()
     trainer = make(model)
     ahead = trainer.ahead
-    batches = iter([isample.presample.Presample(*(part.cuda() for part in make_data(B)), B, B // b)])
+    batches = iter(
+        [isample.presample.Presample(*(part.cuda() for part in make_data(B)), B, B // b)]
+    )
     torch.cuda.synchronize()
     ahead.open(lambda: next(batches, None))
     ahead.forward_queued()
-    torch.cuda._sleep(2_000_000_000)  # about a second of the main stream, in place of a backward pass
+    torch.cuda._sleep(
+        2_000_000_000
+    )  # about a second of the main stream, in place of a backward pass
     main = torch.cuda.current_stream().record_event()
     ahead.begin(model)
     ahead.side.synchronize()

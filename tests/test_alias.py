@@ -4,14 +4,15 @@ import pytest
 import torch
 
 import isample
-from isample import reference
+from isample.ops import reference
 from tests.kinds import KINDS, scores
 
 SIZES = [1, 2, 3, 127, 128, 640, 4096, 65536, 1_000_003]
 
 
 def shares(threshold, alias, total):
-    """threshold_i + sum over {j: alias_j = i} of (total - threshold_j), for each item, without overflow.
+    """threshold_i + sum over {j: alias_j = i} of (total - threshold_j), for each item, without
+    overflow.
 
     A sum may be as large as n * total, up to 2^63, so the upper and lower 32 bits are added apart.
     """
@@ -61,5 +62,7 @@ def test_a_zero_score_is_nobodys_alias_and_has_no_share(kind):
 
 def test_tables_of_strided_scores():
     score = torch.rand(1000)
-    for got, expected in zip(isample.alias_table(score[::3]), isample.alias_table(score[::3].clone())):
+    for got, expected in zip(
+        isample.alias_table(score[::3]), isample.alias_table(score[::3].clone())
+    ):
         assert torch.equal(got, expected)

@@ -1,4 +1,5 @@
-"""The C++ tests of the core and the CPU loops, which know neither torch nor Python, run through CMake and CTest."""
+"""The C++ tests of the core and the CPU loops, which know neither torch nor Python, run through
+CMake and CTest."""
 
 import shutil
 import subprocess

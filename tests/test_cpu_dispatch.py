@@ -1,4 +1,5 @@
-"""One build holds the loops of several instruction sets; each gives the same scores, and the same draws bit for bit."""
+"""One build holds the loops of several instruction sets; each gives the same scores, and the same
+draws bit for bit."""
 
 import os
 import subprocess
@@ -29,7 +30,9 @@ torch.save((_C.build_info()["cpu"], results), sys.argv[1])
 
 def run(level, path):
     environment = {**os.environ, **({"ISAMPLE_CPU": level} if level else {})}
-    return subprocess.run([sys.executable, "-c", PROGRAM, str(path)], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(path)], env=environment, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +55,13 @@ def test_wider_loops_agree_with_the_baseline(level, baseline, tmp_path):
     for key, expected in baseline.items():
         if isinstance(key, str):
             assert torch.equal(results[key], expected), key
-        else:  # sums in another order, with or without fused multiply-adds; smoothing cancels to an ulp of 1
+        # sums in another order, with or without fused multiply-adds; smoothing cancels to an ulp of
+        # 1
+        else:
             smoothed = key[2] > 0
-            torch.testing.assert_close(results[key], expected, rtol=2e-6, atol=3e-7 if smoothed else 0)
+            torch.testing.assert_close(
+                results[key], expected, rtol=2e-6, atol=3e-7 if smoothed else 0
+            )
 
 
 def test_an_unknown_level_is_an_error_that_lists_the_known(tmp_path):
@@ -65,5 +72,6 @@ def test_an_unknown_level_is_an_error_that_lists_the_known(tmp_path):
 
 
 def test_the_loops_run_on_torchs_threads():
-    """at::parallel_for is serial, without a word, in an extension that was compiled without OpenMP."""
+    """at::parallel_for is serial, without a word, in an extension that was compiled without
+    OpenMP."""
     assert _C.build_info()["threads"] == "OpenMP"

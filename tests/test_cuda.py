@@ -1,5 +1,5 @@
-"""The ops and the trainer on a CUDA device: the CPU's bits, graphs, streams, and no waiting. Skipped without a GPU, where
-tests/test_cuda_standin.py executes the kernels on the host instead."""
+"""The ops and the trainer on a CUDA device: the CPU's bits, graphs, streams, and no waiting.
+Skipped without a GPU, where tests/test_cuda_standin.py executes the kernels on the host instead."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample import _C
-from isample.memory_ops import draw_weights, expected_scores, meet, recall
+from isample.ops.memory import draw_weights, expected_scores, meet, recall
 from tests.kinds import KINDS, scores
 from tests.test_ops import CHECKS
 from tests.test_ops import cases as opcheck_cases
@@ -23,7 +23,18 @@ pytestmark = pytest.mark.skipif(
 
 ops = torch.ops.isample
 METHODS = ("alias", "systematic", "pps")
-SHAPES = [(1, 1), (1, 10), (3, 2), (127, 7), (128, 10), (640, 100), (1024, 1000), (7, 32000), (3, 128257), (5000, 33)]
+SHAPES = [
+    (1, 1),
+    (1, 10),
+    (3, 2),
+    (127, 7),
+    (128, 10),
+    (640, 100),
+    (1024, 1000),
+    (7, 32000),
+    (3, 128257),
+    (5000, 33),
+]
 
 
 def make_logits(shape, dtype=torch.float32, seed=0):
@@ -36,7 +47,7 @@ def to_cuda(value):
     return value.cuda() if isinstance(value, torch.Tensor) else value
 
 
-# ---- Scores ---------------------------------------------------------------------------------------------------------
+# ---- Scores --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
@@ -44,12 +55,19 @@ def to_cuda(value):
 def test_scores_are_those_of_the_cpu(shape, dtype):
     """Within 2e-6: both sides round a float32 sum of up to C terms, in different orders."""
     logits, labels = make_logits(shape, dtype)
-    for options in ({}, {"ignore_index": 0}, {"label_smoothing": 0.1}, {"weight": torch.rand(shape[1]) + 0.5}):
+    for options in (
+        {},
+        {"ignore_index": 0},
+        {"label_smoothing": 0.1},
+        {"weight": torch.rand(shape[1]) + 0.5},
+    ):
         expected = isample.softmax_score(logits, labels, **options)
         on_device = {name: to_cuda(value) for name, value in options.items()}
         got = isample.softmax_score(logits.cuda(), labels.cuda(), **on_device)
         for mine, theirs in zip(got, expected):
-            torch.testing.assert_close(mine.cpu(), theirs, rtol=2e-6, atol=1e-30 if not options else 1e-6)
+            torch.testing.assert_close(
+                mine.cpu(), theirs, rtol=2e-6, atol=1e-30 if not options else 1e-6
+            )
 
 
 def test_strided_and_misaligned_rows():
@@ -70,7 +88,7 @@ def test_soft_targets():
         torch.testing.assert_close(mine.cpu(), theirs, rtol=1e-5, atol=1e-6)
 
 
-# ---- From scores on: the CPU's bits ---------------------------------------------------------------------------------
+# ---- From scores on: the CPU's bits --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 127, 128, 640, 4096, 4097, 65536, 1000003])
@@ -80,13 +98,24 @@ def test_distribution_tables_and_draws_are_the_cpus_bit_for_bit(kind, n):
     device_score, count = score.cuda(), max(1, min(n, 4096) // 5)
     for floor in (0.0, 0.25):
         pairs = [
-            (isample.distribution(device_score, floor=floor), isample.distribution(score, floor=floor)),
-            (isample.alias_table(device_score, floor=floor), isample.alias_table(score, floor=floor)),
+            (
+                isample.distribution(device_score, floor=floor),
+                isample.distribution(score, floor=floor),
+            ),
+            (
+                isample.alias_table(device_score, floor=floor),
+                isample.alias_table(score, floor=floor),
+            ),
             (isample.prefix_sum(device_score, floor=floor), isample.prefix_sum(score, floor=floor)),
         ]
         for method in METHODS:
             options = {"method": method, "floor": floor, "seed": 5, "offset": 3}
-            pairs.append((isample.draw(device_score, count, **options), isample.draw(score, count, **options)))
+            pairs.append(
+                (
+                    isample.draw(device_score, count, **options),
+                    isample.draw(score, count, **options),
+                )
+            )
         for table in pairs[1:3]:
             pairs.append(tuple(isample.draw(side, count, seed=-1, offset=8) for side in table))
         for got, expected in pairs:
@@ -95,11 +124,18 @@ def test_distribution_tables_and_draws_are_the_cpus_bit_for_bit(kind, n):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("shape", [(2, 3), (128, 10), (640, 100), (1024, 1000), (4096, 128), (6000, 50)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3), (128, 10), (640, 100), (1024, 1000), (4096, 128), (6000, 50)]
+)
 def test_the_fused_op_is_its_stages(shape, method):
     logits, labels = (part.cuda() for part in make_logits(shape))
-    count, ema, stages_ema = max(1, shape[0] // 5), *(torch.tensor(1.5, device="cuda") for _ in range(2))
-    sample = isample.importance_sample(logits, labels, count, ema, draws=method, floor=0.1, seed=4, offset=2)
+    count, ema, stages_ema = (
+        max(1, shape[0] // 5),
+        *(torch.tensor(1.5, device="cuda") for _ in range(2)),
+    )
+    sample = isample.importance_sample(
+        logits, labels, count, ema, draws=method, floor=0.1, seed=4, offset=2
+    )
     score, loss = isample.softmax_score(logits, labels)
     _, tau = isample.distribution(score, floor=0.1, tau_ema=stages_ema)
     indices, weights = isample.draw(score, count, method=method, floor=0.1, seed=4, offset=2)
@@ -107,7 +143,9 @@ def test_the_fused_op_is_its_stages(shape, method):
     torch.testing.assert_close(sample.loss, loss, rtol=2e-6, atol=0)
     fresh = isample.draw(sample.score, count, method=method, floor=0.1, seed=4, offset=2)
     assert torch.equal(sample.indices, fresh[0]) and torch.equal(sample.weights, fresh[1])
-    torch.testing.assert_close(torch.stack([sample.tau, ema]), torch.stack([tau, stages_ema]), rtol=2e-6, atol=0)
+    torch.testing.assert_close(
+        torch.stack([sample.tau, ema]), torch.stack([tau, stages_ema]), rtol=2e-6, atol=0
+    )
 
 
 def test_results_are_reproducible_bit_for_bit():
@@ -121,7 +159,12 @@ def test_invalid_scores_show_and_change_nothing():
     logits[7, 3] = math.nan
     ema = torch.tensor(1.25, device="cuda")
     sample = isample.importance_sample(logits, labels, 128, ema)
-    assert sample.tau.isnan() and sample.weights.isnan().all() and (sample.indices == 0).all() and ema == 1.25
+    assert (
+        sample.tau.isnan()
+        and sample.weights.isnan().all()
+        and (sample.indices == 0).all()
+        and ema == 1.25
+    )
     bad_label = labels.clone()
     bad_label[5] = 10
     assert isample.softmax_score(logits, bad_label)[0][5].isnan()
@@ -142,11 +185,16 @@ def test_a_device_must_be_one():
         isample.distribution(torch.rand(8).cuda(), tau_ema=torch.tensor(1.0))
 
 
-# ---- What torch asks of an op ---------------------------------------------------------------------------------------
+# ---- What torch asks of an op --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "op, arguments, options", [case for case in opcheck_cases() if case[0] not in (torch.ops.isample.recall, torch.ops.isample.cross_entropy)]
+    "op, arguments, options",
+    [
+        case
+        for case in opcheck_cases()
+        if case[0] not in (torch.ops.isample.recall, torch.ops.isample.cross_entropy)
+    ],
 )  # which is for CPUs: elsewhere its parts are called
 def test_opcheck(op, arguments, options):
     op = op if isinstance(op, torch._ops.OpOverload) else op.default
@@ -166,7 +214,8 @@ def test_manual_seed_and_generators_reproduce():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_graph_replays_draw_fresh_numbers(method):
-    """A captured step, replayed, gives what the same step gives outside a graph, from a generator in the same state."""
+    """A captured step, replayed, gives what the same step gives outside a graph, from a generator
+    in the same state."""
     logits, labels = (part.cuda() for part in make_logits((640, 100)))
     ema = torch.zeros((), device="cuda")
     stream = torch.cuda.Stream()
@@ -189,15 +238,22 @@ def test_graph_replays_draw_fresh_numbers(method):
 
 
 def test_two_streams_do_not_disturb_each_other():
-    """The kernels' counters and scratch are each launch's own: many launches on two streams give the lone results."""
-    data = [tuple(part.cuda() for part in make_logits((1024, 1000), seed=seed)) for seed in range(2)]
-    alone = [ops.importance_sample(*pair, 256, torch.zeros((), device="cuda"), seed=9) for pair in data]
+    """The kernels' counters and scratch are each launch's own: many launches on two streams give
+    the lone results."""
+    data = [
+        tuple(part.cuda() for part in make_logits((1024, 1000), seed=seed)) for seed in range(2)
+    ]
+    alone = [
+        ops.importance_sample(*pair, 256, torch.zeros((), device="cuda"), seed=9) for pair in data
+    ]
     torch.cuda.synchronize()
     streams, results = [torch.cuda.Stream() for _ in data], [[], []]
     for _ in range(50):
         for stream, pair, kept in zip(streams, data, results):
             with torch.cuda.stream(stream):
-                kept.append(ops.importance_sample(*pair, 256, torch.zeros((), device="cuda"), seed=9))
+                kept.append(
+                    ops.importance_sample(*pair, 256, torch.zeros((), device="cuda"), seed=9)
+                )
     torch.cuda.synchronize()
     for kept, expected in zip(results, alone):
         for got in kept:
@@ -226,7 +282,7 @@ def test_no_op_waits_for_the_device():
         torch.cuda.set_sync_debug_mode("default")
 
 
-# ---- Training -------------------------------------------------------------------------------------------------------
+# ---- Training ------------------------------------------------------------------------------------
 
 
 def blobs(n=600):
@@ -239,7 +295,9 @@ def blobs(n=600):
 def make_trainer(**options):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 5)).cuda()
-    return isample.Trainer(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), batch_size=12, **options)
+    return isample.Trainer(
+        model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), batch_size=12, **options
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +308,11 @@ def make_trainer(**options):
         {"presample": 60, "gate": "always", "autocast": torch.bfloat16, "clip_grad_norm": 1.0},
         {"mode": "memory", "gate": "always"},
         {"mode": "memory", "gate": "always", "adapt": "batch", "score": "loss"},
-        {"presample": 60, "gate": "always", "scoring": isample.Scoring(dtype=torch.bfloat16, chunk=32)},
+        {
+            "presample": 60,
+            "gate": "always",
+            "scoring": isample.Scoring(dtype=torch.bfloat16, chunk=32),
+        },
         {"gate": "never"},
     ],
 )
@@ -268,7 +330,10 @@ def test_recalling_agrees_with_the_cpu(drawn):
     """Scores to float32 rounding; weights to the bit, since they are integers divided in double."""
     generator = torch.Generator().manual_seed(2)
     score, met = torch.rand(40, generator=generator), torch.rand(256, 3, generator=generator)
-    memory, indices = torch.rand(300, generator=generator), torch.randperm(300, generator=generator)[:40]
+    memory, indices = (
+        torch.rand(300, generator=generator),
+        torch.randperm(300, generator=generator)[:40],
+    )
     weights = torch.rand(40, generator=generator) if drawn else None
     results = []
     for device in ("cpu", "cuda"):
@@ -295,7 +360,9 @@ def test_what_scores_foretell_agrees_with_the_cpu(contradicted):
     for device in ("cpu", "cuda"):
         met = torch.zeros(256, 3, device=device)
         meet(met, remembered.to(device), fresh.to(device))
-        expected, bounded = expected_scores(score.to(device), met, prior=2.0, contradicted=contradicted, share=0.25)
+        expected, bounded = expected_scores(
+            score.to(device), met, prior=2.0, contradicted=contradicted, share=0.25
+        )
         results.append((met.cpu(), expected.cpu(), bounded.cpu()))
     for mine, theirs in zip(*results):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)

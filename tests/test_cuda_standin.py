@@ -1,9 +1,10 @@
 """The CUDA kernels' own sources, run without a GPU.
 
-tests/cpp/standin is a stand-in for CUDA's execution model: g++ compiles csrc/cuda/*.cu against it, and tests/cpp/cuda_*
-compare what the kernels write with long double arithmetic (scores) and with serial loops, bit for bit (all the rest).
-Schedules of blocks and threads are shuffled, so that a missing barrier shows. tests/cpp/mutate.py takes out every barrier,
-merge and bounds check in turn and demands that these tests notice; its list says which were tried.
+tests/cpp/standin is a stand-in for CUDA's execution model: g++ compiles csrc/cuda/*.cu against it,
+and tests/cpp/cuda_* compare what the kernels write with long double arithmetic (scores) and with
+serial loops, bit for bit (all the rest). Schedules of blocks and threads are shuffled, so that a
+missing barrier shows. tests/cpp/mutate.py takes out every barrier, merge and bounds check in turn
+and demands that these tests notice; its list says which were tried.
 """
 
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/cpp/standin"))
 
-import build  # noqa: E402
+import build
 
 
 @pytest.fixture(scope="module")

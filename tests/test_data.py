@@ -1,4 +1,5 @@
-"""The demonstration's readers: files are written here byte by byte from the formats' descriptions, and read back."""
+"""The demonstration's readers: files are written here byte by byte from the formats' descriptions,
+and read back."""
 
 import gzip
 import io
@@ -9,18 +10,22 @@ import tarfile
 import numpy as np
 import pytest
 
-from isample.demo.data import CIFAR_TRAIN, DataError, load, read_idx, read_npz
+from bench.common.data import CIFAR_TRAIN, DataError, load, read_idx, read_npz
 
 BATCHES = [*CIFAR_TRAIN, "test_batch"]
 
 
 def gray_images(count, seed):
     random = np.random.RandomState(seed)
-    return random.randint(0, 256, (count, 28, 28)).astype(np.uint8), random.randint(0, 10, count).astype(np.uint8)
+    return random.randint(0, 256, (count, 28, 28)).astype(np.uint8), random.randint(
+        0, 10, count
+    ).astype(np.uint8)
 
 
 def idx_bytes(array):
-    header = struct.pack(">HBB", 0, 8, array.ndim) + b"".join(struct.pack(">I", n) for n in array.shape)
+    header = struct.pack(">HBB", 0, 8, array.ndim) + b"".join(
+        struct.pack(">I", n) for n in array.shape
+    )
     return header + array.tobytes()
 
 
@@ -30,7 +35,9 @@ def write_idx(folder, compress=False, separator="-"):
     for (pixels, labels), stem in ((train, "train"), (test, "t10k")):
         for array, kind in ((pixels, "images{}idx3-ubyte"), (labels, "labels{}idx1-ubyte")):
             name, content = f"{stem}-{kind.format(separator)}", idx_bytes(array)
-            (folder / (name + ".gz" * compress)).write_bytes(gzip.compress(content) if compress else content)
+            (folder / (name + ".gz" * compress)).write_bytes(
+                gzip.compress(content) if compress else content
+            )
     return train, test
 
 
@@ -47,15 +54,21 @@ def test_idx(tmp_path, compress, place, separator):
     np.testing.assert_array_equal(images.y_test, test[1])
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"\x89PNG\r\n", "must begin with 00 00 08, got 89 50 4e"),
-    (b"", "must begin with 00 00 08"),
-    (struct.pack(">HBB", 0, 0x0D, 1), "must begin with 00 00 08, got 00 00 0d"),  # floats, not bytes
-    (idx_bytes(np.zeros((3, 4), np.uint8))[:-1], "asks for 24 bytes, it has 23"),
-    (idx_bytes(np.zeros((3, 4), np.uint8)) + b"x", "asks for 24 bytes, it has 25"),
-    (struct.pack(">HBBI", 0, 8, 3, 7), "is damaged"),  # the header itself ends early
-    (gzip.compress(idx_bytes(np.zeros((30, 40), np.uint8)))[:-9], "cannot be read"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"\x89PNG\r\n", "must begin with 00 00 08, got 89 50 4e"),
+        (b"", "must begin with 00 00 08"),
+        (
+            struct.pack(">HBB", 0, 0x0D, 1),
+            "must begin with 00 00 08, got 00 00 0d",
+        ),  # floats, not bytes
+        (idx_bytes(np.zeros((3, 4), np.uint8))[:-1], "asks for 24 bytes, it has 23"),
+        (idx_bytes(np.zeros((3, 4), np.uint8)) + b"x", "asks for 24 bytes, it has 25"),
+        (struct.pack(">HBBI", 0, 8, 3, 7), "is damaged"),  # the header itself ends early
+        (gzip.compress(idx_bytes(np.zeros((30, 40), np.uint8)))[:-9], "cannot be read"),
+    ],
+)
 def test_idx_damaged(tmp_path, content, message):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
@@ -71,10 +84,13 @@ def test_part_of_mnist_names_what_is_missing(tmp_path):
         load("mnist", tmp_path)
 
 
-@pytest.mark.parametrize("name, looked_for", [
-    ("mnist", ["mnist.npz", "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte", "https://"]),
-    ("cifar10", ["cifar10.npz", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "https://"]),
-])
+@pytest.mark.parametrize(
+    "name, looked_for",
+    [
+        ("mnist", ["mnist.npz", "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte", "https://"]),
+        ("cifar10", ["cifar10.npz", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "https://"]),
+    ],
+)
 def test_missing_data_names_the_files(tmp_path, name, looked_for):
     for root in (tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.npz"):
         with pytest.raises(DataError) as error:
@@ -83,18 +99,23 @@ def test_missing_data_names_the_files(tmp_path, name, looked_for):
             assert word in str(error.value)
 
 
-# --- CIFAR-10 ---------------------------------------------------------------------------------------------------------
+# --- CIFAR-10 -------------------------------------------------------------------------------------
 
 
 def color_batches():
     """Six batches of four images as [N, 32, 32, 3], and their labels."""
     random = np.random.RandomState(2)
-    return [(random.randint(0, 256, (4, 32, 32, 3)).astype(np.uint8), random.randint(0, 10, 4)) for _ in BATCHES]
+    return [
+        (random.randint(0, 256, (4, 32, 32, 3)).astype(np.uint8), random.randint(0, 10, 4))
+        for _ in BATCHES
+    ]
 
 
 def planes(pixels):
     """Rows of 3,072 bytes: all red, then all green, then all blue."""
-    return np.stack([np.concatenate([image[:, :, c].ravel() for c in range(3)]) for image in pixels])
+    return np.stack(
+        [np.concatenate([image[:, :, c].ravel() for c in range(3)]) for image in pixels]
+    )
 
 
 def binary_batch(pixels, labels):
@@ -102,7 +123,8 @@ def binary_batch(pixels, labels):
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes bytes and text as Python 2 wrote its strings, which is what the published files hold."""
+    """Writes bytes and text as Python 2 wrote its strings, which is what the published files
+    hold."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
@@ -115,14 +137,22 @@ class Python2Pickler(pickle._Pickler):
 
 def python_batch(pixels, labels, pickler=Python2Pickler):
     file = io.BytesIO()
-    batch = {b"batch_label": b"a batch", b"labels": [int(label) for label in labels], b"data": planes(pixels)}
+    batch = {
+        b"batch_label": b"a batch",
+        b"labels": [int(label) for label in labels],
+        b"data": planes(pixels),
+    }
     pickler(file, protocol=2).dump(batch)
     return file.getvalue()
 
 
 def assert_cifar(images, batches):
-    np.testing.assert_array_equal(images.x_train, np.concatenate([pixels for pixels, _ in batches[:5]]))
-    np.testing.assert_array_equal(images.y_train, np.concatenate([labels for _, labels in batches[:5]]))
+    np.testing.assert_array_equal(
+        images.x_train, np.concatenate([pixels for pixels, _ in batches[:5]])
+    )
+    np.testing.assert_array_equal(
+        images.y_train, np.concatenate([labels for _, labels in batches[:5]])
+    )
     np.testing.assert_array_equal(images.x_test, batches[5][0])
     np.testing.assert_array_equal(images.y_test, batches[5][1])
 
@@ -148,7 +178,9 @@ def test_cifar_archives(tmp_path, kind, direct):
     write, suffix, name = WRITERS[kind]
     path, batches = tmp_path / f"cifar-10-{name}.tar.gz", color_batches()
     with tarfile.open(path, "w:gz") as archive:
-        for batch_name, batch in reversed(list(zip(BATCHES, batches))):  # the order in the archive must not matter
+        for batch_name, batch in reversed(
+            list(zip(BATCHES, batches))
+        ):  # the order in the archive must not matter
             content = write(*batch)
             member = tarfile.TarInfo(f"cifar-10-batches-{kind}/{batch_name}{suffix}")
             member.size = len(content)
@@ -168,14 +200,20 @@ class Intruder:
         return exec, ("raise SystemExit('a pickle ran code')",)
 
 
-@pytest.mark.parametrize("content, message", [
-    (pickle.dumps(Intruder()), "exec, and only arrays are read"),
-    (pickle.dumps({b"labels": [1]}), "KeyError"),
-    (pickle.dumps({b"labels": [1], b"data": np.zeros((1, 7), np.uint8)}, protocol=2), r"\[N, 3072\], got \(1, 7\)"),
-    (pickle.dumps([1, 2]), "TypeError"),
-    (b"not a pickle", "is not a CIFAR-10 Python batch"),
-    (b"", "is not a CIFAR-10 Python batch"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (pickle.dumps(Intruder()), "exec, and only arrays are read"),
+        (pickle.dumps({b"labels": [1]}), "KeyError"),
+        (
+            pickle.dumps({b"labels": [1], b"data": np.zeros((1, 7), np.uint8)}, protocol=2),
+            r"\[N, 3072\], got \(1, 7\)",
+        ),
+        (pickle.dumps([1, 2]), "TypeError"),
+        (b"not a pickle", "is not a CIFAR-10 Python batch"),
+        (b"", "is not a CIFAR-10 Python batch"),
+    ],
+)
 def test_cifar_python_batch_damaged(tmp_path, content, message):
     for name, batch in zip(BATCHES, color_batches()):
         (tmp_path / name).write_bytes(python_batch(*batch))
@@ -185,7 +223,13 @@ def test_cifar_python_batch_damaged(tmp_path, content, message):
     assert "data_batch_3" in str(error.value)
 
 
-@pytest.mark.parametrize("length, message", [(4 * 3073 - 1, "12291 bytes are not a whole number of 3073-byte records"), (0, "is damaged: 0 bytes")])
+@pytest.mark.parametrize(
+    "length, message",
+    [
+        (4 * 3073 - 1, "12291 bytes are not a whole number of 3073-byte records"),
+        (0, "is damaged: 0 bytes"),
+    ],
+)
 def test_cifar_binary_batch_truncated(tmp_path, length, message):
     for name, batch in zip(BATCHES, color_batches()):
         (tmp_path / f"{name}.bin").write_bytes(binary_batch(*batch))
@@ -202,11 +246,13 @@ def test_cifar_in_parts(tmp_path):
         load("cifar10", tmp_path)
     with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "data_batch_1.bin", "cifar-10-batches-bin/data_batch_1.bin")
-    with pytest.raises(DataError, match="lacks data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch"):
+    with pytest.raises(
+        DataError, match="lacks data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch"
+    ):
         load("cifar10", tmp_path / "cifar-10-binary.tar.gz")
 
 
-# --- NumPy archives and what every reader's result must satisfy -------------------------------------------------------
+# --- NumPy archives and what every reader's result must satisfy -----------------------------------
 
 
 def arrays(**changes):
@@ -223,17 +269,29 @@ def test_npz(tmp_path, direct):
     np.testing.assert_array_equal(images.y_train, np.arange(12) % 10)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"x_train": np.zeros((12, 28, 28), np.float32)}, "train: pixels must be uint8, got float32"),
-    ({"x_test": np.zeros((5, 784), np.uint8)}, r"test: pixels must be \[N, H, W\]"),
-    ({"x_test": np.zeros((5, 28, 28, 2), np.uint8)}, r"got \(5, 28, 28, 2\)"),
-    ({"x_test": np.zeros((5, 32, 32), np.uint8)}, r"training images \(28, 28, 1\) but test images \(32, 32, 1\)"),
-    ({"y_test": np.zeros(4, np.uint8)}, "test: 5 images but 4 labels"),
-    ({"y_test": np.zeros(5)}, "labels must be integers, got float64"),
-    ({"y_train": np.full(12, 10)}, "labels must be 0 to 9, got 10 to 10"),
-    ({"y_train": np.full(12, -1)}, "labels must be 0 to 9, got -1 to -1"),
-    ({"x_train": np.zeros((0, 28, 28), np.uint8), "y_train": np.zeros(0, np.uint8)}, "0 images but 0 labels"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"x_train": np.zeros((12, 28, 28), np.float32)},
+            "train: pixels must be uint8, got float32",
+        ),
+        ({"x_test": np.zeros((5, 784), np.uint8)}, r"test: pixels must be \[N, H, W\]"),
+        ({"x_test": np.zeros((5, 28, 28, 2), np.uint8)}, r"got \(5, 28, 28, 2\)"),
+        (
+            {"x_test": np.zeros((5, 32, 32), np.uint8)},
+            r"training images \(28, 28, 1\) but test images \(32, 32, 1\)",
+        ),
+        ({"y_test": np.zeros(4, np.uint8)}, "test: 5 images but 4 labels"),
+        ({"y_test": np.zeros(5)}, "labels must be integers, got float64"),
+        ({"y_train": np.full(12, 10)}, "labels must be 0 to 9, got 10 to 10"),
+        ({"y_train": np.full(12, -1)}, "labels must be 0 to 9, got -1 to -1"),
+        (
+            {"x_train": np.zeros((0, 28, 28), np.uint8), "y_train": np.zeros(0, np.uint8)},
+            "0 images but 0 labels",
+        ),
+    ],
+)
 def test_arrays_that_do_not_fit(tmp_path, changes, message):
     np.savez(tmp_path / "mnist.npz", **arrays(**changes))
     with pytest.raises(DataError, match=message):
@@ -250,8 +308,15 @@ def test_npz_damaged(tmp_path):
     objects = arrays(y_train=np.array([None, "a"], object))
     np.save(tmp_path / "single.npy", np.zeros(3))
     np.savez(tmp_path / "objects.npz", **objects)
-    for content in (whole[:100], b"", b"hello", whole[: len(whole) // 2], (tmp_path / "single.npy").read_bytes(),
-                    (tmp_path / "objects.npz").read_bytes(), whole[:3000] + bytes(9) + whole[3009:]):
+    for content in (
+        whole[:100],
+        b"",
+        b"hello",
+        whole[: len(whole) // 2],
+        (tmp_path / "single.npy").read_bytes(),
+        (tmp_path / "objects.npz").read_bytes(),
+        whole[:3000] + bytes(9) + whole[3009:],
+    ):
         path.write_bytes(content)
         with pytest.raises(DataError, match="not a readable .npz archive"):
             read_npz(path)

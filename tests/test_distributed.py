@@ -1,5 +1,5 @@
-"""Two processes that train one model: they stay one model, decide alike, share the data, and do what one process would with the
-batches of both."""
+"""Two processes that train one model: they stay one model, decide alike, share the data, and do
+what one process would with the batches of both."""
 
 import math
 
@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import isample
-from isample.gate import MemoryGate
+from isample.control.gate import MemoryGate
 
 COUNT, N, b, CLASSES, LR = 2, 603, 10, 4, 0.05
 
@@ -19,13 +19,17 @@ COUNT, N, b, CLASSES, LR = 2, 603, 10, 4, 0.05
 def make_data():
     random = torch.Generator().manual_seed(0)
     targets = torch.randint(CLASSES, (N,), generator=random)
-    inputs = torch.randn(CLASSES, 6, generator=random)[targets] * 1.5 + torch.randn(N, 6, generator=random)
+    inputs = torch.randn(CLASSES, 6, generator=random)[targets] * 1.5 + torch.randn(
+        N, 6, generator=random
+    )
     return inputs, targets
 
 
 def make_model(normalise=False):
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16) if normalise else nn.ReLU(), nn.Linear(16, CLASSES))
+    return nn.Sequential(
+        nn.Linear(6, 16), nn.BatchNorm1d(16) if normalise else nn.ReLU(), nn.Linear(16, CLASSES)
+    )
 
 
 def make_loader(rank, shuffle=True, **options):
@@ -49,15 +53,17 @@ class Openhanded(MemoryGate):
 
 
 def train(rank, mode, seconds=None, epochs=None, normalise=False, **options):
-    """A run and all that must be alike in every process, or is recorded for a replay; the rate falls with the time. The
-    first process alone evaluates, as is usual."""
+    """A run and all that must be alike in every process, or is recorded for a replay; the rate
+    falls with the time. The first process alone evaluates, as is usual."""
     model = DistributedDataParallel(make_model(normalise))
     optimizer = torch.optim.SGD(model.parameters(), LR)
     trainer = isample.Trainer(model, optimizer, batch_size=b, mode=mode, seed=3, **options)
     alike, own = [], []
     for report in trainer.iterate(make_loader(rank), epochs=epochs, seconds=seconds):
         gain = trainer.sampler.gate.gain.value
-        alike.append((report.active, report.loss, report.elapsed, trainer.progress, gain, report.scored))
+        alike.append(
+            (report.active, report.loss, report.elapsed, trainer.progress, gain, report.scored)
+        )
         if trainer.selection is not None:
             own.append((trainer.selection.indices, trainer.selection.weights))
         for group in optimizer.param_groups:
@@ -70,7 +76,9 @@ def train(rank, mode, seconds=None, epochs=None, normalise=False, **options):
 def loop_of_ones_own(rank):
     model = DistributedDataParallel(make_model())
     optimizer = torch.optim.SGD(model.parameters(), LR)
-    loader = isample.ImportanceLoader(make_loader(rank), model, batch_size=b, presample=30, tau_threshold=1.05, seed=3)
+    loader = isample.ImportanceLoader(
+        make_loader(rank), model, batch_size=b, presample=30, tau_threshold=1.05, seed=3
+    )
     alike = []
     for _ in range(3):
         for batch in loader:
@@ -87,7 +95,9 @@ def a_bad_score_in_one_process(rank, **options):
     inputs, targets = make_data()
     inputs[9, 0] = math.nan
     model = DistributedDataParallel(make_model())
-    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b, gate="always", **options)
+    trainer = isample.Trainer(
+        model, torch.optim.SGD(model.parameters(), LR), batch_size=b, gate="always", **options
+    )
     dataset = TensorDataset(inputs, targets)
     loader = DataLoader(dataset, batch_size=b, sampler=DistributedSampler(dataset, COUNT, rank))
     try:
@@ -97,16 +107,28 @@ def a_bad_score_in_one_process(rank, **options):
 
 
 RUNS = {
-    "memory by the clock": lambda rank: train(rank, "memory", seconds=1.5, gate=Openhanded(b, (2 * b, 3 * b))),
+    "memory by the clock": lambda rank: train(
+        rank, "memory", seconds=1.5, gate=Openhanded(b, (2 * b, 3 * b))
+    ),
     "presamples by the clock": lambda rank: train(rank, "presample", seconds=1.0),
-    "paper": lambda rank: train(rank, "presample", epochs=3, gate="threshold", draws="alias", adapt=None),
+    "paper": lambda rank: train(
+        rank, "presample", epochs=3, gate="threshold", draws="alias", adapt=None
+    ),
     "gradient norms": lambda rank: train(
-        rank, "presample", epochs=2, gate="always", score="gradient_norm", presample=30, normalise=True
+        rank,
+        "presample",
+        epochs=2,
+        gate="always",
+        score="gradient_norm",
+        presample=30,
+        normalise=True,
     ),
     "replayed": lambda rank: train(rank, "memory", epochs=3, gate="always", adapt=None),
     "a loop of one's own": loop_of_ones_own,
     "bad": lambda rank: a_bad_score_in_one_process(rank, mode="memory"),
-    "bad in a presample": lambda rank: a_bad_score_in_one_process(rank, mode="presample", presample=3 * b),
+    "bad in a presample": lambda rank: a_bad_score_in_one_process(
+        rank, mode="presample", presample=3 * b
+    ),
 }
 
 
@@ -144,17 +166,20 @@ def test_the_switch_and_the_rate_were_at_work(results):
 
 
 def test_each_draws_from_a_part_of_its_own(results):
-    """Half of the samples each, 302, the first given twice: of their places in its part each process meets all, and not in the other's order."""
-    places = [torch.cat([indices for indices, _ in result["replayed"]["own"]]) for result in results]
+    """Half of the samples each, 302, the first given twice: of their places in its part each
+    process meets all, and not in the other's order."""
+    places = [
+        torch.cat([indices for indices, _ in result["replayed"]["own"]]) for result in results
+    ]
     for own in places:
         assert sorted(set(own[:302].tolist())) == list(range(302))
     assert not torch.equal(*(own[:302] for own in places))
 
 
 def test_one_process_with_the_batches_of_both_gets_the_same_model(results):
-    """SGD by hand on the recorded indices and weights: sample i of process r's part is sample 2 i + r, the one past the last
-    being the first. The mean over two
-    processes is summed in another order than here: float32 rounding, over 93 steps."""
+    """SGD by hand on the recorded indices and weights: sample i of process r's part is sample 2 i +
+    r, the one past the last being the first. The mean over two processes is summed in another order
+    than here: float32 rounding, over 93 steps."""
     inputs, targets = make_data()
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), LR)
@@ -171,14 +196,19 @@ def test_one_process_with_the_batches_of_both_gets_the_same_model(results):
         optimizer.step()
         for group in optimizer.param_groups:
             group["lr"] = LR * (1 - rates[step])
-    torch.testing.assert_close(parameters_of(model), results[0]["replayed"]["parameters"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        parameters_of(model), results[0]["replayed"]["parameters"], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("run", ["bad", "bad in a presample"])
 def test_a_bad_score_stops_all_before_anything_moves(results, run):
     first, second = sorted((result[run] for result in results), key=lambda result: result["count"])
     assert second["count"] == 1 and first["count"] == 0 and "in another process" in first["message"]
-    assert torch.equal(first["parameters"], second["parameters"]) and first["parameters"].isfinite().all()
+    assert (
+        torch.equal(first["parameters"], second["parameters"])
+        and first["parameters"].isfinite().all()
+    )
 
 
 class Recorded(TensorDataset):
@@ -194,7 +224,9 @@ def test_every_epoch_of_presamples_is_dealt_anew():
     dataset, model = Recorded(*make_data()), make_model()
     dataset.fetched = []
     sampler = DistributedSampler(dataset, COUNT, 0)
-    trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b, mode="presample", gate="never")
+    trainer = isample.Trainer(
+        model, torch.optim.SGD(model.parameters(), LR), batch_size=b, mode="presample", gate="never"
+    )
     trainer.fit(DataLoader(dataset, batch_size=b, sampler=sampler), epochs=2)
     expected = []
     for epoch in range(2):
@@ -206,5 +238,7 @@ def test_every_epoch_of_presamples_is_dealt_anew():
 def test_shared_data_need_a_shared_model():
     model = make_model()
     trainer = isample.Trainer(model, torch.optim.SGD(model.parameters(), LR), batch_size=b)
-    with pytest.raises(ValueError, match="model must be wrapped in DistributedDataParallel over the 2 processes"):
+    with pytest.raises(
+        ValueError, match="model must be wrapped in DistributedDataParallel over the 2 processes"
+    ):
         trainer.fit(make_loader(0), epochs=1)

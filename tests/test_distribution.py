@@ -1,4 +1,5 @@
-"""Masses, probabilities, tau and its moving average against plain integers and the formulas of the paper."""
+"""Masses, probabilities, tau and its moving average against plain integers and the formulas of the
+paper."""
 
 import math
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 import isample
-from isample import reference
+from isample.ops import reference
 from tests.kinds import KINDS, scores
 
 SIZES = [1, 2, 3, 127, 640, 4097]
@@ -33,7 +34,8 @@ def test_quantised_probabilities_are_those_of_the_scores():
 
 
 def test_tau_is_equation_29():
-    """Equation 29: 1/tau = sqrt(1 - ||g - u||^2 / sum g^2), g the distribution and u the uniform one."""
+    """Equation 29: 1/tau = sqrt(1 - ||g - u||^2 / sum g^2), g the distribution and u the uniform
+    one."""
     for kind in ("uniform", "lognormal", "zeros_mixed"):
         score = scores(kind, 640)
         g = score.double() / score.double().sum()
@@ -79,10 +81,14 @@ def test_invalid_scores_raise_and_change_nothing(bad):
         lambda: isample.draw(score, 10, method="systematic"),
         lambda: isample.draw(score, 10, method="pps"),
     ):
-        with pytest.raises(isample.NonFiniteScoreError, match="got 2 that are not, in rows 3, 39999") as caught:
+        with pytest.raises(
+            isample.NonFiniteScoreError, match="got 2 that are not, in rows 3, 39999"
+        ) as caught:
             call()
         assert (caught.value.count, caught.value.rows) == (2, [3, 39_999])
-        assert isinstance(caught.value, ValueError) and isinstance(caught.value, isample.IsampleError)
+        assert isinstance(caught.value, ValueError) and isinstance(
+            caught.value, isample.IsampleError
+        )
     assert ema == 1.5
 
 
@@ -94,14 +100,19 @@ def test_invalid_scores_show_in_what_the_ops_give():
     table = torch.ops.isample.alias_table(score)
     assert table[3] == 0
     for indices, weights in (
-        *(torch.ops.isample.draw(score, 2, method=method) for method in ("alias", "systematic", "pps")),
+        *(
+            torch.ops.isample.draw(score, 2, method=method)
+            for method in ("alias", "systematic", "pps")
+        ),
         torch.ops.isample.draw.table(*table, 2),
     ):
         assert indices.tolist() == [0, 0] and weights.isnan().all()
 
 
 def test_many_invalid_rows_are_counted_and_the_first_ten_named():
-    with pytest.raises(isample.NonFiniteScoreError, match=r"got 100 that are not, in rows 0, 1, .*9, \.\.\.$"):
+    with pytest.raises(
+        isample.NonFiniteScoreError, match=r"got 100 that are not, in rows 0, 1, .*9, \.\.\.$"
+    ):
         isample.distribution(torch.full((100,), float("nan")))
 
 
@@ -111,15 +122,51 @@ SCORE = torch.rand(5)
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: isample.distribution(SCORE.double()), TypeError, "score must be torch.float32, got torch.float64"),
-        (lambda: isample.distribution(SCORE[None]), ValueError, r"score must be one-dimensional, got shape \[1, 5\]"),
-        (lambda: isample.distribution(SCORE[:0]), ValueError, "score must hold between 1 and .* items, got 0"),
-        (lambda: isample.distribution(SCORE[0].expand(2**24 + 1)), ValueError, "2.24 = 16777216 items, got 16777217"),
-        (lambda: isample.distribution(SCORE, floor=-0.1), ValueError, r"floor must lie in \[0, 1\], got -0.1"),
-        (lambda: isample.distribution(SCORE, momentum=2.0), ValueError, r"momentum must lie in \[0, 1\], got 2"),
-        (lambda: isample.distribution(SCORE, tau_ema=torch.zeros(1)), ValueError, r"tau_ema must be a 0-dim.*shape \[1\]"),
-        (lambda: isample.distribution(SCORE, tau_ema=torch.zeros((), dtype=torch.float64)), TypeError, "tau_ema must be"),
-        (lambda: isample.alias_table(SCORE, floor=1.1), ValueError, r"floor must lie in \[0, 1\], got 1.1"),
+        (
+            lambda: isample.distribution(SCORE.double()),
+            TypeError,
+            "score must be torch.float32, got torch.float64",
+        ),
+        (
+            lambda: isample.distribution(SCORE[None]),
+            ValueError,
+            r"score must be one-dimensional, got shape \[1, 5\]",
+        ),
+        (
+            lambda: isample.distribution(SCORE[:0]),
+            ValueError,
+            "score must hold between 1 and .* items, got 0",
+        ),
+        (
+            lambda: isample.distribution(SCORE[0].expand(2**24 + 1)),
+            ValueError,
+            "2.24 = 16777216 items, got 16777217",
+        ),
+        (
+            lambda: isample.distribution(SCORE, floor=-0.1),
+            ValueError,
+            r"floor must lie in \[0, 1\], got -0.1",
+        ),
+        (
+            lambda: isample.distribution(SCORE, momentum=2.0),
+            ValueError,
+            r"momentum must lie in \[0, 1\], got 2",
+        ),
+        (
+            lambda: isample.distribution(SCORE, tau_ema=torch.zeros(1)),
+            ValueError,
+            r"tau_ema must be a 0-dim.*shape \[1\]",
+        ),
+        (
+            lambda: isample.distribution(SCORE, tau_ema=torch.zeros((), dtype=torch.float64)),
+            TypeError,
+            "tau_ema must be",
+        ),
+        (
+            lambda: isample.alias_table(SCORE, floor=1.1),
+            ValueError,
+            r"floor must lie in \[0, 1\], got 1.1",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, error, message):

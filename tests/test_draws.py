@@ -1,4 +1,5 @@
-"""Draws: bit for bit those of plain Python, distributed as their weights say, unbiased, of the predicted variance."""
+"""Draws: bit for bit those of plain Python, distributed as their weights say, unbiased, of the
+predicted variance."""
 
 import math
 
@@ -6,13 +7,13 @@ import pytest
 import torch
 
 import isample
-from isample import reference
+from isample.ops import reference
 from tests.kinds import KINDS, scores
 
 METHODS = ["alias", "systematic", "pps"]
 
 
-# ---- Random words ---------------------------------------------------------------------------------------------------
+# ---- Random words --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_philox_gives_the_published_answers(counter, key, expected):
     assert (x, y) == (word(*expected[:2]), word(*expected[2:]))
 
 
-# ---- Bit-equality ---------------------------------------------------------------------------------------------------
+# ---- Bit-equality --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 17, 128, 640])
@@ -113,22 +114,26 @@ def test_manual_seed_and_generators_reproduce():
     assert not torch.equal(first, second)
     torch.manual_seed(7)
     assert torch.equal(isample.draw(score, 50)[0], first)
-    assert torch.equal(isample.draw(score, 50, generator=torch.Generator().manual_seed(7))[0], first)
+    assert torch.equal(
+        isample.draw(score, 50, generator=torch.Generator().manual_seed(7))[0], first
+    )
     state = torch.get_rng_state()
     isample.draw(score, 50, seed=1)
     assert torch.equal(torch.get_rng_state(), state)  # a seed leaves the generator alone
 
 
-# ---- Distribution ---------------------------------------------------------------------------------------------------
+# ---- Distribution --------------------------------------------------------------------------------
 
 DRAWS = 200_000
-# A test statistic that is normal under the null hypothesis exceeds 5 with probability 6e-7; the seeds are fixed, so a
-# test that passes once passes always, and this is the chance that a right program had been refused when it was written.
+# A test statistic that is normal under the null hypothesis exceeds 5 with probability 6e-7; the
+# seeds are fixed, so a test that passes once passes always, and this is the chance that a right
+# program had been refused when it was written.
 LIMIT = 5.0
 
 
 def chi_square_z(counts, expected):
-    """Chi-square of counts with at least five expected in each cell, made normal (Wilson and Hilferty)."""
+    """Chi-square of counts with at least five expected in each cell, made normal (Wilson and
+    Hilferty)."""
     order = torch.argsort(expected, descending=True)
     counts, expected = counts[order].double(), expected[order].double()
     usual = expected >= 5
@@ -158,17 +163,22 @@ def test_alias_draws_pass_chi_square(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_systematic_draws_pass_chi_square(kind):
-    """One draw at a time, with a new start each: independent, so the chi-square holds. In one go: floor or ceil of b p."""
+    """One draw at a time, with a new start each: independent, so the chi-square holds. In one go:
+    floor or ceil of b p."""
     score = scores(kind, 40)
     mass = reference.masses(score)
     trials = DRAWS // 10
-    drawn = torch.cat([isample.draw(score, 1, method="systematic", seed=5, offset=i)[0] for i in range(trials)])
+    drawn = torch.cat(
+        [isample.draw(score, 1, method="systematic", seed=5, offset=i)[0] for i in range(trials)]
+    )
     expected = mass.double() / mass.sum()
     assert chi_square_z(torch.bincount(drawn, minlength=40), trials * expected) < LIMIT
 
     score = scores(kind, 640)
     mass = reference.masses(score).tolist()
-    counts = torch.bincount(isample.draw(score, DRAWS, method="systematic", seed=5)[0], minlength=640).tolist()
+    counts = torch.bincount(
+        isample.draw(score, DRAWS, method="systematic", seed=5)[0], minlength=640
+    ).tolist()
     for count, k in zip(counts, mass):
         assert DRAWS * k // sum(mass) <= count <= -(-DRAWS * k // sum(mass))
 
@@ -186,8 +196,8 @@ def inclusion(score, count):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pps_draws_match_their_inclusion_probabilities(kind):
-    """Each item comes up in the share of the trials that it should, within LIMIT standard errors; 90 items are looked at,
-    so the chance of a false alarm is 5e-5 a kind."""
+    """Each item comes up in the share of the trials that it should, within LIMIT standard errors;
+    90 items are looked at, so the chance of a false alarm is 5e-5 a kind."""
     n, count = 90, 30
     score = scores(kind, n)
     if (score > 0).sum() < count and kind != "all_zero":
@@ -232,22 +242,27 @@ def test_pps_with_fewer_positive_scores_than_draws():
     assert means.tolist() == pytest.approx([1 / 3, 2 / 3, 1.0], abs=4 * standard_error)
 
 
-# ---- Unbiased, and of the predicted variance ------------------------------------------------------------------------
+# ---- Unbiased, and of the predicted variance -----------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_weighted_gradient_is_unbiased(method):
-    """20,000 draws of a batch: each of 24 coordinates of the mean gradient within 4 standard errors of the presample's.
+    """20,000 draws of a batch: each of 24 coordinates of the mean gradient within 4 standard errors
+    of the presample's.
 
     One coordinate of a right program would fail with probability 6e-5.
     """
     trials, n, count = 20_000, 96, 24
-    gradients = torch.randn(n, 24, dtype=torch.float64) * torch.exp(torch.randn(n, 1, dtype=torch.float64))
+    gradients = torch.randn(n, 24, dtype=torch.float64) * torch.exp(
+        torch.randn(n, 1, dtype=torch.float64)
+    )
     score = (gradients.norm(dim=1) * torch.exp(0.3 * torch.randn(n))).float()
     estimates = torch.stack(
         [
             (weights.double()[:, None] * gradients[indices]).mean(dim=0)
-            for indices, weights in (isample.draw(score, count, method=method, seed=1, offset=i) for i in range(trials))
+            for indices, weights in (
+                isample.draw(score, count, method=method, seed=1, offset=i) for i in range(trials)
+            )
         ]
     )
     standard_error = estimates.std(dim=0) / math.sqrt(trials)
@@ -257,26 +272,30 @@ def test_the_weighted_gradient_is_unbiased(method):
 
 @pytest.mark.parametrize("heavy", [0.7, 1.2])
 def test_the_variance_falls_as_predicted(heavy):
-    """Independent draws of b from B with scores equal to the gradient norms: b_eff = b / (b / B + 1 / tau^2).
+    """Independent draws of b from B with scores equal to the gradient norms: b_eff = b / (b / B + 1
+    / tau^2).
 
-    The variance of the estimate over presamples and draws, for gradients of random directions, relative to that of b
-    uniform samples, is b / b_eff within 10 %: its two parts are the presample's, E|G|^2 / B, and the draw's.
+    The variance of the estimate over presamples and draws, for gradients of random directions,
+    relative to that of b uniform samples, is b / b_eff within 10 %: its two parts are the
+    presample's, E|G|^2 / B, and the draw's.
     """
     trials, dim, B, b = 2500, 16, 384, 128
     squared, uniform, inverse = 0.0, 0.0, 0.0
     for trial in range(trials):
         norms = torch.exp(heavy * torch.randn(B, dtype=torch.float64))
-        gradients = torch.nn.functional.normalize(torch.randn(B, dim, dtype=torch.float64)) * norms[:, None]
+        gradients = (
+            torch.nn.functional.normalize(torch.randn(B, dim, dtype=torch.float64)) * norms[:, None]
+        )
         indices, weights = isample.draw(norms.float(), b, seed=3, offset=trial)
         estimate = (weights.double()[:, None] * gradients[indices]).mean(dim=0)
-        squared += estimate.square().sum().item()          # the expected gradient is 0
+        squared += estimate.square().sum().item()  # the expected gradient is 0
         uniform += gradients[:b].mean(dim=0).square().sum().item()
         tau = isample.distribution(norms.float())[1].item()
         inverse += b / B + 1 / tau**2
     assert squared / uniform == pytest.approx(inverse / trials, rel=0.10)
 
 
-# ---- What may be asked for ------------------------------------------------------------------------------------------
+# ---- What may be asked for -----------------------------------------------------------------------
 
 SCORE = torch.rand(5)
 TABLE = isample.alias_table(SCORE)
@@ -285,20 +304,72 @@ TABLE = isample.alias_table(SCORE)
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: isample.draw(SCORE, 0), ValueError, r"count must lie in \[1, 2\^24 = 16777216\], got 0"),
+        (
+            lambda: isample.draw(SCORE, 0),
+            ValueError,
+            r"count must lie in \[1, 2\^24 = 16777216\], got 0",
+        ),
         (lambda: isample.draw(SCORE, 2**24 + 1), ValueError, "count must lie in .* got 16777217"),
-        (lambda: isample.draw(SCORE, 6, method="pps"), ValueError, "count must not exceed .* 5, .* got 6"),
-        (lambda: isample.draw(SCORE, 2, method="no"), ValueError, "method must be .*'alias', 'systematic', 'pps', got 'no'"),
-        (lambda: isample.draw(SCORE, 2, floor=2.0), ValueError, r"floor must lie in \[0, 1\], got 2"),
-        (lambda: isample.draw(SCORE, 2, seed=1, offset=-1), ValueError, "offset must not be negative, got -1"),
-        (lambda: isample.draw(SCORE.double(), 2), TypeError, "score must be torch.float32, got torch.float64"),
-        (lambda: isample.draw(TABLE, 2, method="pps"), ValueError, "method must be 'alias' .* got 'pps'"),
-        (lambda: isample.draw(TABLE, 2, floor=0.5), ValueError, "floor must be given to the table.* got 0.5"),
-        (lambda: isample.draw(isample.prefix_sum(SCORE), 2, method="pps"), ValueError, "method must be .*'stratified'"),
-        (lambda: isample.draw(isample.PrefixSum(SCORE, None), 2), TypeError, "sums must be torch.int64"),
-        (lambda: isample.draw(TABLE._replace(mass=TABLE.mass[:2]), 2), ValueError, "mass must have the shape of threshold"),
-        (lambda: isample.draw(TABLE._replace(alias=TABLE.alias.long()), 2), TypeError, "alias must be torch.int32"),
-        (lambda: isample.draw(TABLE._replace(total=TABLE.total[None]), 2), ValueError, "total must be a 0-dimensional"),
+        (
+            lambda: isample.draw(SCORE, 6, method="pps"),
+            ValueError,
+            "count must not exceed .* 5, .* got 6",
+        ),
+        (
+            lambda: isample.draw(SCORE, 2, method="no"),
+            ValueError,
+            "method must be .*'alias', 'systematic', 'pps', got 'no'",
+        ),
+        (
+            lambda: isample.draw(SCORE, 2, floor=2.0),
+            ValueError,
+            r"floor must lie in \[0, 1\], got 2",
+        ),
+        (
+            lambda: isample.draw(SCORE, 2, seed=1, offset=-1),
+            ValueError,
+            "offset must not be negative, got -1",
+        ),
+        (
+            lambda: isample.draw(SCORE.double(), 2),
+            TypeError,
+            "score must be torch.float32, got torch.float64",
+        ),
+        (
+            lambda: isample.draw(TABLE, 2, method="pps"),
+            ValueError,
+            "method must be 'alias' .* got 'pps'",
+        ),
+        (
+            lambda: isample.draw(TABLE, 2, floor=0.5),
+            ValueError,
+            "floor must be given to the table.* got 0.5",
+        ),
+        (
+            lambda: isample.draw(isample.prefix_sum(SCORE), 2, method="pps"),
+            ValueError,
+            "method must be .*'stratified'",
+        ),
+        (
+            lambda: isample.draw(isample.PrefixSum(SCORE, None), 2),
+            TypeError,
+            "sums must be torch.int64",
+        ),
+        (
+            lambda: isample.draw(TABLE._replace(mass=TABLE.mass[:2]), 2),
+            ValueError,
+            "mass must have the shape of threshold",
+        ),
+        (
+            lambda: isample.draw(TABLE._replace(alias=TABLE.alias.long()), 2),
+            TypeError,
+            "alias must be torch.int32",
+        ),
+        (
+            lambda: isample.draw(TABLE._replace(total=TABLE.total[None]), 2),
+            ValueError,
+            "total must be a 0-dimensional",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, error, message):

@@ -1,4 +1,5 @@
-"""The command line of the paper's experiments: a run killed and resumed, its figures, and what is refused."""
+"""The command line of the paper's experiments: a run killed and resumed, its figures, and what is
+refused."""
 
 import signal
 import subprocess
@@ -25,19 +26,40 @@ def data(tmp_path_factory):
     folder, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     pixels = random.integers(256, size=(640, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(640) % 10
-    np.savez(folder / "cifar10.npz", x_train=pixels, y_train=labels, x_test=pixels[:100], y_test=labels[:100])
+    np.savez(
+        folder / "cifar10.npz",
+        x_train=pixels,
+        y_train=labels,
+        x_test=pixels[:100],
+        y_test=labels[:100],
+    )
     return folder
 
 
 def start(*arguments):
     command = [sys.executable, "-m", "bench.training", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_a_killed_process_s_run_goes_on(data, tmp_path):
-    arguments = ["run", "cifar10", "--seconds", 3, "--seeds", 1, "--methods", "upper-bound", "--data", data]
+    arguments = [
+        "run",
+        "cifar10",
+        "--seconds",
+        3,
+        "--seeds",
+        1,
+        "--methods",
+        "upper-bound",
+        "--data",
+        data,
+    ]
     arguments += ["--device", "cpu", "--scale", 0.01, "--output", tmp_path]
-    path, checkpoint = (tmp_path / f"cifar10.upper-bound.0.{suffix}" for suffix in ("jsonl", "checkpoint"))
+    path, checkpoint = (
+        tmp_path / f"cifar10.upper-bound.0.{suffix}" for suffix in ("jsonl", "checkpoint")
+    )
     killed, until = start(*arguments), time.monotonic() + 120
     while not (checkpoint.is_file() and len(path.read_text().splitlines()) > 5):
         assert time.monotonic() < until and killed.poll() is None
@@ -53,7 +75,9 @@ def test_a_killed_process_s_run_goes_on(data, tmp_path):
     assert "[1/1] cifar10, upper-bound, seed 0: " in out and "1 of 1 runs done now" in out
     after = runfile.read(path)
     assert after.finished and not checkpoint.exists()
-    assert after.points[: len(before.points)] == before.points  # a point is saved before it is written
+    assert (
+        after.points[: len(before.points)] == before.points
+    )  # a point is saved before it is written
     elapsed = [point["elapsed"] for point in after.points]
     assert elapsed == sorted(elapsed) and 3 <= elapsed[-1] < 4
 
@@ -66,17 +90,41 @@ def test_a_killed_process_s_run_goes_on(data, tmp_path):
     "arguments, message",
     [
         (["cifar"], "experiment must be one of ablation-b, cifar10, cifar100, correlation"),
-        (["cifar10", "--methods", "magic"], "--methods must be of uniform, large-batch, double-rate, upper-bound, "),
-        (["cifar10", "--methods", "infobatch"], "presample, isample for cifar10, which can be resumed; got 'infobatch'"),
-        (["ablation-b", "--methods", "loss"], "--methods must be of B=256, B=384, B=640, B=1024 for ablation-b"),
-        (["cifar10", "--methods", "loss,loss"], "--methods must name each method once; got loss,loss"),
+        (
+            ["cifar10", "--methods", "magic"],
+            "--methods must be of uniform, large-batch, double-rate, upper-bound, ",
+        ),
+        (
+            ["cifar10", "--methods", "infobatch"],
+            "presample, isample for cifar10, which can be resumed; got 'infobatch'",
+        ),
+        (
+            ["ablation-b", "--methods", "loss"],
+            "--methods must be of B=256, B=384, B=640, B=1024 for ablation-b",
+        ),
+        (
+            ["cifar10", "--methods", "loss,loss"],
+            "--methods must name each method once; got loss,loss",
+        ),
         (["cifar10", "--seconds", "0"], "--seconds must be positive; got 0"),
-        (["variance", "--seconds", "9"], "--seconds must not be given for variance, which counts 50,000 updates"),
+        (
+            ["variance", "--seconds", "9"],
+            "--seconds must not be given for variance, which counts 50,000 updates",
+        ),
         (["cifar10", "--seeds", "0"], "--seeds must be at least 1; got 0"),
         (["cifar10", "--scale", "2"], "--scale must be in (0, 1]; got 2"),
-        (["cifar10", "--normalisation", "none"], "--normalisation must be one of batch, group, layer; got 'none'"),
-        (["pixel-mnist", "--normalisation", "group"], "--normalisation must not be given for pixel-mnist; got 'group'"),
-        (["cifar10", "--device", "abacus"], "--device must be one that torch can use; got 'abacus'"),
+        (
+            ["cifar10", "--normalisation", "none"],
+            "--normalisation must be one of batch, group, layer; got 'none'",
+        ),
+        (
+            ["pixel-mnist", "--normalisation", "group"],
+            "--normalisation must not be given for pixel-mnist; got 'group'",
+        ),
+        (
+            ["cifar10", "--device", "abacus"],
+            "--device must be one that torch can use; got 'abacus'",
+        ),
         (["cifar100", "--data", "/nowhere"], "no cifar100 in /nowhere: looked for cifar100.npz"),
         (["pixel-mnist", "--data", "/nowhere"], "no mnist in /nowhere: looked for mnist.npz"),
     ],

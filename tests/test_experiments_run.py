@@ -1,4 +1,5 @@
-"""Runs of the paper's experiments: looks, schedules, files, and that a killed run goes on as if nothing had been."""
+"""Runs of the paper's experiments: looks, schedules, files, and that a killed run goes on as if
+nothing had been."""
 
 import json
 import math
@@ -13,15 +14,28 @@ pytest.importorskip("rich")
 
 import torch
 
+from bench.common.data import DataError
 from bench.training.experiments import measures, runfile, session
-from bench.training.experiments.data import AugmentedImages, permutation, pixel_rows, read_cifar100, spread
+from bench.training.experiments.data import (
+    AugmentedImages,
+    permutation,
+    pixel_rows,
+    read_cifar100,
+    spread,
+)
 from bench.training.experiments.networks import PixelLSTM
 from bench.training.experiments.registry import EXPERIMENTS, scaled
 from bench.training.experiments.runfile import RunFileError
 from bench.training.experiments.session import do_run
 from bench.training.training import Training
-from isample.demo.data import DataError
-from tests.small_experiment import SETS, SMALL, finished, images, new_session, steady_clock  # noqa: F401
+from tests.small_experiment import (  # noqa: F401
+    SETS,
+    SMALL,
+    finished,
+    images,
+    new_session,
+    steady_clock,
+)
 
 BY_UPDATES = replace(SMALL, seconds=None, updates=60, every=7, measure="variance")
 
@@ -30,7 +44,7 @@ def lines(made, folder):
     return [json.loads(line) for line in made.run.path(folder).read_text().splitlines()]
 
 
-# --- stopping and going on --------------------------------------------------------------------------------------------
+# --- stopping and going on ------------------------------------------------------------------------
 
 
 def test_a_killed_run_s_files_are_those_of_an_unbroken_one(tmp_path, monkeypatch):
@@ -63,7 +77,9 @@ def test_a_killed_run_s_files_are_those_of_an_unbroken_one(tmp_path, monkeypatch
 def test_a_checkpoint_of_an_older_version_is_refused(tmp_path):
     made = new_session()
     runfile.save_checkpoint(made.run.checkpoint(tmp_path), {"trainer": {}})
-    with pytest.raises(RunFileError, match="is of an older version: delete it to do that run from its beginning"):
+    with pytest.raises(
+        RunFileError, match="is of an older version: delete it to do that run from its beginning"
+    ):
         finished(made, tmp_path)
 
 
@@ -96,7 +112,7 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
         runfile.load_checkpoint(path)
 
 
-# --- looks and schedule -----------------------------------------------------------------------------------------------
+# --- looks and schedule ---------------------------------------------------------------------------
 
 
 def test_looks_and_learning_rate_follow_the_time():
@@ -126,7 +142,9 @@ def test_looks_by_updates_fall_on_multiples():
 def test_probabilities_are_kept_at_the_end_only():
     made = new_session(replace(BY_UPDATES, measure="correlation"), budget=14)
     list(made.train())
-    assert ["probabilities" in point for point in made.points] == [False] * (len(made.points) - 1) + [True]
+    assert ["probabilities" in point for point in made.points] == [False] * (
+        len(made.points) - 1
+    ) + [True]
     kept = made.points[-1]["probabilities"]
     assert {name: len(values) for name, values in kept.items()} == dict.fromkeys(kept, 100)
     assert all(sum(values) == pytest.approx(1, abs=1e-3) for values in kept.values())
@@ -140,7 +158,9 @@ def test_probabilities_are_of_whole_presamples(monkeypatch):
     made = new_session(replace(BY_UPDATES, measure="correlation"), budget=1)
     list(made.train())
     for values in made.points[-1]["probabilities"].values():
-        assert [sum(values[i : i + 40]) for i in (0, 40)] == pytest.approx([1, 1], abs=1e-3) and len(values) == 80
+        assert [sum(values[i : i + 40]) for i in (0, 40)] == pytest.approx(
+            [1, 1], abs=1e-3
+        ) and len(values) == 80
 
 
 def test_points_are_losses_of_the_plain_samples():
@@ -152,7 +172,11 @@ def test_points_are_losses_of_the_plain_samples():
         expected = torch.nn.functional.cross_entropy(made.training.model(x), y).item()
     assert scaled(10_000, 0.01) == 1000
     assert made.points[-1]["training_loss"] == pytest.approx(expected, rel=1e-4)
-    assert made.points[-1]["test_error"] in (0.0, 0.5, 1.0)  # the root of 0.01 is a tenth of 20 images
+    assert made.points[-1]["test_error"] in (
+        0.0,
+        0.5,
+        1.0,
+    )  # the root of 0.01 is a tenth of 20 images
 
 
 def test_a_diverging_run_ends_with_the_point_that_shows_it(tmp_path):
@@ -163,16 +187,22 @@ def test_a_diverging_run_ends_with_the_point_that_shows_it(tmp_path):
         made.training.model[0].weight.fill_(math.nan)
     list(steps)
     record = runfile.read(made.run.path(tmp_path))
-    assert record.finished and record.points[-1]["training_loss"] is None and record.points[-1]["updates"] == 1
+    assert (
+        record.finished
+        and record.points[-1]["training_loss"] is None
+        and record.points[-1]["updates"] == 1
+    )
 
 
-# --- run files --------------------------------------------------------------------------------------------------------
+# --- run files ------------------------------------------------------------------------------------
 
 
 def test_run_files_of_other_settings_are_refused(tmp_path):
     made = finished(new_session(), tmp_path)
     assert runfile.is_finished(made.run, tmp_path)
-    with pytest.raises(RunFileError, match=r"holds a run with scale 0.01, not 0.5; normalisation batch, not layer"):
+    with pytest.raises(
+        RunFileError, match=r"holds a run with scale 0.01, not 0.5; normalisation batch, not layer"
+    ):
         runfile.is_finished(replace(made.run, scale=0.5, normalisation="layer"), tmp_path)
     path = made.run.path(tmp_path)
     path.write_text(path.read_text()[:-9])
@@ -184,7 +214,7 @@ def test_run_files_of_other_settings_are_refused(tmp_path):
         runfile.read_all(tmp_path)
 
 
-# --- data and settings ------------------------------------------------------------------------------------------------
+# --- data and settings ----------------------------------------------------------------------------
 
 
 def test_pixels_are_permuted_once_for_all():
@@ -224,7 +254,9 @@ def test_cifar100_is_read_from_each_of_its_forms(tmp_path):
     for root in (from_npz, from_folder, from_archive):
         made = read_cifar100(root)
         assert all(np.array_equal(a, b) for a, b in zip(made, expected)), root
-    with pytest.raises(DataError, match=r"no cifar100 in .*: looked for cifar100.npz .* https://www.cs.toronto.edu"):
+    with pytest.raises(
+        DataError, match=r"no cifar100 in .*: looked for cifar100.npz .* https://www.cs.toronto.edu"
+    ):
         read_cifar100(tmp_path)
     np.savez(from_npz / "cifar100.npz", **expected._replace(y_test=np.full(20, 100))._asdict())
     with pytest.raises(DataError, match="a label from 0 to 99; got 20 labels from 100 to 100"):
@@ -238,15 +270,28 @@ def test_settings_are_the_paper_s():
     cifar, pixels = EXPERIMENTS["cifar100"], EXPERIMENTS["pixel-mnist"]
     network = torch.nn.Linear(1, 1)
     sgd = cifar.optimizer(network).param_groups[0]
-    assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"], cifar.drops) == (0.1, 0.9, 5e-4, (0.4, 0.8))
+    assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"], cifar.drops) == (
+        0.1,
+        0.9,
+        5e-4,
+        (0.4, 0.8),
+    )
     adam = pixels.optimizer(network)
-    assert isinstance(adam, torch.optim.Adam) and adam.param_groups[0]["lr"] == 1e-3 and pixels.clip_grad_norm == 1
+    assert (
+        isinstance(adam, torch.optim.Adam)
+        and adam.param_groups[0]["lr"] == 1e-3
+        and pixels.clip_grad_norm == 1
+    )
     for experiment, b, presample, threshold in (
         (cifar, 128, 640, 1.5),
         (pixels, 32, 128, 1.8),
         (EXPERIMENTS["finetune"], 16, 48, 2.0),
     ):
-        assert experiment.batch_size == b and experiment.methods == ("uniform", "loss", "upper-bound")
+        assert experiment.batch_size == b and experiment.methods == (
+            "uniform",
+            "loss",
+            "upper-bound",
+        )
         training = Training(experiment, None, network, adam, 1.0, seed=0)
         trainer = experiment.entrants["upper-bound"](training).trainer
         assert trainer.presample == presample and trainer.sampler.gate.threshold == threshold

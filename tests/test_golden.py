@@ -1,7 +1,9 @@
-"""Five runs, number by number: what moves or rewrites code must leave every loss and every parameter as it is.
+"""Five runs, number by number: what moves or rewrites code must leave every loss and every
+parameter as it is.
 
-The arithmetic is in float64, so that another processor's order of summation shows in the 12th digit alone, and the numbers
-are compared to 1e-6. `python -m tests.test_golden` writes them anew, for a change that is meant to change them.
+The arithmetic is in float64, so that another processor's order of summation shows in the 12th digit
+alone, and the numbers are compared to 1e-6. `python -m tests.test_golden` writes them anew, for a
+change that is meant to change them.
 """
 
 import json
@@ -13,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.gate import Gate
+from isample.control.gate import Gate
 
 PATH = Path(__file__).parent / "golden" / "runs.json"
 b, CLASSES, FEATURES = 32, 5, 8
@@ -45,7 +47,9 @@ def data():
     random = torch.Generator().manual_seed(1)
     targets = torch.randint(CLASSES, (600,), generator=random)
     centres = 2.0 * torch.randn(CLASSES, FEATURES, generator=random, dtype=torch.float64)
-    return centres[targets] + torch.randn(600, FEATURES, generator=random, dtype=torch.float64), targets
+    return centres[targets] + torch.randn(
+        600, FEATURES, generator=random, dtype=torch.float64
+    ), targets
 
 
 def run(name):

@@ -1,11 +1,12 @@
-"""Loaders made over for memory mode yield what a DataLoader over the same batches of indices does."""
+"""Loaders made over for memory mode yield what a DataLoader over the same batches of indices
+does."""
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import isample
-from isample.indexed import InProcessLoader, TensorLoader, indexed_loader
+from isample.sources.indexed import InProcessLoader, TensorLoader, indexed_loader
 
 N, B = 50, 8
 
@@ -55,7 +56,8 @@ def test_indices_of_tensors_beside_the_memory_stay_tensors_and_are_taken_as_such
 
 
 def test_a_run_that_drew_ahead_goes_on_in_either_form():
-    """Batches that were drawn as lists and never taken come again, to a loader that asks for tensors, and the other way."""
+    """Batches that were drawn as lists and never taken come again, to a loader that asks for
+    tensors, and the other way."""
     sampler = isample.MemorySampler(N, B, seed=0)
     batches = iter(sampler)
     first, second = next(batches), next(batches)

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import isample
-
-from tests.test_trainer import B, CLASSES, b, make_data, make_model, make_trainer, parameters_of
+from tests.test_trainer import CLASSES, B, b, make_data, make_model, make_trainer, parameters_of
 
 OPTIONS = {"batch_size": b, "presample": B, "draws": "alias", "tau_threshold": 1.15, "seed": 7}
 
@@ -20,7 +19,8 @@ def batches():
 
 
 def test_a_plain_loop_does_what_the_trainer_does():
-    """But for the rounding of the loss's gradient, which the trainer does not leave to autograd; 100 steps add it up."""
+    """But for the rounding of the loss's gradient, which the trainer does not leave to autograd;
+    100 steps add it up."""
     model = make_model()
     twin = copy.deepcopy(model)
     trainer = make_trainer(model)
@@ -30,7 +30,9 @@ def test_a_plain_loop_does_what_the_trainer_does():
     loader, active = isample.ImportanceLoader(batches(), twin, **OPTIONS), []
     for _ in range(4):
         for batch in loader:
-            loss = (batch.weights * F.cross_entropy(twin(batch.inputs), batch.targets, reduction="none")).mean()
+            loss = (
+                batch.weights * F.cross_entropy(twin(batch.inputs), batch.targets, reduction="none")
+            ).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

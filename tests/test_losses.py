@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from isample.losses import make_loss, mean_loss
+from isample.scoring.losses import make_loss, mean_loss
 
 B = 6
 
@@ -30,11 +30,14 @@ def binary(z, t):
 def test_elements_are_averaged_within_a_sample_and_samples_by_weight(name, one, weights, shape):
     logits, targets = numbers(*shape), torch.sigmoid(numbers(*shape, seed=1))
     samples = [
-        sum(map(one, z, t)) / len(z) for z, t in zip(logits.reshape(B, -1).tolist(), targets.reshape(B, -1).tolist())
+        sum(map(one, z, t)) / len(z)
+        for z, t in zip(logits.reshape(B, -1).tolist(), targets.reshape(B, -1).tolist())
     ]
     expected = sum(w * loss for w, loss in zip(weights or [1.0] * B, samples)) / B
     given = None if weights is None else torch.tensor(weights)
-    assert mean_loss(make_loss(name))(logits, targets, given).item() == pytest.approx(expected, rel=1e-12)
+    assert mean_loss(make_loss(name))(logits, targets, given).item() == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_a_module_of_ones_own_keeps_its_weights_and_stays_unreduced():
@@ -49,7 +52,9 @@ def test_a_module_of_ones_own_keeps_its_weights_and_stays_unreduced():
 
 def test_ignored_and_weighted_classes_count_in_the_mean_over_the_batch():
     """Torch's own mean would divide by the number, or by the weight, of what is not ignored."""
-    loss = nn.CrossEntropyLoss(reduction="none", weight=torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64))
+    loss = nn.CrossEntropyLoss(
+        reduction="none", weight=torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
+    )
     logits, targets = numbers(B, 3), torch.tensor([0, 1, 2, -100, 1, -100])
     log_p = logits.log_softmax(1).tolist()
     counted = [-[1.0, 4.0, 0.5][y] * row[y] for row, y in zip(log_p, targets.tolist()) if y >= 0]

@@ -1,16 +1,24 @@
-"""Memory mode: draws over the whole data set, their weights, the DataLoader around them, and the Trainer."""
+"""Memory mode: draws over the whole data set, their weights, the DataLoader around them, and the
+Trainer."""
 
 import math
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import isample
-from isample.gate import MemoryGate
-from isample.indexed import can_be_indexed
-from isample.memory import NEVER_SEEN
+from isample.control.gate import MemoryGate
+from isample.sources.indexed import can_be_indexed
+from isample.sources.memory import NEVER_SEEN
 from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of, trained
 
 N = 500
@@ -32,7 +40,9 @@ def test_uniform_epochs_are_shuffled_passes():
     sampler = isample.MemorySampler(95, 10, uniform_epochs=2, seed=0)
     for epoch in range(2):
         batches = list(sampler)
-        assert len(batches) == len(sampler) == 10 and [len(batch) for batch in batches] == [10] * 9 + [5]
+        assert len(batches) == len(sampler) == 10 and [len(batch) for batch in batches] == [
+            10
+        ] * 9 + [5]
         assert sorted(sum(batches, [])) == list(range(95)), epoch
         for batch in batches:
             assert sampler.take(torch.tensor(batch)).weights.tolist() == [1.0] * len(batch)
@@ -40,12 +50,16 @@ def test_uniform_epochs_are_shuffled_passes():
 
 
 def test_an_unseen_sample_counts_as_an_average_one_and_old_scores_return_to_the_mean():
-    sampler = isample.MemorySampler(4, 2, uniform_epochs=1e-9, floor=1e-6, half_life=1.0, rebuild_every=2, seed=0)
+    sampler = isample.MemorySampler(
+        4, 2, uniform_epochs=1e-9, floor=1e-6, half_life=1.0, rebuild_every=2, seed=0
+    )
     sampler.draw()
     sampler.update(torch.tensor([0, 1]), torch.tensor([1.0, 3.0]))
     sampler.draw()
     masses = sampler._table.sums.diff(prepend=torch.zeros(1, dtype=torch.int64))
-    torch.testing.assert_close(masses / masses.sum(), torch.tensor([1.0, 3.0, 2.0, 2.0]) / 8, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        masses / masses.sum(), torch.tensor([1.0, 3.0, 2.0, 2.0]) / 8, rtol=1e-5, atol=0
+    )
     assert sampler.score.tolist() == [1.0, 3.0, NEVER_SEEN, NEVER_SEEN]
     sampler.draw()
     sampler.draw()  # two batches of two are one epoch: the second table halves the way to the mean
@@ -61,20 +75,23 @@ def test_implied_weights_are_those_that_draws_would_have():
 
 
 def test_the_gate_opens_memory_mode_once_scores_foretell_scores():
-    """A data set that is learnt quickly but for some mislabelled samples: where the noise is, the memory knows."""
+    """A data set that is learnt quickly but for some mislabelled samples: where the noise is, the
+    memory knows."""
     inputs, targets = make_data(1200)
     targets[::17] = (targets[::17] + 1) % CLASSES
     gate = MemoryGate()
     gate.LIMIT = gate.WATCH = math.inf  # this network's steps are too short for the overhead
     trainer = memory_trainer(make_model(), gate=gate)
-    history = trainer.fit(DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True), epochs=6)
+    history = trainer.fit(
+        DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True), epochs=6
+    )
     assert not any(report.active for report in history.steps[:100])
     assert sum(report.active for report in history.steps[-100:]) > 90 and gate.gain.value > 1.05
 
 
 def test_statistics_by_class():
-    """Six samples of three classes, by hand: 0.5 of a uniform distribution and 0.5 of the scores over their sum, 10; the
-    sample that was never seen counts as an average one, of 2."""
+    """Six samples of three classes, by hand: 0.5 of a uniform distribution and 0.5 of the scores
+    over their sum, 10; the sample that was never seen counts as an average one, of 2."""
     sampler = isample.MemorySampler(6, 2, floor=0.5, uniform_epochs=1e-9, seed=0)
     sampler.update(torch.arange(5), torch.tensor([1.0, 3.0, 4.0, 0.0, 2.0]))
     mean, share = sampler.by_group(torch.tensor([0, 0, 1, 1, 1, 2]))
@@ -143,7 +160,9 @@ def test_fit_takes_over_an_ordinary_loader_and_keeps_its_collate():
     history = trainer.fit(loader, epochs=4, callbacks=callbacks)
     assert len(history.steps) == len(collated) == 40
     assert [report.active for report in history.steps] == [False] * 10 + [True] * 30
-    assert sorted(data.seen[:120]) == list(range(120)) and (trainer.memory.score != NEVER_SEEN).all()
+    assert (
+        sorted(data.seen[:120]) == list(range(120)) and (trainer.memory.score != NEVER_SEEN).all()
+    )
     assert history.steps[-1].loss < history.steps[0].loss
     fresh, indices = trainer.selection.score, trainer.selection.indices
     assert trainer.memory.rate == 1 / 5  # after four passes
@@ -156,10 +175,14 @@ def test_what_is_remembered_is_the_mean_of_as_many_scores_as_samples_had():
     for _ in range(40):
         rates[sampler.drawn] = sampler.rate
         sampler.draw()
-    assert [1 / rates[drawn] for drawn in (0, 2, 4, 6, 8, 12, 20, 39)] == pytest.approx([2, 2, 2, 2.5, 3, 4, 6, 6])
+    assert [1 / rates[drawn] for drawn in (0, 2, 4, 6, 8, 12, 20, 39)] == pytest.approx(
+        [2, 2, 2, 2.5, 3, 4, 6, 6]
+    )
 
 
-@pytest.mark.parametrize("save_at", [13, 47, 60])  # in the first and the second epoch of 30 batches, at its very end
+@pytest.mark.parametrize(
+    "save_at", [13, 47, 60]
+)  # in the first and the second epoch of 30 batches, at its very end
 def test_resumed_memory_run_is_bit_identical(save_at):
     def make(model):
         return memory_trainer(model, gate="always")
@@ -172,7 +195,8 @@ def test_resumed_memory_run_is_bit_identical(save_at):
 
 
 def test_a_state_is_the_run_s_as_it_was_whatever_comes_after():
-    """Two samplers out of one state, the second after the first went on: the same draws, and both as the original's."""
+    """Two samplers out of one state, the second after the first went on: the same draws, and both
+    as the original's."""
     sampler = warm_sampler(make_scores(), rebuild_every=7)
     fresh = torch.rand(N, generator=torch.Generator().manual_seed(8))
 
@@ -202,13 +226,16 @@ def test_drop_last_leaves_out_what_is_left_over_of_a_pass():
 
 
 def test_fit_takes_drop_last_over():
-    loader = DataLoader(TensorDataset(*make_data(3 * b + 1)), batch_size=b, shuffle=True, drop_last=True)
+    loader = DataLoader(
+        TensorDataset(*make_data(3 * b + 1)), batch_size=b, shuffle=True, drop_last=True
+    )
     history = memory_trainer(make_model()).fit(loader, epochs=3)
     assert [report.presample for report in history.steps[:3]] == [b] * 3 and len(history.steps) == 9
 
 
 def test_an_epoch_that_began_half_way_ends_there_for_a_resumed_run_too():
-    """The first fit breaks off; the rest of its epoch is the second's first. Saved at that one's last batch."""
+    """The first fit breaks off; the rest of its epoch is the second's first. Saved at that one's
+    last batch."""
     loader = DataLoader(TensorDataset(*make_data(10 * b)), batch_size=b, shuffle=True)
     trainer = memory_trainer(make_model())
     for step, _ in enumerate(trainer.iterate(loader, epochs=1), 1):
@@ -223,7 +250,8 @@ def test_an_epoch_that_began_half_way_ends_there_for_a_resumed_run_too():
 
 
 def test_a_data_set_smaller_than_a_batch_that_grows():
-    """Batches are all there is at first, and of the trainer's size later; the gain is of whole batches in both."""
+    """Batches are all there is at first, and of the trainer's size later; the gain is of whole
+    batches in both."""
     inputs, targets = make_data(5 * b)
     trainer = memory_trainer(make_model(), gate="always")
     few = DataLoader(TensorDataset(inputs[:5], targets[:5]), batch_size=b, shuffle=True)
@@ -263,7 +291,10 @@ def test_a_collate_function_that_leaves_samples_out_is_refused():
         return torch.utils.data.default_collate(items[: b // 2])
 
     loader = DataLoader(TensorDataset(*make_data(60)), batch_size=b, collate_fn=first_half)
-    with pytest.raises(ValueError, match=rf"inputs must hold all samples drawn \({b}\) for mode='memory'; got {b // 2}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"inputs must hold all samples drawn \({b}\) for mode='memory'; got {b // 2}",
+    ):
         memory_trainer(make_model()).fit(loader, epochs=1)
 
 
@@ -290,7 +321,9 @@ def test_a_state_is_of_plain_types(tmp_path):
     torch.save(trainer.state_dict(), tmp_path / "state")
     other = memory_trainer(make_model(), gate="always")
     other.load_state_dict(torch.load(tmp_path / "state"))
-    assert [listed for listed, _ in other.memory._pending] == [listed for listed, _ in trainer.memory._pending]
+    assert [listed for listed, _ in other.memory._pending] == [
+        listed for listed, _ in trainer.memory._pending
+    ]
     assert torch.equal(other.memory.draw().indices, trainer.memory.draw().indices)
 
 
@@ -306,9 +339,21 @@ def test_what_memory_mode_cannot_take_over_is_refused():
     cases = [
         ([(inputs[:b], targets[:b])], TypeError, "must be a torch DataLoader for mode='memory'"),
         (DataLoader(Stream(), batch_size=b), TypeError, "must be map-style"),
-        (DataLoader(data, batch_size=b, sampler=weighted), ValueError, "must draw its samples itself"),
-        (DataLoader(data, batch_size=b, sampler=RandomSampler(data, num_samples=7)), ValueError, "must deal each of its 60"),
-        (DataLoader(data, batch_size=b, sampler=RandomSampler(data, True)), ValueError, "replacement=True"),
+        (
+            DataLoader(data, batch_size=b, sampler=weighted),
+            ValueError,
+            "must draw its samples itself",
+        ),
+        (
+            DataLoader(data, batch_size=b, sampler=RandomSampler(data, num_samples=7)),
+            ValueError,
+            "must deal each of its 60",
+        ),
+        (
+            DataLoader(data, batch_size=b, sampler=RandomSampler(data, True)),
+            ValueError,
+            "replacement=True",
+        ),
         (DataLoader(data, batch_size=b + 1), ValueError, "batch_size must be the trainer's"),
     ]
     for loader, error, match in cases:
@@ -332,7 +377,9 @@ def test_non_finite_scores_stop_the_step():
     model = nn.Linear(8, CLASSES)
     before = parameters_of(model)
     with pytest.raises(isample.NonFiniteScoreError):
-        memory_trainer(model).fit(DataLoader(TensorDataset(inputs, targets), batch_size=b), epochs=1)
+        memory_trainer(model).fit(
+            DataLoader(TensorDataset(inputs, targets), batch_size=b), epochs=1
+        )
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(before, parameters_of(model)))
 
 
@@ -358,6 +405,8 @@ def test_sixteen_bytes_a_sample():
     sampler.active, sampler.drawn = False, 10**9
     drawn = sampler.draw()
     sampler.implied_weights(drawn.indices)
-    kept = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
-            for part in (sampler.score, sampler._order, *sampler._table)}  # fmt: skip
+    kept = {
+        part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
+        for part in (sampler.score, sampler._order, *sampler._table)
+    }
     assert sum(kept.values()) <= 16 * 100_000 + 64

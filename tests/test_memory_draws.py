@@ -1,4 +1,5 @@
-"""What memory mode draws: as often as its formula says, with weights that are unbiased, and less noisily than independent draws."""
+"""What memory mode draws: as often as its formula says, with weights that are unbiased, and less
+noisily than independent draws."""
 
 import math
 
@@ -11,8 +12,9 @@ from tests.test_memory import N, make_scores, warm_sampler
 
 @pytest.mark.parametrize("floor", [0.1, 0.5])
 def test_frequencies_and_weights_follow_the_formula(floor):
-    """20,000 draws against p = (1 - floor) s / sum(s) + floor / N. Stratified counts vary less than multinomial ones, so
-    chi-square with N - 1 degrees of freedom errs on the safe side; its 1e-6 quantile is mean + 5 standard deviations."""
+    """20,000 draws against p = (1 - floor) s / sum(s) + floor / N. Stratified counts vary less than
+    multinomial ones, so chi-square with N - 1 degrees of freedom errs on the safe side; its 1e-6
+    quantile is mean + 5 standard deviations."""
     scores = make_scores()
     sampler = warm_sampler(scores, floor=floor, half_life=math.inf, rebuild_every=10**9)
     expected = (1 - floor) * scores.double() / scores.double().sum() + floor / N
@@ -32,9 +34,9 @@ def test_frequencies_and_weights_follow_the_formula(floor):
 @pytest.mark.parametrize("floor", [0.2, 1.0])
 @pytest.mark.parametrize("equals", [True, False])
 def test_draws_are_evened_out_as_far_as_a_batch_is_worth_what_is_of_use(usable, floor, equals):
-    """Few samples carry the noise, a fiftieth of them or powers of random numbers. The distribution by the formula in double
-    precision, and the worth of its draws, E[s^2] / E[s^2 / (N p)]: what is of use where equals carry the noise, more otherwise,
-    and no more than the floor leaves."""
+    """Few samples carry the noise, a fiftieth of them or powers of random numbers. The distribution
+    by the formula in double precision, and the worth of its draws, E[s^2] / E[s^2 / (N p)]: what is
+    of use where equals carry the noise, more otherwise, and no more than the floor leaves."""
     scores = torch.rand(N, generator=torch.Generator().manual_seed(0)) ** 150
     if equals:
         scores = (torch.arange(N) % 50 == 7).float()
@@ -77,33 +79,45 @@ def test_a_score_that_is_none_is_not_evened_out():
 
 
 def test_stratified_draws_are_less_noisy_than_independent_ones():
-    """The variance of the estimated mean of values that are p_i times the index: strata remove nearly all of it."""
+    """The variance of the estimated mean of values that are p_i times the index: strata remove
+    nearly all of it."""
     scores = make_scores()
     values = (0.8 * scores / scores.sum() + 0.2 / N).double() * torch.arange(N)
     sampler = warm_sampler(scores, rebuild_every=10**9)
-    estimates = torch.stack([(values[i] * w).mean() for i, w, _ in (sampler.draw() for _ in range(3000))])
+    estimates = torch.stack(
+        [(values[i] * w).mean() for i, w, _ in (sampler.draw() for _ in range(3000))]
+    )
     table = isample.alias_table(scores, floor=0.2)
-    independent = torch.stack([(values[i] * w).mean() for i, w in (isample.draw(table, 10, seed=k) for k in range(3000))])
+    independent = torch.stack(
+        [(values[i] * w).mean() for i, w in (isample.draw(table, 10, seed=k) for k in range(3000))]
+    )
     for sample in (estimates, independent):
         assert (sample.mean() - values.mean()).abs() < 4 * sample.std() / math.sqrt(3000)
     assert estimates.var() < 0.05 * independent.var()
 
 
 def test_a_table_serves_as_many_batches_whatever_their_sizes():
-    """Batches are drawn ahead, all of a table at once; those that a change of size leaves over are not counted."""
+    """Batches are drawn ahead, all of a table at once; those that a change of size leaves over are
+    not counted."""
     sampler, tables = warm_sampler(make_scores(), rebuild_every=4), []
     for size in (10, 10, 7, 10, 7, 7, 7, 7, 10):
         sampler.draw_size = size
         assert len(sampler.draw().indices) == size
         tables.append(sampler._table.sums)
-    assert [next(k for k, other in enumerate(tables) if other is table) for table in tables] == [0] * 4 + [4] * 4 + [8]
+    assert [next(k for k, other in enumerate(tables) if other is table) for table in tables] == [
+        0
+    ] * 4 + [4] * 4 + [8]
 
 
 def test_weights_stay_unbiased_while_scores_follow_the_visits():
-    """Each visit halves or doubles a sample's score, in the mean lowers it, as training does. Whatever the past, E[w] = 1 for
-    a draw, so the mean over 20,000 batches is 1 to within 5 standard errors. Draws that keep their distance from a sample's
-    last visit, however well they keep to p in the long run, come too late where the visit has lowered p: 2 to 4 % below 1."""
-    sampler, random = warm_sampler(torch.ones(2000), rebuild_every=3), torch.Generator().manual_seed(1)
+    """Each visit halves or doubles a sample's score, in the mean lowers it, as training does.
+    Whatever the past, E[w] = 1 for a draw, so the mean over 20,000 batches is 1 to within 5
+    standard errors. Draws that keep their distance from a sample's last visit, however well they
+    keep to p in the long run, come too late where the visit has lowered p: 2 to 4 % below 1."""
+    sampler, random = (
+        warm_sampler(torch.ones(2000), rebuild_every=3),
+        torch.Generator().manual_seed(1),
+    )
     means = []
     for _ in range(20_000):
         indices, weights, _ = sampler.draw()

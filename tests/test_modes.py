@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import isample
-from isample.gate import ConstantGate, MemoryGate, SpeedupGate, ThresholdGate
+from isample.control.gate import ConstantGate, MemoryGate, SpeedupGate, ThresholdGate
 from tests.test_trainer import B, b, make_data, make_model
 
 DATA = TensorDataset(*make_data(120))
@@ -20,7 +20,9 @@ class Stream(IterableDataset):
 
 def make(**options):
     model = make_model()
-    return isample.Trainer(model, torch.optim.SGD(model.parameters(), 0.05), **{"batch_size": b, "seed": 1, **options})
+    return isample.Trainer(
+        model, torch.optim.SGD(model.parameters(), 0.05), **{"batch_size": b, "seed": 1, **options}
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,12 @@ def make(**options):
         ({"draws": "systematic"}, DataLoader(DATA, b), "presample", SpeedupGate),
         ({"gate": "threshold"}, DataLoader(DATA, b), "presample", ThresholdGate),
         ({"tau_threshold": 1.5}, DataLoader(DATA, b), "presample", ThresholdGate),
-        ({"score": "gradient_norm", "gate": "never"}, DataLoader(DATA, b), "presample", ConstantGate),
+        (
+            {"score": "gradient_norm", "gate": "never"},
+            DataLoader(DATA, b),
+            "presample",
+            ConstantGate,
+        ),
     ],
 )
 def test_fit_settles_the_mode(options, loader, mode, gate):
@@ -49,11 +56,15 @@ def test_what_goes_with_no_presample_and_what_with_one_only():
     proxy = isample.Scoring(proxy=make_model())
     with pytest.raises(ValueError, match="scoring must have no proxy in mode='memory'"):
         make(mode="memory", scoring=proxy)
-    with pytest.raises(ValueError, match="presample must be None for gate='always' in mode='memory'; got 60"):
+    with pytest.raises(
+        ValueError, match="presample must be None for gate='always' in mode='memory'; got 60"
+    ):
         make(mode="memory", gate="always", presample=60)
     trainer = make(gate=SpeedupGate(b, [B]))
     trainer.fit(DataLoader(DATA, b), epochs=1)
-    assert trainer.mode == "presample" and not trainer.sampler.gate.foresight.replaces  # pps is the default draw
+    assert (
+        trainer.mode == "presample" and not trainer.sampler.gate.foresight.replaces
+    )  # pps is the default draw
 
 
 def test_a_step_without_indices_is_refused_in_memory_mode():
@@ -75,7 +86,9 @@ def test_step_settles_it_too():
 def test_a_state_of_another_mode_is_refused():
     memory, presample = make(), make(presample=B)
     memory.fit(DataLoader(DATA, b), epochs=1)
-    with pytest.raises(ValueError, match="state must be of a trainer in mode 'presample'; got 'memory'"):
+    with pytest.raises(
+        ValueError, match="state must be of a trainer in mode 'presample'; got 'memory'"
+    ):
         presample.load_state_dict(memory.state_dict())
     fresh = make()
     fresh.load_state_dict(memory.state_dict())
@@ -84,7 +97,9 @@ def test_a_state_of_another_mode_is_refused():
 
 def test_the_paper_s_preset():
     model = make_model()
-    trainer = isample.Trainer.paper(model, torch.optim.SGD(model.parameters(), 0.05), "cross_entropy", b, B, seed=1)
+    trainer = isample.Trainer.paper(
+        model, torch.optim.SGD(model.parameters(), 0.05), "cross_entropy", b, B, seed=1
+    )
     assert (trainer.mode, trainer.adapt, trainer.sampler.draw.name) == ("presample", None, "alias")
     assert trainer.sampler.gate.threshold == (B + 3 * b) / (3 * b) and trainer.presample == B
     threshold = isample.Trainer.paper(model, trainer.optimizer, batch_size=b, gate="always")
@@ -92,5 +107,7 @@ def test_the_paper_s_preset():
 
 
 def test_a_loader_cannot_go_by_the_clock():
-    with pytest.raises(ValueError, match="gate must be one of threshold, always, never for an ImportanceLoader"):
+    with pytest.raises(
+        ValueError, match="gate must be one of threshold, always, never for an ImportanceLoader"
+    ):
         isample.ImportanceLoader([], make_model(), batch_size=b, gate="speedup")

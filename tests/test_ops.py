@@ -1,4 +1,5 @@
-"""What torch asks of an op: schemas, fakes, torch.compile, opcheck; and the fused op's own rules."""
+"""What torch asks of an op: schemas, fakes, torch.compile, opcheck; and the fused op's own
+rules."""
 
 import pytest
 import torch
@@ -12,25 +13,42 @@ LOGITS, LABELS = torch.randn(12, 10), torch.randint(10, (12,))
 SCORE = torch.rand(12)
 
 # opcheck's autograd test compiles gradients, which no op has
-CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_dynamic")
+CHECKS = (
+    "test_schema",
+    "test_faketensor",
+    "test_autograd_registration",
+    "test_aot_dispatch_dynamic",
+)
 
 
 def cases():
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         yield ops.softmax_score, (LOGITS.to(dtype), LABELS), {}
-    yield ops.softmax_score, (LOGITS, torch.rand(12, 10)), {"weight": torch.rand(10), "label_smoothing": 0.1}
+    yield (
+        ops.softmax_score,
+        (LOGITS, torch.rand(12, 10)),
+        {"weight": torch.rand(10), "label_smoothing": 0.1},
+    )
     yield ops.softmax_score, (LOGITS.t().contiguous().t(), LABELS), {"ignore_index": 3}
     yield ops.softmax_score, (LOGITS.clone().requires_grad_(), LABELS), {}
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         yield ops.cross_entropy, (LOGITS.to(dtype), LABELS), {}
-    yield ops.cross_entropy, (LOGITS, torch.rand(12, 10), torch.rand(12)), {"weight": torch.rand(10), "label_smoothing": 0.1}
+    yield (
+        ops.cross_entropy,
+        (LOGITS, torch.rand(12, 10), torch.rand(12)),
+        {"weight": torch.rand(10), "label_smoothing": 0.1},
+    )
     yield ops.distribution, (SCORE,), {"floor": 0.1}
     yield ops.distribution, (SCORE,), {"tau_ema": torch.tensor(1.0)}
     yield ops.distribution, (torch.rand(24)[::2],), {}
     yield ops.alias_table, (SCORE,), {}
     for method in ("alias", "systematic", "pps"):
         yield ops.draw, (SCORE, 4), {"method": method, "seed": 1}
-        yield ops.importance_sample, (LOGITS, LABELS, 4, torch.tensor(1.0)), {"draws": method, "seed": 1}
+        yield (
+            ops.importance_sample,
+            (LOGITS, LABELS, 4, torch.tensor(1.0)),
+            {"draws": method, "seed": 1},
+        )
     yield ops.draw.table, (*ops.alias_table(SCORE), 4), {"seed": 1}
     yield ops.prefix_sum, (SCORE,), {"floor": 0.1}
     yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
@@ -43,8 +61,16 @@ def cases():
     yield ops.recall, (memory, met, SCORE, places, None, None), {"rate": 0.3}
     yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {"rate": 0.3}
     yield ops.meet, (torch.rand(256, 3), SCORE, torch.rand(12)), {}
-    yield ops.expected_scores, (SCORE, torch.rand(256, 3)), {"prior": 2.0, "contradicted": None, "share": 0.25}
-    yield ops.expected_scores, (torch.rand(24)[::2], torch.rand(256, 3)), {"prior": 2.0, "contradicted": 0.5, "share": 0.1}
+    yield (
+        ops.expected_scores,
+        (SCORE, torch.rand(256, 3)),
+        {"prior": 2.0, "contradicted": None, "share": 0.25},
+    )
+    yield (
+        ops.expected_scores,
+        (torch.rand(24)[::2], torch.rand(256, 3)),
+        {"prior": 2.0, "contradicted": 0.5, "share": 0.1},
+    )
 
 
 @pytest.mark.parametrize("op, arguments, options", list(cases()))
@@ -94,7 +120,9 @@ def test_invalid_logits_raise_before_anything_changes():
 
 
 def test_one_row_and_one_class():
-    sample = isample.importance_sample(torch.randn(1, 1), torch.zeros(1, dtype=torch.int64), 3, torch.zeros(()))
+    sample = isample.importance_sample(
+        torch.randn(1, 1), torch.zeros(1, dtype=torch.int64), 3, torch.zeros(())
+    )
     assert sample.indices.tolist() == [0, 0, 0] and sample.weights.tolist() == [1, 1, 1]
     assert sample.score.item() == sample.loss.item() == 0 and sample.tau == 1
 
@@ -102,12 +130,42 @@ def test_one_row_and_one_class():
 @pytest.mark.parametrize(
     "arguments, options, error, message",
     [
-        ((LOGITS, LABELS, 0, torch.zeros(())), {}, ValueError, r"batch_size must lie in \[1, .* got 0"),
-        ((LOGITS, LABELS, 13, torch.zeros(())), {"draws": "pps"}, ValueError, "batch_size must not exceed .* 12.* got 13"),
-        ((LOGITS, LABELS, 4, torch.zeros(1)), {}, ValueError, r"tau_ema must be a 0-dimensional tensor, got shape \[1\]"),
-        ((LOGITS, LABELS, 4, torch.zeros(())), {"draws": "best"}, ValueError, "draws must be one of .* got 'best'"),
-        ((LOGITS, LABELS, 4, torch.zeros(())), {"momentum": -1.0}, ValueError, r"momentum must lie in \[0, 1\], got -1"),
-        ((LOGITS[:0], LABELS[:0], 4, torch.zeros(())), {}, ValueError, "logits must hold between 1 .* got 0"),
+        (
+            (LOGITS, LABELS, 0, torch.zeros(())),
+            {},
+            ValueError,
+            r"batch_size must lie in \[1, .* got 0",
+        ),
+        (
+            (LOGITS, LABELS, 13, torch.zeros(())),
+            {"draws": "pps"},
+            ValueError,
+            "batch_size must not exceed .* 12.* got 13",
+        ),
+        (
+            (LOGITS, LABELS, 4, torch.zeros(1)),
+            {},
+            ValueError,
+            r"tau_ema must be a 0-dimensional tensor, got shape \[1\]",
+        ),
+        (
+            (LOGITS, LABELS, 4, torch.zeros(())),
+            {"draws": "best"},
+            ValueError,
+            "draws must be one of .* got 'best'",
+        ),
+        (
+            (LOGITS, LABELS, 4, torch.zeros(())),
+            {"momentum": -1.0},
+            ValueError,
+            r"momentum must lie in \[0, 1\], got -1",
+        ),
+        (
+            (LOGITS[:0], LABELS[:0], 4, torch.zeros(())),
+            {},
+            ValueError,
+            "logits must hold between 1 .* got 0",
+        ),
         ((LOGITS, LABELS + 9, 4, torch.zeros(())), {}, ValueError, "targets must be labels"),
     ],
 )

@@ -1,4 +1,5 @@
-"""The paper's methods and its baselines that select samples, each replayed by the rule of its own paper."""
+"""The paper's methods and its baselines that select samples, each replayed by the rule of its own
+paper."""
 
 import itertools
 import math
@@ -21,7 +22,7 @@ from bench.training.report import command
 from bench.training.training import Training
 from tests.linear import begin, parameters
 
-# --- Algorithm 1, by three scores -------------------------------------------------------------------------------------
+# --- Algorithm 1, by three scores -----------------------------------------------------------------
 
 HAND_SCORES = {  # of the residual r of a line, at x
     "upper-bound": lambda r, x: 2 * r.abs(),
@@ -32,7 +33,8 @@ HAND_SCORES = {  # of the residual r of a line, at x
 
 @pytest.mark.parametrize("name", HAND_SCORES)
 def test_algorithm_1_draws_in_proportion_to_its_score(name):
-    """Every 16th sample lies far off the line, so tau is near 4 and the switch, at 8/3, is thrown after a few steps."""
+    """Every 16th sample lies far off the line, so tau is near 4 and the switch, at 8/3, is thrown
+    after a few steps."""
     x = torch.randn(640, 1, generator=torch.Generator().manual_seed(0))
     y = torch.where(torch.arange(640)[:, None] % 16 == 0, 50.0 + 10 * x.square(), 1.0)
     made = begin(x, y, 32, 1e-5, model=lambda: nn.Linear(1, 1))
@@ -63,7 +65,9 @@ def test_algorithm_1_draws_in_proportion_to_its_score(name):
 
 
 def test_all_methods_are_compared_unless_some_are_named():
-    plan = checked_plan(parser().parse_args(["compare", "--task", "regression", "--output", "runs"]))
+    plan = checked_plan(
+        parser().parse_args(["compare", "--task", "regression", "--output", "runs"])
+    )
     assert plan.entrants == [(name, 1.0) for name in METHODS]
     assert all(name == name.lower() and "_" not in name for name in METHODS)
 
@@ -71,16 +75,21 @@ def test_all_methods_are_compared_unless_some_are_named():
 def test_a_comparison_of_all_says_so():
     """Its page's command is the one that does it again."""
     point = Point(1.0, 10, 0.5, 0.5, 0.5, None, 1.0, 0.0)
-    records = [RunRecord(Run("digits", name, 0, 1.0, 1.0, "digits"), {}, [point]) for name in METHODS]
+    records = [
+        RunRecord(Run("digits", name, 0, 1.0, 1.0, "digits"), {}, [point]) for name in METHODS
+    ]
     assert "--methods all " in command(records)
-    assert "--methods all " not in command(records[1:]) and "large-batch,double-rate," in command(records[1:])
+    assert "--methods all " not in command(records[1:]) and "large-batch,double-rate," in command(
+        records[1:]
+    )
 
 
-# --- online batch selection -------------------------------------------------------------------------------------------
+# --- online batch selection -----------------------------------------------------------------------
 
 
 class Recorded(Training):
-    """Keeps the indices of each batch that was trained on, which its inputs tell, and the loss that was minimised."""
+    """Keeps the indices of each batch that was trained on, which its inputs tell, and the loss that
+    was minimised."""
 
     def losses(self, outputs, targets):
         losses = super().losses(outputs, targets)
@@ -103,7 +112,9 @@ def numbers(size, batch_size, rate):
 def test_rank_probabilities_fall_by_the_pressure(pressure):
     p = rank_probabilities(50, pressure).tolist()
     assert p[0] / p[-1] == pytest.approx(pressure ** (49 / 50), rel=1e-5)
-    assert all(high / low == pytest.approx(pressure ** (1 / 50), rel=1e-5) for high, low in zip(p, p[1:]))
+    assert all(
+        high / low == pytest.approx(pressure ** (1 / 50), rel=1e-5) for high, low in zip(p, p[1:])
+    )
 
 
 @pytest.mark.parametrize("progress, pressure", [(0.0, 100.0), (0.5, 10.0), (1.0, 1.0)])
@@ -125,7 +136,8 @@ def test_the_pressure_decays_exponentially_to_1(progress, pressure, monkeypatch)
 
 
 def test_online_batch_selection_step_by_step():
-    """25 batches an epoch, r = 30: the first epoch, an immediate draw of 5, then rounds of a recomputation and 30."""
+    """25 batches an epoch, r = 30: the first epoch, an immediate draw of 5, then rounds of a
+    recomputation and 30."""
     size, batch_size, every = 100, 4, 30
     made = numbers(size, batch_size, 0.05)
     steps = iter(OnlineBatchSelection(made, pressure=10.0, recompute_every=every))
@@ -135,7 +147,9 @@ def test_online_batch_selection_step_by_step():
         for batch in batches:
             next(steps)
             index, losses, minimised = made.trained[-1]
-            assert index == batch.tolist() and minimised == pytest.approx(float(losses.mean()), rel=1e-5)
+            assert index == batch.tolist() and minimised == pytest.approx(
+                float(losses.mean()), rel=1e-5
+            )
             for i, loss in zip(index, losses.tolist()):
                 known[i] = loss
 
@@ -159,7 +173,7 @@ def test_online_batch_selection_step_by_step():
         follow(drawn(every))
 
 
-# --- prioritized ------------------------------------------------------------------------------------------------------
+# --- prioritized ----------------------------------------------------------------------------------
 
 
 def test_prioritized_step_by_step():
@@ -170,10 +184,14 @@ def test_prioritized_step_by_step():
     for _ in range(80):
         next(steps)
         index, losses, minimised = made.trained[-1]
-        drawn, _ = isample.draw(isample.prefix_sum(torch.tensor(priority)), batch_size, generator=generator)
+        drawn, _ = isample.draw(
+            isample.prefix_sum(torch.tensor(priority)), batch_size, generator=generator
+        )
         assert index == drawn.tolist()
         weights = [(sum(priority) / (size * priority[i])) ** beta for i in index]
-        expected = sum(w / max(weights) * loss for w, loss in zip(weights, losses.tolist())) / batch_size
+        expected = (
+            sum(w / max(weights) * loss for w, loss in zip(weights, losses.tolist())) / batch_size
+        )
         assert minimised == pytest.approx(expected, rel=1e-4)
         for i, loss in zip(index, losses.tolist()):
             priority[i] = (abs(loss) + 1e-6) ** alpha
@@ -207,12 +225,15 @@ def test_the_weighted_draws_are_unbiased(alpha):
     assert (wrong.mean() - values.mean()).abs() > 8 * wrong.std() / 4000**0.5
 
 
-# --- yielding ---------------------------------------------------------------------------------------------------------
+# --- yielding -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["online-batch-selection", "prioritized", "svrg", "scsg", "katyusha"])
+@pytest.mark.parametrize(
+    "name", ["online-batch-selection", "prioritized", "svrg", "scsg", "katyusha"]
+)
 def test_no_more_than_two_batches_pass_between_two_yields(name):
-    """So that no evaluation comes late: the anchor's and the scoring passes over the data are interrupted, too."""
+    """So that no evaluation comes late: the anchor's and the scoring passes over the data are
+    interrupted, too."""
     made, passed = numbers(400, 8, 0.01), []
     made.model.register_forward_hook(lambda module, inputs, output: passed.append(len(output)))
     steps = iter(find_method(name).make(made))

@@ -4,7 +4,6 @@ import json
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,17 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.common.data import Images
 from bench.training import record, referee, statistics
 from bench.training.compare import Plan
 from bench.training.data import Rows, Sets, friedman, imbalanced, noisy_labels
 from bench.training.record import Point, Run, RunFileError, RunRecord
 from bench.training.tasks import TASKS, Task
 from bench.training.training import Training
-from isample.demo.data import Images
 
-
-
-# --- the clock -------------------------------------------------------------------------------------------------------
+# --- the clock ------------------------------------------------------------------------------------
 
 
 def line_sets():
@@ -71,9 +68,11 @@ def test_only_the_method_s_time_counts(monkeypatch):
     points = list(referee.train(training, timed))
     wall = time.perf_counter() - began
     final = points[-1]
-    assert 0.2 <= final.elapsed and wall > final.elapsed + 0.05 * (len(points) - 1)
+    assert final.elapsed >= 0.2 and wall > final.elapsed + 0.05 * (len(points) - 1)
     assert sum(worked) <= final.elapsed < 1.5 * sum(worked)
-    assert 2 <= final.updates <= 20  # a sleep lasts at least as long as asked for, on a busy machine longer
+    assert (
+        2 <= final.updates <= 20
+    )  # a sleep lasts at least as long as asked for, on a busy machine longer
     assert points[0].elapsed == points[0].updates == 0
     assert [p.elapsed for p in points] == sorted(p.elapsed for p in points)
     assert 0 < final.active_seconds < final.elapsed
@@ -120,7 +119,7 @@ def test_evaluation_is_over_all_samples_and_leaves_the_mode():
     assert model.training and model[1].training
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 def images(count=2000):
@@ -135,7 +134,11 @@ def test_noisy_labels_are_wrong_in_a_fifth_and_the_test_s_are_not():
     assert changed.sum() == 4000 and np.array_equal(clean.y_test, noisy.y_test)
     offsets = np.bincount((noisy.y_train - clean.y_train)[changed] % 10, minlength=10)
     # 4,000 over nine offsets: 444 each, standard deviation 19.9
-    assert offsets[0] == 0 and offsets[1:].min() > 444 - 4 * 19.9 and offsets[1:].max() < 444 + 4 * 19.9
+    assert (
+        offsets[0] == 0
+        and offsets[1:].min() > 444 - 4 * 19.9
+        and offsets[1:].max() < 444 + 4 * 19.9
+    )
     assert np.array_equal(noisy.y_train, noisy_labels(images(20_000)).y_train)
 
 
@@ -146,34 +149,55 @@ def test_imbalanced_classes_fall_geometrically():
 
 
 def test_friedman_s_noise_floor_is_four_percent():
-    """The best predictor, the noise-free function, leaves the share of the variance that the title states."""
+    """The best predictor, the noise-free function, leaves the share of the variance that the title
+    states."""
     test = friedman(training=1000, test=20_000).test
     x = test.inputs.numpy() / math.sqrt(12) + 0.5
-    best = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
+    best = (
+        10 * np.sin(np.pi * x[:, 0] * x[:, 1])
+        + 20 * (x[:, 2] - 0.5) ** 2
+        + 10 * x[:, 3]
+        + 5 * x[:, 4]
+    )
     y = test.targets[:, 0].numpy()
     slope, offset = np.polyfit(best, y, 1)
-    # 1 / var(y), var(y) = 24.8 +- 2 %: an estimate of a ratio of variances from 20,000 samples is good to 2 %
+    # 1 / var(y), var(y) = 24.8 +- 2 %: an estimate of a ratio of variances from 20,000 samples is
+    # good to 2 %
     assert np.mean((slope * best + offset - y) ** 2) == pytest.approx(0.040, rel=0.1)
 
 
-# --- statistics ------------------------------------------------------------------------------------------------------
+# --- statistics -----------------------------------------------------------------------------------
 
 
 def test_interval_is_student_s():
     made = statistics.interval([1.0, 2.0, 3.0])
     # t(0.975, 2 degrees) = 4.302653, s = 1: 4.302653 / sqrt(3)
-    assert made.mean == 2.0 and made.half_width == pytest.approx(2.484138, abs=1e-6) and made.count == 3
+    assert (
+        made.mean == 2.0
+        and made.half_width == pytest.approx(2.484138, abs=1e-6)
+        and made.count == 3
+    )
     # t(0.975, 1) = 12.706205, s = sqrt(2) / 2: 12.706205 / 2
     assert statistics.interval([0.0, 1.0]).half_width == pytest.approx(6.353102, abs=1e-6)
     assert math.isnan(statistics.interval([5.0]).half_width)
 
 
-MACHINE = {"date": "2030-01-01 00:00 UTC", "cores": 2, "processor": "", "python": "", "torch": "", "isample": ""}
+MACHINE = {
+    "date": "2030-01-01 00:00 UTC",
+    "cores": 2,
+    "processor": "",
+    "python": "",
+    "torch": "",
+    "isample": "",
+}
 
 
 def points(*losses, seconds=100.0, error=0.1):
     times = np.linspace(0, seconds, len(losses))
-    return [Point(t, int(t) * 10, loss, loss, error, None, 0.95 * t, 1.0) for t, loss in zip(times, losses)]
+    return [
+        Point(t, int(t) * 10, loss, loss, error, None, 0.95 * t, 1.0)
+        for t, loss in zip(times, losses)
+    ]
 
 
 def finished(method, *losses, seed=0, share=1.0, error=0.1):
@@ -251,7 +275,7 @@ def test_the_page_says_who_is_ahead():
     assert report.significant(123.4) == "123"
 
 
-# --- run files -------------------------------------------------------------------------------------------------------
+# --- run files ------------------------------------------------------------------------------------
 
 
 def write_run(folder, run, end=True):
@@ -286,7 +310,9 @@ def test_interrupted_runs_are_not_finished(tmp_path):
 
 def test_files_of_other_budgets_or_contents_are_refused(tmp_path):
     write_run(tmp_path, Run("mnist", "uniform", 0, 100.0, 1.0, "MNIST"))
-    with pytest.raises(RunFileError, match="holds a run of 100 s on MNIST, and 50 s on MNIST are asked for"):
+    with pytest.raises(
+        RunFileError, match="holds a run of 100 s on MNIST, and 50 s on MNIST are asked for"
+    ):
         record.read_finished(Run("mnist", "uniform", 0, 50.0, 1.0, "MNIST"), tmp_path)
     path = tmp_path / "mnist.paper.0.jsonl"
     path.write_text('{"event": "start", "run": {"speed": 3}}\n{"event": "end"}\n')
@@ -295,8 +321,18 @@ def test_files_of_other_budgets_or_contents_are_refused(tmp_path):
 
 
 def test_a_seed_s_methods_come_together_in_shuffled_order():
-    entrants = [("uniform", 1.0), ("isample", 1.0), ("isample", 0.5), ("paper", 1.0), ("random", 1.0), ("infobatch", 1.0)]
+    entrants = [
+        ("uniform", 1.0),
+        ("isample", 1.0),
+        ("isample", 0.5),
+        ("paper", 1.0),
+        ("random", 1.0),
+        ("infobatch", 1.0),
+    ]
     runs = Plan("digits", "digits", entrants, 10.0, 3).runs()
     orders = [[(run.method, run.share) for run in runs[i : i + 6]] for i in (0, 6, 12)]
     assert [run.seed for run in runs] == [0] * 6 + [1] * 6 + [2] * 6
-    assert all(sorted(order) == sorted(entrants) for order in orders) and len(set(map(tuple, orders))) > 1
+    assert (
+        all(sorted(order) == sorted(entrants) for order in orders)
+        and len(set(map(tuple, orders))) > 1
+    )

@@ -19,15 +19,35 @@ ROOT = Path(__file__).parent.parent
 
 def command(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "bench.training", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "bench.training", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("referee")
-    arguments = ["compare", "--task", "regression", "--seconds", "1", "--seeds", "1", "--methods", "uniform,isample"]
-    arguments += ["--share", "isample=0.5", "--output", folder / "runs", "--results", folder / "results"]
+    arguments = [
+        "compare",
+        "--task",
+        "regression",
+        "--seconds",
+        "1",
+        "--seeds",
+        "1",
+        "--methods",
+        "uniform,isample",
+    ]
+    arguments += [
+        "--share",
+        "isample=0.5",
+        "--output",
+        folder / "runs",
+        "--results",
+        folder / "results",
+    ]
     return folder, arguments, command(*arguments)
 
 
@@ -69,7 +89,8 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(compared):
 
 @pytest.mark.skipif(len(compare.cores()) < 2, reason="needs two cores")
 def test_the_last_run_has_company(tmp_path, monkeypatch):
-    """Three runs on two cores: beside the third runs a copy of it, on the core that is left, and is gone at the end."""
+    """Three runs on two cores: beside the third runs a copy of it, on the core that is left, and is
+    gone at the end."""
     started, start = [], compare.start
 
     def noted(run, root, folder, core):
@@ -89,10 +110,23 @@ def test_the_last_run_has_company(tmp_path, monkeypatch):
 
 
 def test_a_killed_comparison_takes_its_runs_along(tmp_path):
-    arguments = ["compare", "--task", "regression", "--seconds", "60", "--seeds", "1", "--methods", "uniform"]
+    arguments = [
+        "compare",
+        "--task",
+        "regression",
+        "--seconds",
+        "60",
+        "--seeds",
+        "1",
+        "--methods",
+        "uniform",
+    ]
     arguments += ["--output", tmp_path / "runs", "--results", tmp_path / "results"]
     started = subprocess.Popen(
-        [sys.executable, "-m", "bench.training", *map(str, arguments)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.training", *map(str, arguments)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     path = tmp_path / "runs/regression.uniform.0.jsonl"
     until = time.monotonic() + 120
@@ -109,7 +143,10 @@ def test_a_killed_comparison_takes_its_runs_along(tmp_path):
     "arguments, message",
     [
         (["--task", "mnits"], "task must be one of cifar10, cifar10-label-noise"),
-        (["--methods", "uniform,magic"], "method must be one of double-rate, gradient-norm, infobatch"),
+        (
+            ["--methods", "uniform,magic"],
+            "method must be one of double-rate, gradient-norm, infobatch",
+        ),
         (["--methods", "uniform,uniform"], "must name each entrant once"),
         (["--share", "isample=1.5"], "--share must be METHOD=S"),
         (["--share", "nobody=0.5"], "method must be one of"),

@@ -21,14 +21,16 @@ SIZE, BATCH = 120, 8
 
 
 def tiny_sets():
-    """Targets 0 to 119 of inputs that are the same numbers: a batch's targets say which samples it holds."""
+    """Targets 0 to 119 of inputs that are the same numbers: a batch's targets say which samples it
+    holds."""
     numbers = torch.arange(SIZE, dtype=torch.float32)[:, None]
     rows = Rows(numbers / SIZE, numbers)
     return Sets(rows, rows, rows)
 
 
 class Recorded(Training):
-    """A training that keeps the targets of each batch that its network was differentiated on, and moves nothing."""
+    """A training that keeps the targets of each batch that its network was differentiated on, and
+    moves nothing."""
 
     def losses(self, outputs, targets):
         losses = super().losses(outputs, targets)
@@ -41,7 +43,15 @@ class Recorded(Training):
 
 
 def training(seed=0, batch_size=BATCH):
-    task = Task("numbers", "", lambda root, seed: tiny_sets(), lambda: nn.Linear(1, 1), "mse", batch_size, 0.01)
+    task = Task(
+        "numbers",
+        "",
+        lambda root, seed: tiny_sets(),
+        lambda: nn.Linear(1, 1),
+        "mse",
+        batch_size,
+        0.01,
+    )
     made = Recorded.begin(task, tiny_sets(), 1.0, seed)
     made.trained, made.updated = [], []
     return made
@@ -74,7 +84,9 @@ def test_large_batch_is_twice_the_batch_at_twice_the_learning_rate():
     made = training()
     advance(large_batch, made, 3)
     assert [len(batch) for batch, _ in made.trained] == [2 * BATCH] * 3
-    assert made.optimizer.param_groups[0]["lr"] == made.optimizer.param_groups[0]["initial_lr"] == 0.02
+    assert (
+        made.optimizer.param_groups[0]["lr"] == made.optimizer.param_groups[0]["initial_lr"] == 0.02
+    )
     made.progress = 0.75
     made.decay_learning_rate()
     assert made.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
@@ -85,7 +97,9 @@ def test_double_rate_is_uniform_at_twice_the_learning_rate():
     advance(double_rate, made, 3)
     advance(Uniform, plain, 3)
     assert [batch for batch, _ in made.trained] == [batch for batch, _ in plain.trained]
-    assert made.optimizer.param_groups[0]["lr"] == made.optimizer.param_groups[0]["initial_lr"] == 0.02
+    assert (
+        made.optimizer.param_groups[0]["lr"] == made.optimizer.param_groups[0]["initial_lr"] == 0.02
+    )
 
 
 def test_random_selection_takes_a_fifth_of_what_was_loaded_without_preference():
@@ -99,35 +113,43 @@ def test_random_selection_takes_a_fifth_of_what_was_loaded_without_preference():
         presample = next(loaded)[1][:, 0].int().tolist()
         assert len(set(batch)) == BATCH and set(batch) <= set(presample)
         counts[[presample.index(number) for number in batch]] += 1
-    # Each place is chosen with probability 1/5; five standard deviations of a binomial count bound all 40 places.
+    # Each place is chosen with probability 1/5; five standard deviations of a binomial count bound
+    # all 40 places.
     spread = (rounds * 0.2 * 0.8) ** 0.5
     assert (counts - 0.2 * rounds).abs().max() < 5 * spread
 
 
-# --- Selective-Backprop -----------------------------------------------------------------------------------------------
+# --- Selective-Backprop ---------------------------------------------------------------------------
 
 
 def test_acceptance_is_the_squared_percentile():
     losses = torch.tensor([0.3, 0.1, 0.4, 0.2])
-    assert Acceptance()(losses).tolist() == pytest.approx([(3 / 4) ** 2, (1 / 4) ** 2, 1.0, (2 / 4) ** 2])
+    assert Acceptance()(losses).tolist() == pytest.approx(
+        [(3 / 4) ** 2, (1 / 4) ** 2, 1.0, (2 / 4) ** 2]
+    )
 
 
 def test_acceptance_looks_back_over_the_last_losses_alone():
     acceptance = Acceptance(beta=1.0, history=6)
     acceptance(torch.tensor([9.0, 9.0, 9.0, 9.0]))
     # The history is now 9, 9, 1, 2, 3, 4: two of the nines are forgotten.
-    assert acceptance(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6])
+    assert acceptance(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == pytest.approx(
+        [1 / 6, 2 / 6, 3 / 6, 4 / 6]
+    )
 
 
 def test_acceptance_keeps_a_third_and_the_floored_one_no_less_than_a_tenth():
     losses = torch.rand(1024, generator=torch.Generator().manual_seed(0))
     # mean of (k/n)^2 over k = 1..n is (n+1)(2n+1)/(6n^2)
-    assert Acceptance()(losses).mean().item() == pytest.approx(1025 * 2049 / (6 * 1024**2), rel=1e-5)
+    assert Acceptance()(losses).mean().item() == pytest.approx(
+        1025 * 2049 / (6 * 1024**2), rel=1e-5
+    )
     assert Acceptance(least=0.1)(losses).min().item() == pytest.approx(0.1)
 
 
 def test_selective_backprop_trains_on_accepted_samples_in_order():
-    """Replayed in plain Python: percentiles by counting, the queue as a list, the same random numbers."""
+    """Replayed in plain Python: percentiles by counting, the queue as a list, the same random
+    numbers."""
     made = training(seed=3)
     steps = 40
     with torch.random.fork_rng(devices=[]):  # the same batches again
@@ -137,11 +159,14 @@ def test_selective_backprop_trains_on_accepted_samples_in_order():
     weight, bias = made.model.weight.item(), made.model.bias.item()
     for _ in range(steps):
         inputs, targets = next(loaded)
-        losses = [(weight * x + bias - y) ** 2 for (x,), (y,) in zip(inputs.tolist(), targets.tolist())]
+        losses = [
+            (weight * x + bias - y) ** 2 for (x,), (y,) in zip(inputs.tolist(), targets.tolist())
+        ]
         history = (history + losses)[-1024:]
         chances = torch.rand(BATCH, generator=numbers).tolist()
         for loss, target, chance in zip(losses, targets[:, 0].int().tolist(), chances):
-            # equal losses may round apart between this and torch: no other loss lies within a thousandth
+            # equal losses may round apart between this and torch: no other loss lies within a
+            # thousandth
             rank = sum(other <= loss * (1 + 1e-4) for other in history)
             if chance < (rank / len(history)) ** 2:
                 queue.append(target)
@@ -161,17 +186,21 @@ def test_the_reweighted_mean_is_that_of_all_samples():
         kept = torch.rand(512, generator=random) < probability
         estimates.append(weighted_mean(losses[kept], 1 / probability[kept]))
         plain.append(losses[kept].mean())
-    # 2,000 estimates: their mean's deviation is a few 1e-4; the unweighted one is more than double the truth.
+    # 2,000 estimates: their mean's deviation is a few 1e-4; the unweighted one is more than double
+    # the truth.
     assert torch.stack(estimates).mean().item() == pytest.approx(losses.mean().item(), rel=0.01)
     assert torch.stack(plain).mean() > 2 * losses.mean()
 
 
-# --- InfoBatch --------------------------------------------------------------------------------------------------------
+# --- InfoBatch ------------------------------------------------------------------------------------
 
 
 def test_first_epoch_and_annealing_leave_nothing_out():
     pruning = Pruning(50)
-    for order, weights in (pruning.epoch(torch.Generator()), pruning.whole_epoch(torch.Generator())):
+    for order, weights in (
+        pruning.epoch(torch.Generator()),
+        pruning.whole_epoch(torch.Generator()),
+    ):
         assert sorted(order.tolist()) == list(range(50)) and weights.tolist() == [1.0] * 50
 
 
@@ -216,7 +245,9 @@ def test_infobatch_prunes_by_the_losses_that_it_saw_and_stops_near_the_end():
 
     made.trained.clear(), made.updated.clear()
     kept = []
-    while len(made.trained) < 2 or len(kept) % BATCH == 0:  # an epoch of n samples ends with a smaller batch
+    while (
+        len(made.trained) < 2 or len(kept) % BATCH == 0
+    ):  # an epoch of n samples ends with a smaller batch
         next(steps)
         kept += made.trained[-1][0]
         batch, losses = made.trained[-1]
@@ -232,7 +263,7 @@ def test_infobatch_prunes_by_the_losses_that_it_saw_and_stops_near_the_end():
     assert sorted(sum((batch for batch, _ in made.trained), [])) == list(range(SIZE))
 
 
-# --- the registry -----------------------------------------------------------------------------------------------------
+# --- the registry ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,15 +1,17 @@
-"""Scores and losses against 60-digit arithmetic, and against autograd of cross_entropy in float64."""
+"""Scores and losses against 60-digit arithmetic, and against autograd of cross_entropy in
+float64."""
 
 import mpmath
 import pytest
 import torch
 
 import isample
-from isample import reference
+from isample.ops import reference
 
 mpmath.mp.dps = 60
 
-# Float sums of C exponentials good to an ulp, and one rounding at the end: 5e-6 leaves room for C = 32000.
+# Float sums of C exponentials good to an ulp, and one rounding at the end: 5e-6 leaves room for C =
+# 32000.
 RELATIVE = 5e-6
 
 
@@ -37,7 +39,9 @@ def test_score_and_loss_match_60_digits(classes):
     score, loss = isample.softmax_score(logits, labels)
     for row in range(len(margins)):
         expected = exact_score_and_loss(logits[row].tolist(), int(labels[row]))
-        assert (score[row].item(), loss[row].item()) == pytest.approx(expected, rel=RELATIVE, abs=1e-44), margins[row]
+        assert (score[row].item(), loss[row].item()) == pytest.approx(
+            expected, rel=RELATIVE, abs=1e-44
+        ), margins[row]
 
 
 WIDTHS = [1, 2, 3, 9, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100, 127, 1023, 1025, 2047, 2049, 5000]
@@ -46,7 +50,8 @@ WIDTHS = [1, 2, 3, 9, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100, 127, 1023, 1025, 
 @pytest.mark.parametrize("classes", WIDTHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_every_shape_of_row(classes, dtype):
-    """Widths around those of vectors and blocks, in a number of rows that fills no block, the target in every place."""
+    """Widths around those of vectors and blocks, in a number of rows that fills no block, the
+    target in every place."""
     rows = max(37, min(classes, 130))
     logits = (torch.randn(rows, classes) * 4).to(dtype)
     labels = torch.arange(rows) * max(1, classes // rows) % classes
@@ -63,7 +68,9 @@ def test_every_shape_of_row(classes, dtype):
 def test_low_precision_is_the_float32_score_of_the_rounded_logits(dtype, classes):
     logits = (torch.randn(64, classes) * 5).to(dtype)
     labels = torch.randint(classes, (64,))
-    for got, expected in zip(isample.softmax_score(logits, labels), isample.softmax_score(logits.float(), labels)):
+    for got, expected in zip(
+        isample.softmax_score(logits, labels), isample.softmax_score(logits.float(), labels)
+    ):
         assert torch.equal(got, expected)
 
 
@@ -75,7 +82,9 @@ def test_every_float16_value_is_read_right():
         logits = torch.zeros(len(values), classes, dtype=torch.float16)
         logits[:, 1] = values
         labels = torch.zeros(len(values), dtype=torch.int64)
-        for got, expected in zip(isample.softmax_score(logits, labels), isample.softmax_score(logits.float(), labels)):
+        for got, expected in zip(
+            isample.softmax_score(logits, labels), isample.softmax_score(logits.float(), labels)
+        ):
             assert torch.equal(got, expected)
 
 
@@ -90,7 +99,9 @@ def general_cases():
 
 @pytest.mark.parametrize("classes, soft, weighted, smoothing", list(general_cases()))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_weights_smoothing_and_soft_targets_follow_cross_entropy(classes, soft, weighted, smoothing, dtype):
+def test_weights_smoothing_and_soft_targets_follow_cross_entropy(
+    classes, soft, weighted, smoothing, dtype
+):
     rows = 21
     logits = torch.randn(rows, classes, dtype=dtype) * 3
     targets = torch.randint(classes, (rows,))
@@ -99,7 +110,10 @@ def test_weights_smoothing_and_soft_targets_follow_cross_entropy(classes, soft, 
         targets[:, ::3] = 0  # classes without mass, and rows that do not add up to one
     else:
         targets[::5] = -100
-    options = {"weight": torch.rand(classes) + 0.1 if weighted else None, "label_smoothing": smoothing}
+    options = {
+        "weight": torch.rand(classes) + 0.1 if weighted else None,
+        "label_smoothing": smoothing,
+    }
     score, loss = isample.softmax_score(logits, targets, **options)
     expected_score, expected_loss = reference.softmax_score(logits, targets, **options)
     # A p_k - a_k cancels in float32: an ulp of 1 in each class
@@ -142,16 +156,19 @@ def test_minus_infinity_is_a_class_of_probability_zero(classes):
     inf = float("inf")
     logits = torch.randn(4, classes)
     labels = torch.ones(4, dtype=torch.int64)
-    logits[0, 0] = -inf                       # another class: as if it were not there
-    logits[1, 1] = -inf                       # the target: the loss is infinite, the gradient is not
-    logits[2, :] = -inf; logits[2, 1] = 0.0   # all but the target: perfect
-    logits[3, :] = -inf                       # everything: not a distribution
+    logits[0, 0] = -inf  # another class: as if it were not there
+    logits[1, 1] = -inf  # the target: the loss is infinite, the gradient is not
+    logits[2, :] = -inf
+    logits[2, 1] = 0.0  # all but the target: perfect
+    logits[3, :] = -inf  # everything: not a distribution
     score, loss = isample.softmax_score(logits, labels)
     without = torch.cat([logits[:1, 1:]], dim=1)
     expected = isample.softmax_score(without, labels[:1] - 1)
     torch.testing.assert_close((score[:1], loss[:1]), expected, rtol=1e-6, atol=0)
     others = torch.softmax(logits[1].double(), dim=0)
-    assert loss[1] == inf and score[1].item() == pytest.approx((1 + others.square().sum().item()) ** 0.5, rel=1e-6)
+    assert loss[1] == inf and score[1].item() == pytest.approx(
+        (1 + others.square().sum().item()) ** 0.5, rel=1e-6
+    )
     assert (score[2], loss[2]) == (0, 0)
     assert score[3].isnan() and loss[3].isnan()
 
@@ -168,14 +185,25 @@ def test_large_and_equal_logits():
 def test_strides_do_not_matter(classes):
     labels = torch.randint(classes, (30,))
     wide = torch.randn(60, classes * 2)
-    for logits in (wide[::2, :classes], wide[::2, ::2], wide.t()[:classes, :30].t(), wide[:1, :classes].expand(30, -1)):
-        for got, expected in zip(isample.softmax_score(logits, labels), isample.softmax_score(logits.clone(), labels)):
+    for logits in (
+        wide[::2, :classes],
+        wide[::2, ::2],
+        wide.t()[:classes, :30].t(),
+        wide[:1, :classes].expand(30, -1),
+    ):
+        for got, expected in zip(
+            isample.softmax_score(logits, labels), isample.softmax_score(logits.clone(), labels)
+        ):
             assert torch.equal(got, expected)
     soft = torch.rand(classes, 30).t()
     logits = wide[:30, :classes]
-    assert torch.equal(isample.softmax_score(logits, soft)[0], isample.softmax_score(logits, soft.clone())[0])
+    assert torch.equal(
+        isample.softmax_score(logits, soft)[0], isample.softmax_score(logits, soft.clone())[0]
+    )
     strided = torch.stack([labels, labels], dim=1)[:, 0]
-    assert torch.equal(isample.softmax_score(logits, strided)[0], isample.softmax_score(logits, labels)[0])
+    assert torch.equal(
+        isample.softmax_score(logits, strided)[0], isample.softmax_score(logits, labels)[0]
+    )
 
 
 def test_no_rows_give_no_scores():
@@ -200,19 +228,64 @@ LOGITS, LABELS = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
 @pytest.mark.parametrize(
     "arguments, options, error, message",
     [
-        ((LOGITS[0], LABELS), {}, ValueError, r"logits must be \[batch, classes\], got shape \[3\]"),
+        (
+            (LOGITS[0], LABELS),
+            {},
+            ValueError,
+            r"logits must be \[batch, classes\], got shape \[3\]",
+        ),
         ((LOGITS.long(), LABELS), {}, TypeError, "logits must be float32, .* got torch.int64"),
-        ((LOGITS[:, :0], LABELS), {}, ValueError, r"logits must have between 1 and 2\^31 classes, got shape \[4, 0\]"),
+        (
+            (LOGITS[:, :0], LABELS),
+            {},
+            ValueError,
+            r"logits must have between 1 and 2\^31 classes, got shape \[4, 0\]",
+        ),
         ((LOGITS, LABELS.int()), {}, TypeError, "targets must be int64 .* got torch.int32"),
         ((LOGITS, LABELS[:3]), {}, ValueError, r"labels must have shape \[4\].* got \[3\]"),
-        ((LOGITS, torch.zeros(4, 2)), {}, ValueError, r"soft targets must have the shape of logits.* got \[4, 2\]"),
-        ((LOGITS, torch.tensor([0, 1, 3, 0])), {}, ValueError, r"targets must be labels in \[0, 3\).* got 3 in row 2"),
+        (
+            (LOGITS, torch.zeros(4, 2)),
+            {},
+            ValueError,
+            r"soft targets must have the shape of logits.* got \[4, 2\]",
+        ),
+        (
+            (LOGITS, torch.tensor([0, 1, 3, 0])),
+            {},
+            ValueError,
+            r"targets must be labels in \[0, 3\).* got 3 in row 2",
+        ),
         ((LOGITS, torch.tensor([0, 1, 2, -1])), {}, ValueError, "got -1 in row 3"),
-        ((LOGITS, LABELS), {"weight": torch.ones(2)}, ValueError, r"weight must have shape \[3\].* got \[2\]"),
-        ((LOGITS, LABELS), {"weight": torch.ones(3).int()}, TypeError, "weight must be floating point, got torch.int32"),
-        ((LOGITS, LABELS), {"label_smoothing": 1.5}, ValueError, r"label_smoothing must lie in \[0, 1\], got 1.5"),
-        ((LOGITS, LABELS), {"label_smoothing": float("nan")}, ValueError, "label_smoothing .* got nan"),
-        ((LOGITS, LOGITS), {"ignore_index": 1}, ValueError, "ignore_index must be negative .* got 1"),
+        (
+            (LOGITS, LABELS),
+            {"weight": torch.ones(2)},
+            ValueError,
+            r"weight must have shape \[3\].* got \[2\]",
+        ),
+        (
+            (LOGITS, LABELS),
+            {"weight": torch.ones(3).int()},
+            TypeError,
+            "weight must be floating point, got torch.int32",
+        ),
+        (
+            (LOGITS, LABELS),
+            {"label_smoothing": 1.5},
+            ValueError,
+            r"label_smoothing must lie in \[0, 1\], got 1.5",
+        ),
+        (
+            (LOGITS, LABELS),
+            {"label_smoothing": float("nan")},
+            ValueError,
+            "label_smoothing .* got nan",
+        ),
+        (
+            (LOGITS, LOGITS),
+            {"ignore_index": 1},
+            ValueError,
+            "ignore_index must be negative .* got 1",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, options, error, message):

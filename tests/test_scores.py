@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from isample.losses import make_loss, per_sample_loss
-from isample.scores import SCORES, gradient_norm, loss_value, make_score, upper_bound
+from isample.scoring.losses import make_loss, per_sample_loss
+from isample.scoring.scores import SCORES, gradient_norm, loss_value, make_score, upper_bound
 
 B, C = 9, 6
 GENERATOR = torch.Generator().manual_seed(5)
@@ -30,7 +30,9 @@ def padded(targets):
 CASES = {
     "cross_entropy": ("cross_entropy", randn(B, C), labels(B)),
     "smoothed and weighted": (
-        nn.CrossEntropyLoss(weight=torch.rand(C, generator=GENERATOR) + 0.5, label_smoothing=0.1, reduction="none"),
+        nn.CrossEntropyLoss(
+            weight=torch.rand(C, generator=GENERATOR) + 0.5, label_smoothing=0.1, reduction="none"
+        ),
         randn(B, C),
         labels(B),
     ),
@@ -55,8 +57,12 @@ def torch_mean_loss(loss, logits, targets):
     if isinstance(loss, nn.CrossEntropyLoss):
         weight = None if loss.weight is None else loss.weight.double()
         if weight is None:
-            return F.cross_entropy(logits, targets, label_smoothing=loss.label_smoothing).nan_to_num(0.0)
-        return F.cross_entropy(logits, targets, weight, label_smoothing=loss.label_smoothing, reduction="none").mean()
+            return F.cross_entropy(
+                logits, targets, label_smoothing=loss.label_smoothing
+            ).nan_to_num(0.0)
+        return F.cross_entropy(
+            logits, targets, weight, label_smoothing=loss.label_smoothing, reduction="none"
+        ).mean()
     if isinstance(loss, nn.BCEWithLogitsLoss):
         pos = None if loss.pos_weight is None else loss.pos_weight.double()
         return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos)
@@ -74,10 +80,16 @@ def test_upper_bound_and_loss_are_those_of_each_sample_alone(case):
         target = targets[i : i + 1]
         target = target.double() if target.is_floating_point() else target
         value = torch_mean_loss(loss, leaf, target)
-        gradient = torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(leaf)
+        gradient = (
+            torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(leaf)
+        )
         # float32 arithmetic over at most 24 terms: a few units in the last place
-        assert upper_bound(loss, logits, targets)[i].item() == pytest.approx(gradient.norm().item(), rel=3e-6, abs=1e-7)
-        assert loss_value(loss, logits, targets)[i].item() == pytest.approx(value.item(), rel=3e-6, abs=1e-7)
+        assert upper_bound(loss, logits, targets)[i].item() == pytest.approx(
+            gradient.norm().item(), rel=3e-6, abs=1e-7
+        )
+        assert loss_value(loss, logits, targets)[i].item() == pytest.approx(
+            value.item(), rel=3e-6, abs=1e-7
+        )
 
 
 class Convolutional(nn.Module):
@@ -103,7 +115,8 @@ def test_gradient_norm_is_that_of_backward_with_a_batch_of_one():
 
 
 def test_upper_bound_times_input_norm_is_the_gradient_norm_of_a_linear_model():
-    """For logits W x + c the gradient is the outer product (p - y) [x, 1], so its norm is known in closed form."""
+    """For logits W x + c the gradient is the outer product (p - y) [x, 1], so its norm is known in
+    closed form."""
     torch.manual_seed(0)
     model = nn.Linear(5, C)
     x, targets, loss = randn(B, 5), labels(B), make_loss("cross_entropy")
@@ -115,7 +128,9 @@ def test_upper_bound_times_input_norm_is_the_gradient_norm_of_a_linear_model():
 def test_user_score_and_registry():
     assert make_score("loss") is SCORES["loss"]
     score = make_score(lambda logits, targets: logits.abs().amax(1))
-    assert torch.equal(score.from_logits(None, torch.tensor([[1.0, -3.0]]), None), torch.tensor([3.0]))
+    assert torch.equal(
+        score.from_logits(None, torch.tensor([[1.0, -3.0]]), None), torch.tensor([3.0])
+    )
     with pytest.raises(TypeError, match="score must be a name or a callable"):
         make_score(3)
 

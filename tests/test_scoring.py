@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import isample
-from isample.scores import leaving_no_trace
-from isample.scoring import Scoring, ScoringPass
+from isample.scoring.forward import Scoring, ScoringPass
+from isample.scoring.scores import leaving_no_trace
 from tests.test_trainer import B, b, make_data, make_model
 
 CPU = torch.device("cpu")
@@ -29,7 +29,9 @@ def test_chunks_change_nothing_but_the_order_of_sums(chunk):
     sizes = []
     model = model.float()
     model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    torch.testing.assert_close(logits_by(Scoring(chunk=chunk), model, inputs, 60).double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        logits_by(Scoring(chunk=chunk), model, inputs, 60).double(), expected, rtol=1e-5, atol=1e-5
+    )
     assert sum(sizes) == 60 and max(sizes) == min(chunk, 60)
 
 
@@ -39,14 +41,19 @@ def test_chunks_of_nested_inputs():
             return a["x"] + b
 
     inputs = ({"x": torch.arange(20.0).view(10, 2)}, torch.ones(10, 2))
-    assert torch.equal(logits_by(Scoring(chunk=3), Two(), inputs, 10), torch.arange(20.0).view(10, 2) + 1)
+    assert torch.equal(
+        logits_by(Scoring(chunk=3), Two(), inputs, 10), torch.arange(20.0).view(10, 2) + 1
+    )
 
 
 def test_bfloat16():
     """Logits in bfloat16's three digits: within 2 % of the largest, and not float32's."""
     inputs, _ = make_data(60)
     model = make_model()
-    exact, coarse = logits_by(Scoring(), model, inputs, 60), logits_by(Scoring(dtype=torch.bfloat16), model, inputs, 60)
+    exact, coarse = (
+        logits_by(Scoring(), model, inputs, 60),
+        logits_by(Scoring(dtype=torch.bfloat16), model, inputs, 60),
+    )
     assert coarse.dtype == torch.bfloat16
     error = (coarse.float() - exact).abs().max() / exact.abs().max()
     assert 1e-4 < error < 2e-2
@@ -82,7 +89,10 @@ def test_the_first_pass_measures_which_precision_is_faster(seconds, dtype):
 def test_a_model_that_cannot_compute_in_bfloat16_is_scored_without_and_says_so():
     inputs, _ = make_data(60)
     model = Timed(0.01, RuntimeError("expected Float")).eval()
-    with pytest.warns(UserWarning, match="scored in the model's own precision, since in bfloat16 it raised: expected Float"):
+    with pytest.warns(
+        UserWarning,
+        match="scored in the model's own precision, since in bfloat16 it raised: expected Float",
+    ):
         logits = logits_by(Scoring(dtype="auto"), model, inputs, 60)
     torch.testing.assert_close(logits, model(inputs).detach())
     broken = nn.Sequential(model, nn.Linear(3, 3))  # in any precision: that is the caller's to hear
@@ -101,7 +111,9 @@ def test_the_precision_of_training_s_autocast_stands():
 def test_the_clock_chooses_the_precision_only_where_it_chooses_already():
     def dtype_of(make=isample.Trainer, **options):
         model = make_model()
-        return make(model, torch.optim.SGD(model.parameters(), lr=0.1), batch_size=b, **options).sampler.scoring.dtype
+        return make(
+            model, torch.optim.SGD(model.parameters(), lr=0.1), batch_size=b, **options
+        ).sampler.scoring.dtype
 
     assert dtype_of() == dtype_of(mode="memory") == dtype_of(presample=B) == "auto"
     assert [dtype_of(gate=gate) for gate in ("always", "never", "threshold")] == [None] * 3
@@ -121,22 +133,35 @@ def test_a_compiled_pass_gives_the_same_scores():
     inputs, _ = make_data(60)
     model = make_model()
     scoring = Scoring(compile=True, compile_options=(("backend", "aot_eager"),))
-    torch.testing.assert_close(logits_by(scoring, model, inputs, 60), logits_by(Scoring(), model, inputs, 60))
+    torch.testing.assert_close(
+        logits_by(scoring, model, inputs, 60), logits_by(Scoring(), model, inputs, 60)
+    )
 
 
 @pytest.mark.parametrize("scoring", [Scoring(chunk=7), Scoring(dtype=torch.bfloat16)])
 def test_the_trainer_scores_as_told_and_leaves_no_trace(scoring):
-    """BatchNorm's statistics and the random state stay, and the gradient is that of the batch that was drawn."""
+    """BatchNorm's statistics and the random state stay, and the gradient is that of the batch that
+    was drawn."""
     inputs, targets = make_data(B)
     model = make_model()
     trainer = isample.Trainer(
-        model, torch.optim.SGD(model.parameters(), lr=0.0), batch_size=b, presample=B, gate="always", scoring=scoring, seed=1
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.0),
+        batch_size=b,
+        presample=B,
+        gate="always",
+        scoring=scoring,
+        seed=1,
     )
     twin = copy.deepcopy(model)
     trainer.step(inputs, targets)
     selection = trainer.selection
-    (selection.weights * nn.functional.cross_entropy(twin(inputs[selection.indices]), targets[selection.indices],
-                                                     reduction="none")).mean().backward()  # fmt: skip
+    (
+        selection.weights
+        * nn.functional.cross_entropy(
+            twin(inputs[selection.indices]), targets[selection.indices], reduction="none"
+        )
+    ).mean().backward()
     for mine, theirs in zip(model.parameters(), twin.parameters()):
         torch.testing.assert_close(mine.grad, theirs.grad)
     for mine, theirs in zip(model.buffers(), twin.buffers()):
@@ -154,9 +179,21 @@ def test_a_proxy_keeps_its_mode():
     "options,error,match",
     [
         ({"chunk": 0}, ValueError, "chunk must be an integer >= 1 or None; got 0"),
-        ({"dtype": torch.int8}, TypeError, "dtype must be a floating torch.dtype, 'auto' or None; got torch.int8"),
-        ({"dtype": "bf16"}, TypeError, "dtype must be a floating torch.dtype, 'auto' or None; got 'bf16'"),
-        ({"proxy": lambda x: x}, TypeError, "proxy must be a torch.nn.Module or None; got function"),
+        (
+            {"dtype": torch.int8},
+            TypeError,
+            "dtype must be a floating torch.dtype, 'auto' or None; got torch.int8",
+        ),
+        (
+            {"dtype": "bf16"},
+            TypeError,
+            "dtype must be a floating torch.dtype, 'auto' or None; got 'bf16'",
+        ),
+        (
+            {"proxy": lambda x: x},
+            TypeError,
+            "proxy must be a torch.nn.Module or None; got function",
+        ),
     ],
 )
 def test_bad_arguments(options, error, match):

@@ -1,4 +1,5 @@
-"""`python -m bench.scoring`: its correlations are those of the scores that it says, and its files say how they were made."""
+"""`python -m bench.scoring`: its correlations are those of the scores that it says, and its files
+say how they were made."""
 
 import json
 from pathlib import Path
@@ -10,14 +11,16 @@ from scipy.stats import spearmanr
 from bench.scoring import __main__ as bench
 from bench.training.tasks import find_task
 from bench.training.training import Training
-from isample.scoring import Scoring
+from isample.scoring.forward import Scoring
 
 
 @pytest.fixture(scope="module")
 def trained():
     task = find_task("digits")
     made = bench.Bench(Training.begin(task, task.sets(Path("."), 0), 1.0, 0), whole=False)
-    made.ways = {name: way for name, way in made.ways.items() if not way.compile}  # that takes ten seconds
+    made.ways = {
+        name: way for name, way in made.ways.items() if not way.compile
+    }  # that takes ten seconds
     made.train(0.5)
     return made
 
@@ -29,11 +32,17 @@ def test_it_stops_in_the_middle_of_the_schedule(trained):
 
 
 def test_older_parameters_score_worse(trained):
-    """The present ones' scores are nearest to themselves, then those of one update ago, then those of fifty."""
+    """The present ones' scores are nearest to themselves, then those of one update ago, then those
+    of fifty."""
     present = trained.scores(Scoring())
     ways = [name for name in trained.ways if name.startswith("parameters of")]
-    likeness = {name: spearmanr(trained.scores(trained.ways[name]), present).statistic for name in ways}
-    one, fifty = likeness["parameters of one update ago (ahead=True)"], likeness["parameters of 50 updates ago"]
+    likeness = {
+        name: spearmanr(trained.scores(trained.ways[name]), present).statistic for name in ways
+    }
+    one, fifty = (
+        likeness["parameters of one update ago (ahead=True)"],
+        likeness["parameters of 50 updates ago"],
+    )
     assert 1 > one > fifty
 
 
@@ -44,7 +53,9 @@ def test_the_files_hold_every_way(trained, tmp_path, monkeypatch):
     assert all(row["time"] > 0 for row in rows[:-1]) and rows[-1]["time"] == 0
     exact = {row["way"]: row["correlation"] for row in rows}
     assert exact["chunks of 16"] == pytest.approx(exact["all at once (the paper)"], abs=1e-3)
-    arguments = type("Arguments", (), {"task": "digits", "seconds": 0.5, "threads": 1, "results": tmp_path})
+    arguments = type(
+        "Arguments", (), {"task": "digits", "seconds": 0.5, "threads": 1, "results": tmp_path}
+    )
     bench.write(arguments, find_task("digits"), rows, trained.memory.drawn)
     kept = json.loads((tmp_path / "scoring-digits.json").read_text())
     assert kept["rows"] == rows and kept["torch"] == torch.__version__

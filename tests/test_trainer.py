@@ -1,4 +1,5 @@
-"""Trainer.step and fit against Algorithm 1 written out in plain Python, and the promises around it."""
+"""Trainer.step and fit against Algorithm 1 written out in plain Python, and the promises around
+it."""
 
 import copy
 import math
@@ -10,14 +11,15 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample import reference
+from isample.ops import reference
 
 B, b, CLASSES = 60, 12, 5
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """These networks are too small to share out, and bit-equality asks for one order of summation."""
+    """These networks are too small to share out, and bit-equality asks for one order of
+    summation."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -33,7 +35,9 @@ def make_data(n=360, seed=1):
 
 def make_model(seed=0, dropout=0.0):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, CLASSES))
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, CLASSES)
+    )
 
 
 def make_trainer(model, **options):
@@ -49,10 +53,12 @@ def parameters_of(model):
 
 
 def test_step_replays_algorithm_1_line_by_line():
-    """tau's average, decisions, indices, weights and parameters of 60 steps, against the pseudo-code in plain Python.
+    """tau's average, decisions, indices, weights and parameters of 60 steps, against the
+    pseudo-code in plain Python.
 
-    The replay scores with a float64 softmax, so tau agrees to float32 rounding. It draws in Python's integers from the
-    scores that the Trainer reports, since one last digit of a score may move a draw.
+    The replay scores with a float64 softmax, so tau agrees to float32 rounding. It draws in
+    Python's integers from the scores that the Trainer reports, since one last digit of a score may
+    move a draw.
     """
     inputs, targets = make_data()
     model = make_model()
@@ -74,8 +80,13 @@ def test_step_replays_algorithm_1_line_by_line():
             with torch.no_grad():
                 logits = twin(x)
             twin.train()
-            seed = torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=words).item() % 2**64
-            picks, weights = reference.draw(reference.masses(trainer.selection.score), b, "alias", seed)  # line 8
+            seed = (
+                torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=words).item()
+                % 2**64
+            )
+            picks, weights = reference.draw(
+                reference.masses(trainer.selection.score), b, "alias", seed
+            )  # line 8
             assert torch.equal(trainer.selection.indices, picks)
             assert torch.equal(trainer.selection.weights, weights)
         else:
@@ -89,28 +100,37 @@ def test_step_replays_algorithm_1_line_by_line():
         g = (torch.softmax(logits.double(), 1) - F.one_hot(y, CLASSES)).norm(dim=1)  # lines 7, 15
         p = g / g.sum()
         size = len(p)
-        tau = (1 - ((p - 1 / size) ** 2).sum() / (p**2).sum()) ** -0.5  # line 17, as the paper prints it
+        tau = (
+            1 - ((p - 1 / size) ** 2).sum() / (p**2).sum()
+        ) ** -0.5  # line 17, as the paper prints it
         tau_ema = 0.9 * tau_ema + 0.1 * tau.item()
         assert report.active == active
         assert report.tau == pytest.approx(tau.item(), rel=2e-6)
         assert report.tau_ema == pytest.approx(tau_ema, rel=2e-6)
         assert report.loss == pytest.approx(loss.item(), rel=1e-5)
         for mine, theirs in zip(parameters_of(model), parameters_of(twin)):
-            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)  # the gradient's rounding, in 60 steps
+            torch.testing.assert_close(
+                mine, theirs, rtol=1e-5, atol=1e-6
+            )  # the gradient's rounding, in 60 steps
     assert not decisions[0] and decisions[-1], "the run must see both phases"
 
 
-@pytest.mark.parametrize("batch_size,presample,expected", [(128, 640, 8 / 3), (16, 48, 2.0), (32, 128, 7 / 3)])
+@pytest.mark.parametrize(
+    "batch_size,presample,expected", [(128, 640, 8 / 3), (16, 48, 2.0), (32, 128, 7 / 3)]
+)
 def test_default_threshold_is_the_papers(batch_size, presample, expected):
     model = make_model()
-    trainer = isample.Trainer.paper(model, torch.optim.SGD(model.parameters(), 0.1), "mse", batch_size, presample)
+    trainer = isample.Trainer.paper(
+        model, torch.optim.SGD(model.parameters(), 0.1), "mse", batch_size, presample
+    )
     assert trainer.sampler.gate.threshold == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("draws", ["alias", "systematic", "pps"])
 def test_weighted_gradient_is_unbiased(draws):
-    """The mean over 2,000 steps' gradients of one frozen network equals the presample's gradient: each coordinate
-    within 5 standard errors (213 coordinates: a false alarm in 10^4 runs; the seed is fixed)."""
+    """The mean over 2,000 steps' gradients of one frozen network equals the presample's gradient:
+    each coordinate within 5 standard errors (213 coordinates: a false alarm in 10^4 runs; the seed
+    is fixed)."""
     inputs, targets = make_data(B)
     model = make_model().eval()  # BatchNorm as a constant, so that a sample's gradient is its own
     trainer = make_trainer(model, draws=draws, gate="always")
@@ -128,8 +148,9 @@ def test_weighted_gradient_is_unbiased(draws):
 
 
 def trained(make, epochs, save_at=None, resume=None):
-    """A trainer that ``make(model)`` made, fitted on a shuffling loader and a network with dropout; the parameters; and,
-    if ``save_at`` is a step, all state as it was then and whether that step was active, for a later ``resume``."""
+    """A trainer that ``make(model)`` made, fitted on a shuffling loader and a network with dropout;
+    the parameters; and, if ``save_at`` is a step, all state as it was then and whether that step
+    was active, for a later ``resume``."""
     model = make_model(dropout=0.3)
     trainer, saved = make(model), {}
     torch.manual_seed(11)
@@ -155,7 +176,9 @@ def test_resumed_run_is_bit_identical():
     assert 0 < saved["trainer"]["loop"]["batches"] < 30, "and into the middle of an epoch"
     resumed, parameters, _ = trained(make_trainer, epochs=5, resume=saved)
     assert resumed.step_count == whole.step_count
-    assert [r.tau_ema for r in resumed.history.steps] == [r.tau_ema for r in whole.history.steps[40:]]
+    assert [r.tau_ema for r in resumed.history.steps] == [
+        r.tau_ema for r in whole.history.steps[40:]
+    ]
     for mine, theirs in zip(parameters, expected):
         assert torch.equal(mine, theirs)
 
@@ -211,7 +234,11 @@ def test_non_finite_scores_stop_the_step(gate, bad):
     model = nn.Linear(8, CLASSES)
     trainer = make_trainer(model, gate=gate)
     trainer.step(inputs, targets)
-    before, tau_ema, steps = parameters_of(model), trainer.sampler.tau_ema.clone(), trainer.step_count
+    before, tau_ema, steps = (
+        parameters_of(model),
+        trainer.sampler.tau_ema.clone(),
+        trainer.step_count,
+    )
     inputs = inputs.clone()
     inputs[3, 0] = inputs[9, 2] = bad
     with pytest.raises(isample.NonFiniteScoreError) as caught:
@@ -273,7 +300,10 @@ def test_nested_inputs_and_seconds_and_iterate():
             return self.a(left) + self.c(right)
 
     inputs, targets = make_data(96)
-    pairs = [({"left": inputs[i : i + b], "right": inputs[i : i + b] * 2}, targets[i : i + b]) for i in range(0, 96, b)]
+    pairs = [
+        ({"left": inputs[i : i + b], "right": inputs[i : i + b] * 2}, targets[i : i + b])
+        for i in range(0, 96, b)
+    ]
     model = TwoInputs()
     trainer = make_trainer(model, gate="always")
     history = trainer.fit(pairs, seconds=0.2, evaluate=pairs)
@@ -289,7 +319,10 @@ def test_nested_inputs_and_seconds_and_iterate():
     [
         ({"batch_size": 0}, "batch_size must be an integer >= 1; got 0"),
         ({"batch_size": 8, "presample": 4}, "presample must be >= batch_size"),
-        ({"score": "gradnorm"}, "score must be one of gradient_norm, loss, upper_bound; got 'gradnorm'"),
+        (
+            {"score": "gradnorm"},
+            "score must be one of gradient_norm, loss, upper_bound; got 'gradnorm'",
+        ),
         ({"draws": "x"}, "draws must be one of alias, pps, systematic"),
         ({"gate": "x"}, "gate must be one of always, never, speedup, threshold"),
         ({"loss": "x"}, "loss must be one of bce_with_logits, cross_entropy, mse"),
@@ -322,7 +355,10 @@ def test_bad_batches_change_nothing():
             before = parameters_of(model)
             with pytest.raises(ValueError, match=match):
                 trainer.step(x, y)
-            assert all(torch.equal(a, c) for a, c in zip(before, parameters_of(model))) and trainer.step_count == 0
+            assert (
+                all(torch.equal(a, c) for a, c in zip(before, parameters_of(model)))
+                and trainer.step_count == 0
+            )
 
     class Dictionary(nn.Linear):
         def forward(self, x):

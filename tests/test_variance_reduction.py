@@ -9,12 +9,12 @@ pytest.importorskip("scipy")
 import torch
 from torch import nn
 
+from bench.training.meter import Meter
 from bench.training.methods.anchor import Anchor
 from bench.training.methods.katyusha import Katyusha
 from bench.training.methods.scsg import SCSG, geometric
 from bench.training.methods.svrg import SVRG
 from bench.training.methods.uniform import Uniform
-from bench.training.meter import Meter
 from tests.linear import begin, parameters
 
 SAMPLES, FEATURES, BATCH, RATE = 64, 3, 4, 0.05
@@ -123,12 +123,20 @@ def distances(made, steps, rounds, sigma=0.0):
 
 @pytest.mark.parametrize(
     "method, options, sigma",
-    [(SVRG, {"epochs": 2}, 0.0), (SCSG, {"anchor_batches": 16}, 0.0), (Katyusha, {}, 0.0), (Katyusha, {}, 0.2)],
+    [
+        (SVRG, {"epochs": 2}, 0.0),
+        (SCSG, {"anchor_batches": 16}, 0.0),
+        (Katyusha, {}, 0.0),
+        (Katyusha, {}, 0.2),
+    ],
 )
 def test_a_constant_step_converges_linearly_to_the_optimum(method, options, sigma):
-    """A number of rounds takes off a like factor each time, and nothing stops it before rounding does."""
+    """A number of rounds takes off a like factor each time, and nothing stops it before rounding
+    does."""
     made = fitted(sigma)
-    first, second, third, last = distances(made, iter(method(made, **options)), (5, 10, 15, 45), sigma)
+    first, second, third, last = distances(
+        made, iter(method(made, **options)), (5, 10, 15, 45), sigma
+    )
     assert second < first / 20 and third < second / 20 and last < 1e-12
 
 
@@ -154,7 +162,8 @@ def cast(made, batches):
 
 
 def test_the_corrected_gradient_is_right_on_average():
-    """Over a partition into batches its mean is the whole gradient; at the anchor every batch's is, without noise."""
+    """Over a partition into batches its mean is the whole gradient; at the anchor every batch's is,
+    without noise."""
     made, batches = fitted(), torch.arange(SAMPLES).split(BATCH)
     anchor = cast(made, batches)
     of_all = hand_gradient(parameters(made), range(SAMPLES))
@@ -176,7 +185,13 @@ def test_an_anchor_s_last_batch_may_be_smaller():
 
 def test_the_anchor_leaves_the_network_s_statistics_alone():
     x, y = (part.float() for part in least_squares())
-    made = begin(x, y, BATCH, RATE, model=lambda: nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, 1)))
+    made = begin(
+        x,
+        y,
+        BATCH,
+        RATE,
+        model=lambda: nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, 1)),
+    )
     before = {name: b.clone() for name, b in made.model.named_buffers()}
     anchor = cast(made, torch.arange(SAMPLES).split(BATCH))
     assert all(torch.equal(b, before[name]) for name, b in made.model.named_buffers())
@@ -184,11 +199,12 @@ def test_the_anchor_leaves_the_network_s_statistics_alone():
     assert made.model[0].num_batches_tracked == 1
 
 
-# --- what the referee sees --------------------------------------------------------------------------------------------
+# --- what the referee sees ------------------------------------------------------------------------
 
 
 def counted_and_moved(method, steps):
-    """For each of so many units of work: how many updates the referee counted, whether the network had moved."""
+    """For each of so many units of work: how many updates the referee counted, whether the network
+    had moved."""
     made, counted, moved = fitted(), [], []
     meter = Meter(made, method)
     for _ in range(steps):

@@ -1,8 +1,10 @@
-"""The ops on a GPU against torch: times by replay of CUDA graphs, cold and warm, beside a read-only ceiling.
+"""The ops on a GPU against torch: times by replay of CUDA graphs, cold and warm, beside a read-only
+ceiling.
 
-Each alternative is captured once in a graph of many calls, whose inputs rotate past five times the L2 cache (cold) or are
-one and the same (warm). A time is the median over replays divided by the calls in the graph; the alternatives take turns,
-replay by replay. `eager` is the wall-clock time of a call from Python, launches included.
+Each alternative is captured once in a graph of many calls, whose inputs rotate past five times the
+L2 cache (cold) or are one and the same (warm). A time is the median over replays divided by the
+calls in the graph; the alternatives take turns, replay by replay. `eager` is the wall-clock time of
+a call from Python, launches included.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from __future__ import annotations
 import importlib.util
 import statistics
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 
-from isample import reference
+from isample.ops import reference
 
 ops = torch.ops.isample
 
@@ -46,7 +48,8 @@ class Timing:
 
 @dataclass
 class Row:
-    """One line of the table. `megabytes` is what the op must read; `target` in microseconds, or None."""
+    """One line of the table. `megabytes` is what the op must read; `target` in microseconds, or
+    None."""
 
     shape: str
     op: str
@@ -72,7 +75,9 @@ def graph_of(call: Callable, inputs: list) -> torch.cuda.CUDAGraph:
     return graph
 
 
-def replay_times(graphs: dict[str, tuple[torch.cuda.CUDAGraph, int]], seconds: float) -> dict[str, Timing]:
+def replay_times(
+    graphs: dict[str, tuple[torch.cuda.CUDAGraph, int]], seconds: float
+) -> dict[str, Timing]:
     times: dict[str, list[float]] = {name: [] for name in graphs}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 20:
@@ -118,30 +123,45 @@ def competitors(compiled: bool) -> dict[str, dict[str, Callable]]:
             "torch cross_entropy alone": lambda z, y, ema: F.cross_entropy(z, y, reduction="none"),
         },
         "importance_sample": {
-            "isample": lambda z, y, ema: ops.importance_sample(z, y, max(1, min(len(z), 4096) // 5), ema),
-            "torch": lambda z, y, ema: reference.plain_importance_sample(z.float(), y, max(1, min(len(z), 4096) // 5), ema),
+            "isample": lambda z, y, ema: ops.importance_sample(
+                z, y, max(1, min(len(z), 4096) // 5), ema
+            ),
+            "torch": lambda z, y, ema: reference.plain_importance_sample(
+                z.float(), y, max(1, min(len(z), 4096) // 5), ema
+            ),
         },
     }
     if compiled:
-        score = torch.compile(lambda z, y: reference.plain_softmax_score(z.float(), y), dynamic=False)
+        score = torch.compile(
+            lambda z, y: reference.plain_softmax_score(z.float(), y), dynamic=False
+        )
         calls["softmax_score"]["torch.compile"] = lambda z, y, ema: score(z, y)
     if importlib.util.find_spec("liger_kernel"):
         from liger_kernel.ops.cross_entropy import LigerCrossEntropyFunction
 
-        calls["softmax_score"]["Liger cross_entropy alone"] = lambda z, y, ema: LigerCrossEntropyFunction.apply(z.clone(), y)
+        calls["softmax_score"]["Liger cross_entropy alone"] = lambda z, y, ema: (
+            LigerCrossEntropyFunction.apply(z.clone(), y)
+        )
     if importlib.util.find_spec("quack"):
         from quack.cross_entropy import cross_entropy_fwd
 
-        calls["softmax_score"]["QuACK cross_entropy alone"] = lambda z, y, ema: cross_entropy_fwd(z, y)
+        calls["softmax_score"]["QuACK cross_entropy alone"] = lambda z, y, ema: cross_entropy_fwd(
+            z, y
+        )
     return calls
 
 
-def rows_of(rows: int, classes: int, dtype: torch.dtype, target: float | None, seconds: float) -> Iterator[Row]:
+def rows_of(
+    rows: int, classes: int, dtype: torch.dtype, target: float | None, seconds: float
+) -> Iterator[Row]:
     size = rows * classes * dtype.itemsize
     cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
     copies = max(2, min(MOST_COPIES, -(-5 * cache_bytes // size)))
     labels, ema = torch.randint(classes, (rows,), device="cuda"), torch.zeros((), device="cuda")
-    inputs = [(torch.randn(rows, classes, device="cuda").to(dtype) * 3, labels, ema) for _ in range(copies)]
+    inputs = [
+        (torch.randn(rows, classes, device="cuda").to(dtype) * 3, labels, ema)
+        for _ in range(copies)
+    ]
     shape = f"({rows}, {classes}) {str(dtype).removeprefix('torch.')}"
     large = size > 2**30  # torch's float copies of it would only measure patience
     for op, calls in competitors(compiled=not large).items():
@@ -167,12 +187,23 @@ def tables_and_draws(seconds: float) -> Iterator[Row]:
         ("prefix_sum", "isample", None): lambda: ops.prefix_sum(score, floor=0.2),
         ("draw 256", "isample, alias table", None): lambda: ops.draw.table(*table, batch),
         ("draw 256", "isample, stratified", None): lambda: ops.draw.prefix_sum(sums[0], batch),
-        ("draw 256", "torch.multinomial", None): lambda: torch.multinomial(p, batch, replacement=True),
+        ("draw 256", "torch.multinomial", None): lambda: torch.multinomial(
+            p, batch, replacement=True
+        ),
     }
     graphs = {str(key): (graph_of(call, [()] * 10), 10) for key, call in calls.items()}
     timings = replay_times(graphs, seconds)
     for key, call in calls.items():
-        yield Row(f"({n},)", key[0], key[1], "warm", timings[str(key)], n * 4 / 1e6, eager_time(call, ()), key[2])
+        yield Row(
+            f"({n},)",
+            key[0],
+            key[1],
+            "warm",
+            timings[str(key)],
+            n * 4 / 1e6,
+            eager_time(call, ()),
+            key[2],
+        )
 
 
 def measure_all(seconds: float) -> tuple[float, list[Row]]:

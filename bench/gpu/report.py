@@ -18,11 +18,20 @@ def write_markdown(report: dict, path: Path) -> None:
         "| stage | result | seconds |",
         "|---|---|---|",
     ]
-    lines += [f"| {name} | {_verdict(result)} | {result['seconds']} |" for name, result in stages.items()]
+    lines += [
+        f"| {name} | {_verdict(result)} | {result['seconds']} |" for name, result in stages.items()
+    ]
     if "rows" in stages.get("ops", {}):
         lines += ["", *_times(stages["ops"])]
     if stages.get("kernels", {}).get("tail"):
-        lines += ["", "## Kernels without Python", "", "```", stages["kernels"]["tail"].strip(), "```"]
+        lines += [
+            "",
+            "## Kernels without Python",
+            "",
+            "```",
+            stages["kernels"]["tail"].strip(),
+            "```",
+        ]
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -30,10 +39,15 @@ def _verdict(result: dict) -> str:
     if "skipped" in result:
         return f"skipped: {result['skipped']}"
     if "tools" in result:
-        return ", ".join(f"{tool} {'ok' if done['code'] == 0 else 'FAILED'}" for tool, done in result["tools"].items())
+        return ", ".join(
+            f"{tool} {'ok' if done['code'] == 0 else 'FAILED'}"
+            for tool, done in result["tools"].items()
+        )
     said = result.get("summary") or result.get("error", "").splitlines()[0:1]
     said = said if isinstance(said, str) else " ".join(said)
-    return ("ok" if result["code"] == 0 else f"FAILED ({result['code']})") + (f": {said}" if said else "")
+    return ("ok" if result["code"] == 0 else f"FAILED ({result['code']})") + (
+        f": {said}" if said else ""
+    )
 
 
 def _times(ops: dict) -> list[str]:
@@ -47,7 +61,11 @@ def _times(ops: dict) -> list[str]:
     ]
     for row in ops["rows"]:
         timing, speed = row["timing"], row["megabytes"] / row["timing"]["median"] * 1e3
-        target = "" if row["target"] is None else f"{row['target']:.0f}{'' if timing['median'] <= row['target'] else ' (missed)'}"
+        target = (
+            ""
+            if row["target"] is None
+            else f"{row['target']:.0f}{'' if timing['median'] <= row['target'] else ' (missed)'}"
+        )
         lines.append(
             f"| {row['shape']} | {row['op']} | {row['how']} | {row['cache']} | {timing['median']:.1f} ({timing['p20']:.1f} to "
             f"{timing['p80']:.1f}) | {speed:.0f} | {speed / ops['ceiling']:.0%} | {row['eager']:.1f} | {target} |"

@@ -1,7 +1,8 @@
 """`python -m bench.kernels`: each op and the fused one against plain torch, on the CPU, in one run.
 
-The alternatives take turns, call by call, so that what else the machine does meets all of them alike; a time is the
-median of many, with the 20th and 80th percentile. Writes bench/results/cpu-kernels.json and .md.
+The alternatives take turns, call by call, so that what else the machine does meets all of them
+alike; a time is the median of many, with the 20th and 80th percentile. Writes
+bench/results/cpu-kernels.json and .md.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from torch.nn import functional as F
 
 import isample
-from isample import _C, reference
+from isample import _C
+from isample.ops import reference
 
 ops = torch.ops.isample
 RESULTS = Path(__file__).parents[1] / "results"
@@ -45,7 +47,8 @@ def measure(calls: dict, seconds: float) -> dict:
             times[name].append((time.perf_counter_ns() - start) / 1000)
     cuts = {name: statistics.quantiles(values, n=10) for name, values in times.items()}
     return {
-        name: {"median": cut[4], "p20": cut[1], "p80": cut[7], "rounds": len(times[name])} for name, cut in cuts.items()
+        name: {"median": cut[4], "p20": cut[1], "p80": cut[7], "rounds": len(times[name])}
+        for name, cut in cuts.items()
     }
 
 
@@ -112,13 +115,19 @@ def as_markdown(report: dict) -> str:
     ]
     for row in report["results"]:
         time_ = f"{row['median']:.1f} ({row['p20']:.1f} to {row['p80']:.1f})"
-        lines.append(f"| {row['shape']} | {row['op']} | {row['how']} | {time_} | {row['ratio']:.2f} |")
+        lines.append(
+            f"| {row['shape']} | {row['op']} | {row['how']} | {time_} | {row['ratio']:.2f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m bench.kernels", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for each op and shape (default 4)")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.kernels", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="time for each op and shape (default 4)"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     options = parser.parse_args()
@@ -136,14 +145,21 @@ def main():
     }
     for rows, classes in SHAPES:
         torch._dynamo.reset()
-        compiled = None if options.no_compile else torch.compile(reference.plain_importance_sample, dynamic=False)
+        compiled = (
+            None
+            if options.no_compile
+            else torch.compile(reference.plain_importance_sample, dynamic=False)
+        )
         for op, calls in alternatives(rows, classes, compiled).items():
             times = measure(calls, options.seconds)
             for how, row in times.items():
                 row = {"shape": f"({rows}, {classes})", "op": op, "how": how, **row}
                 row["ratio"] = row["median"] / times["isample"]["median"]
                 report["results"].append(row)
-                print(f"{row['shape']:14} {op:27} {how:22} {row['median']:9.1f} us  x{row['ratio']:.2f}", flush=True)
+                print(
+                    f"{row['shape']:14} {op:27} {how:22} {row['median']:9.1f} us  x{row['ratio']:.2f}",
+                    flush=True,
+                )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "cpu-kernels.json").write_text(json.dumps(report, indent=1) + "\n")
     (RESULTS / "cpu-kernels.md").write_text(as_markdown(report))

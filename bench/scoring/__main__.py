@@ -1,8 +1,10 @@
-"""`python -m bench.scoring`: each way to score a presample, its time and its correlation with the true gradient norm.
+"""`python -m bench.scoring`: each way to score a presample, its time and its correlation with the
+true gradient norm.
 
-A network is trained uniformly up to the middle of its schedule. Then every way scores the same samples, in training's own
-data: the time is that of one presample in units of a uniform training step, the ways taking turns, median of many; the
-correlation is Spearman's, with the norm of each sample's gradient over all parameters. Writes scoring-TASK.json and .md.
+A network is trained uniformly up to the middle of its schedule. Then every way scores the same
+samples, in training's own data: the time is that of one presample in units of a uniform training
+step, the ways taking turns, median of many; the correlation is Spearman's, with the norm of each
+sample's gradient over all parameters. Writes scoring-TASK.json and .md.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch.nn import functional as F
@@ -23,9 +25,9 @@ from torch.nn import functional as F
 from bench.training.tasks import find_task
 from bench.training.training import Training
 from isample import MemorySampler, Scoring
-from isample.losses import make_loss
-from isample.scores import gradient_norm, leaving_no_trace, upper_bound
-from isample.scoring import ScoringPass
+from isample.scoring.forward import ScoringPass
+from isample.scoring.losses import make_loss
+from isample.scoring.scores import gradient_norm, leaving_no_trace, upper_bound
 
 RATIO = 5  # B / b
 JUDGED = 1024  # samples
@@ -48,11 +50,13 @@ class Bench:
         self.ways["bfloat16, chunks of 64"] = Scoring(dtype=torch.bfloat16)
         self.ways["torch.compile, chunks of 64"] = Scoring(compile=True)
         if whole:  # a network that takes images of any size
-            self.ways["half the resolution, chunks of 64"] = Scoring(prepare=lambda images: F.avg_pool2d(images, 2))
+            self.ways["half the resolution, chunks of 64"] = Scoring(
+                prepare=lambda images: F.avg_pool2d(images, 2)
+            )
 
     def train(self, seconds: float) -> None:
-        """Uniformly for half of a schedule, while remembering scores as memory mode does, and keeping the parameters of STALE
-        updates ago and of one."""
+        """Uniformly for half of a schedule, while remembering scores as memory mode does, and
+        keeping the parameters of STALE updates ago and of one."""
         training = self.training
         self.memory = MemorySampler(len(training.sets.training), training.batch_size, seed=0)
         self.memory.active = False
@@ -66,7 +70,9 @@ class Bench:
         while self.memory.drawn % STALE > 0:
             self.update()
         self.ways[f"parameters of {STALE} updates ago"] = Scoring(proxy=stale)
-        self.ways["parameters of one update ago (ahead=True)"] = Scoring(proxy=copy.deepcopy(training.model))
+        self.ways["parameters of one update ago (ahead=True)"] = Scoring(
+            proxy=copy.deepcopy(training.model)
+        )
         self.update()
 
     def update(self) -> None:
@@ -113,18 +119,38 @@ class Bench:
         from scipy.stats import spearmanr
 
         truth = self.truth()
-        correlation = {name: spearmanr(self.scores(scoring), truth).statistic for name, scoring in self.ways.items()}
-        rows = [{"way": name, "time": share, "correlation": correlation[name]} for name, share in self.times().items()]
+        correlation = {
+            name: spearmanr(self.scores(scoring), truth).statistic
+            for name, scoring in self.ways.items()
+        }
+        rows = [
+            {"way": name, "time": share, "correlation": correlation[name]}
+            for name, share in self.times().items()
+        ]
         remembered = self.memory.score[self.judged]
-        rows.append({"way": "remembered (memory mode)", "time": 0.0, "correlation": spearmanr(remembered, truth).statistic})
+        rows.append(
+            {
+                "way": "remembered (memory mode)",
+                "time": 0.0,
+                "correlation": spearmanr(remembered, truth).statistic,
+            }
+        )
         return rows
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.scoring", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--task", default="digits", help="a task of the referee's, with class labels")
-    parser.add_argument("--root", type=Path, default=Path("data"), help="where the data sets' files are")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of training before the ways are compared")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scoring", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--task", default="digits", help="a task of the referee's, with class labels"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path("data"), help="where the data sets' files are"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of training before the ways are compared"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--results", type=Path, default=Path("bench/results"))
     arguments = parser.parse_args(argv)
@@ -132,7 +158,10 @@ def main(argv: list[str]) -> int:
     task = find_task(arguments.task)
     if task.loss != "cross_entropy":
         parser.error(f"--task must be one with class labels; got {arguments.task}")
-    bench = Bench(Training.begin(task, task.sets(arguments.root, 0), arguments.seconds, 0), "resnet" in arguments.task)
+    bench = Bench(
+        Training.begin(task, task.sets(arguments.root, 0), arguments.seconds, 0),
+        "resnet" in arguments.task,
+    )
     bench.train(arguments.seconds)
     write(arguments, task, bench.run(), bench.memory.drawn)
     return 0
@@ -140,7 +169,12 @@ def main(argv: list[str]) -> int:
 
 def write(arguments: argparse.Namespace, task, rows: list[dict], updates: int) -> None:
     command = f"python -m bench.scoring --task {arguments.task} --seconds {arguments.seconds:g} --threads {arguments.threads}"
-    facts = {"command": command, "torch": torch.__version__, "machine": platform.machine(), "updates": updates}
+    facts = {
+        "command": command,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "updates": updates,
+    }
     path = arguments.results / f"scoring-{arguments.task}.json"
     path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     lines = [

@@ -1,1 +1,2 @@
-"""The referee: training methods against each other at equal wall-clock time. `python -m bench.training --help`."""
+"""The referee: training methods against each other at equal wall-clock time. `python -m
+bench.training --help`."""

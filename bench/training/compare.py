@@ -31,22 +31,30 @@ class Plan:
     seeds: int
 
     def runs(self) -> list[Run]:
-        """All entrants of a seed before the next seed, in shuffled order: what disturbs the machine hits all alike."""
+        """All entrants of a seed before the next seed, in shuffled order: what disturbs the machine
+        hits all alike."""
         runs: list[Run] = []
         for seed in range(self.seeds):
-            of_seed = [Run(self.task, method, seed, self.seconds, share, self.data) for method, share in self.entrants]
+            of_seed = [
+                Run(self.task, method, seed, self.seconds, share, self.data)
+                for method, share in self.entrants
+            ]
             random.Random(seed).shuffle(of_seed)
             runs += of_seed
         return runs
 
 
-def compare(plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[RunRecord, int, int], None]) -> None:
-    """Does the runs of ``plan`` that ``folder`` does not hold already, ``jobs`` at a time. ``tell(record, done, all)``
-    is called after each. A run that is left without others beside it gets a copy of itself, which is thrown away: alone it would
-    have caches and memory that the others had to share.
+def compare(
+    plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[RunRecord, int, int], None]
+) -> None:
+    """Does the runs of ``plan`` that ``folder`` does not hold already, ``jobs`` at a time.
+    ``tell(record, done, all)`` is called after each. A run that is left without others beside it
+    gets a copy of itself, which is thrown away: alone it would have caches and memory that the
+    others had to share.
 
-    Raises RunFailed at the end if some run failed; RunFileError, before anything runs, if ``folder`` holds such a run
-    of another budget. Stopping it stops its runs; those that were not finished are done again the next time.
+    Raises RunFailed at the end if some run failed; RunFileError, before anything runs, if
+    ``folder`` holds such a run of another budget. Stopping it stops its runs; those that were not
+    finished are done again the next time.
     """
     runs = plan.runs()
     waiting = [run for run in runs if read_finished(run, folder) is None]
@@ -61,7 +69,9 @@ def compare(plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[Run
                 run, core = waiting.pop(0), free.pop(0)
                 places[core] = start(run, root, folder, core), run
             beside = next(run for _, run in places.values())
-            copies += [start(beside, root, Path(tempfile.mkdtemp(dir=spare.name)), core) for core in free]
+            copies += [
+                start(beside, root, Path(tempfile.mkdtemp(dir=spare.name)), core) for core in free
+            ]
             free.clear()
             wait([process.sentinel for process, _ in places.values()])
             for core, (process, run) in list(places.items()):
@@ -96,4 +106,8 @@ def start(run: Run, root: Path, folder: Path, core: int) -> BaseProcess:
 
 def cores() -> list[int]:
     """The cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )

@@ -1,4 +1,5 @@
-"""The curves of a comparison: training loss and test error against training time, mean and range over seeds."""
+"""The curves of a comparison: training loss and test error against training time, mean and range
+over seeds."""
 
 from __future__ import annotations
 
@@ -7,15 +8,16 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
-import numpy as np  # noqa: E402
+import numpy as np
+from matplotlib import pyplot
 
-from .record import RunRecord  # noqa: E402
-from .report import title  # noqa: E402
-from .statistics import rows  # noqa: E402
+from .record import RunRecord
+from .report import title
+from .statistics import rows
 
-# Okabe and Ito's colours, which stay apart for the colour-blind; the strongest are the baseline's and isample's. Below
-# "double-rate" come those of Tol's muted scheme, made for the same purpose. The experiments' figures have the same.
+# Okabe and Ito's colours, which stay apart for the colour-blind; the strongest are the baseline's
+# and isample's. Below "double-rate" come those of Tol's muted scheme, made for the same purpose.
+# The experiments' figures have the same.
 COLOURS = {
     "uniform": "#000000",
     "isample": "#D55E00",
@@ -41,7 +43,11 @@ OTHER_COLOUR = "#DDCC77"
 def draw(records: list[RunRecord], path: Path) -> None:
     figure, (loss, error) = pyplot.subplots(1, 2, figsize=(12, 4.8), constrained_layout=True)
     for row in rows(records):
-        of_row = [record for record in records if record.run.name == row.name and not record.final.diverged]
+        of_row = [
+            record
+            for record in records
+            if record.run.name == row.name and not record.final.diverged
+        ]
         if not of_row:
             continue
         for axes, measure, scale in ((loss, "training_loss", 1), (error, "test_error", 100)):
@@ -65,9 +71,18 @@ def curve(axes, records: list[RunRecord], measure: str, scale: float) -> None:
     run = records[0].run
     length = min(len(record.points) for record in records)
     elapsed = np.mean([[p.elapsed for p in record.points[:length]] for record in records], axis=0)
-    values = scale * np.array([[getattr(p, measure) for p in record.points[:length]] for record in records])
+    values = scale * np.array(
+        [[getattr(p, measure) for p in record.points[:length]] for record in records]
+    )
     colour = COLOURS.get(run.method, OTHER_COLOUR)
     prominent = run.method in ("uniform", "isample")
     style = {"linewidth": 2.2 if prominent else 1.2, "zorder": 3 if prominent else 2}
-    axes.plot(elapsed, values.mean(0), label=run.name, color=colour, linestyle="-" if run.share == 1.0 else "--", **style)
+    axes.plot(
+        elapsed,
+        values.mean(0),
+        label=run.name,
+        color=colour,
+        linestyle="-" if run.share == 1.0 else "--",
+        **style,
+    )
     axes.fill_between(elapsed, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)

@@ -1,4 +1,5 @@
-"""Run files: one JSON-lines file a run. First line "start" (what was run, where), then "point" lines, last line "end".
+"""Run files: one JSON-lines file a run. First line "start" (what was run, where), then "point"
+lines, last line "end".
 
 A file without an "end" is of a run that was interrupted, and the run is done again.
 """
@@ -24,8 +25,8 @@ class RunFileError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the comparison. ``seconds`` is the whole budget, of which the run is given ``share``; ``data`` is what
-    the results call the data."""
+    """One run of the comparison. ``seconds`` is the whole budget, of which the run is given
+    ``share``; ``data`` is what the results call the data."""
 
     task: str
     method: str
@@ -45,8 +46,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation. ``elapsed`` and ``active_seconds`` are seconds of training, ``cpu_seconds`` those of them that the
-    process really had a core; losses and the error are means, NaN where the training diverged."""
+    """One evaluation. ``elapsed`` and ``active_seconds`` are seconds of training, ``cpu_seconds``
+    those of them that the process really had a core; losses and the error are means, NaN where the
+    training diverged."""
 
     elapsed: float
     updates: int
@@ -89,7 +91,9 @@ class RunWriter:
 
     def point(self, point: Point) -> None:
         values = asdict(point)
-        self._line("point", {k: v if v is None or math.isfinite(v) else None for k, v in values.items()})
+        self._line(
+            "point", {k: v if v is None or math.isfinite(v) else None for k, v in values.items()}
+        )
 
     def end(self) -> None:
         self._line("end", {"date": now()})
@@ -139,7 +143,9 @@ def read_finished(run: Run, folder: Path) -> RunRecord | None:
 
 def read_all(folder: Path) -> list[RunRecord]:
     """All finished runs in ``folder``; raises RunFileError if there is none."""
-    records = [record for path in sorted(folder.glob("*.jsonl")) if (record := read(path)) is not None]
+    records = [
+        record for path in sorted(folder.glob("*.jsonl")) if (record := read(path)) is not None
+    ]
     if not records:
         raise RunFileError(f"no finished run in {folder}: looked for TASK.METHOD.SEED.jsonl")
     return records

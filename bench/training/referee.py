@@ -1,12 +1,13 @@
-"""One run: a method trains until its time is spent, and is evaluated on the way while its clock stands."""
+"""One run: a method trains until its time is spent, and is evaluated on the way while its clock
+stands."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Callable, Iterator
 
 import torch
 from torch import nn
@@ -20,13 +21,17 @@ from .tasks import LOSSES, Task, find_task
 from .training import Method, Training
 
 EVALUATIONS = 20  # evenly spaced in time, besides the one before the first update
-EVALUATION_BATCH = 50  # a forward pass that stays in the cache is twice as fast as one of 500 images
+EVALUATION_BATCH = (
+    50  # a forward pass that stays in the cache is twice as fast as one of 500 images
+)
 
 
 def run_alone(run: Run, root: Path, folder: Path, core: int | None) -> None:
-    """Does one run, in a process of its own: one thread, on ``core`` where the system can pin it. Gives up at the next
-    evaluation if the process that started it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process
+    """Does one run, in a process of its own: one thread, on ``core`` where the system can pin it.
+    Gives up at the next evaluation if the process that started it is gone."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent too, which then ends this process
     if core is not None:
         os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
@@ -43,15 +48,17 @@ def run_alone(run: Run, root: Path, folder: Path, core: int | None) -> None:
 
 
 def warm_up(task: Task, sets: Sets) -> None:
-    """One step of another network: what the libraries prepare at their first call is no method's time."""
+    """One step of another network: what the libraries prepare at their first call is no method's
+    time."""
     training = Training.begin(task, sets, seconds=1.0, seed=0)
     inputs, targets = sets.seen.__getitems__(torch.arange(task.batch_size))
     training.update(training.losses(training.model(inputs), targets).mean())
 
 
 def train(training: Training, make: Callable[[Training], Method]) -> Iterator[Point]:
-    """Trains, and yields an evaluation before the first update, at each 20th of the time and at its end. A run that
-    diverges ends with the evaluation that shows it. What time counts is said at `Meter`.
+    """Trains, and yields an evaluation before the first update, at each 20th of the time and at its
+    end. A run that diverges ends with the evaluation that shows it. What time counts is said at
+    `Meter`.
     """
     meter, due = Meter(training, make), 1
     yield evaluate(meter)

@@ -1,13 +1,15 @@
-"""The table of a comparison: to the terminal, as Markdown with all that is needed to repeat it, and as JSON."""
+"""The table of a comparison: to the terminal, as Markdown with all that is needed to repeat it, and
+as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from rich.table import Table
 
@@ -20,7 +22,10 @@ COLUMNS: list[tuple[str, Callable[[Row], str]]] = [
     ("method", lambda row: row.name + (" †" if row.disturbed else "")),
     ("time to uniform's final training loss", lambda row: time_cell(row)),
     ("lead in time", lambda row: percent(row.lead, signed=True)),
-    ("final training loss", lambda row: cell(row.training_loss, significant) if row.training_loss.count else "diverged"),
+    (
+        "final training loss",
+        lambda row: cell(row.training_loss, significant) if row.training_loss.count else "diverged",
+    ),
     ("final test error", lambda row: percent(row.test_error, digits=2)),
     ("test error − uniform's", lambda row: percent(row.error_difference, digits=2, signed=True)),
     ("updates", lambda row: cell(row.updates, lambda value: f"{value:,.0f}")),
@@ -55,14 +60,23 @@ def terminal_table(records: list[RunRecord]) -> Table:
 def markdown(records: list[RunRecord], figure: str) -> str:
     """The page of one task; ``figure`` is the file name of its curves."""
     table = rows(records)
-    lines = [f"# {title(records)}", "", f"![Training loss and test error against training time]({figure})", ""]
+    lines = [
+        f"# {title(records)}",
+        "",
+        f"![Training loss and test error against training time]({figure})",
+        "",
+    ]
     lines += ["| " + " | ".join(name for name, _ in COLUMNS) + " |"]
     lines += ["|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in table]
     lines += ["", *standings(table), *disturbances(records), ""]
     lines += [LEGEND.format(error_title=LOSSES[TASKS[records[0].run.task].loss].error_title), ""]
     lines += ["## Methods", ""]
-    lines += [f"- **{name}**: {METHODS[name].summary}." for name in METHODS if any(row.method == name for row in table)]
+    lines += [
+        f"- **{name}**: {METHODS[name].summary}."
+        for name in METHODS
+        if any(row.method == name for row in table)
+    ]
     lines += ["", "## How it was measured", "", *setting(records), ""]
     return "\n".join(lines)
 
@@ -106,7 +120,9 @@ def standings(table: list[Row]) -> list[str]:
     for measured, measure in (("training loss", "training_loss"), ("test error", "test_error")):
         means = {row.name: getattr(row, measure).mean for row in full}
         ahead = [name for name in sorted(means, key=means.get) if means[name] < means["isample"]]
-        lines.append(f"- Lower final {measured} than isample's, on average: {', '.join(ahead) or 'none'}.")
+        lines.append(
+            f"- Lower final {measured} than isample's, on average: {', '.join(ahead) or 'none'}."
+        )
     return lines
 
 
@@ -116,8 +132,10 @@ def disturbances(records: list[RunRecord]) -> list[str]:
     if not names:
         return []
     least = f"{100 * UNDISTURBED:.0f} %"
-    return [f"- † Disturbed: {', '.join(names)} had their core for less than {least} of the time. "
-            "Delete their run files and repeat the command to do them again."]
+    return [
+        f"- † Disturbed: {', '.join(names)} had their core for less than {least} of the time. "
+        "Delete their run files and repeat the command to do them again."
+    ]
 
 
 def setting(records: list[RunRecord]) -> list[str]:
@@ -156,7 +174,9 @@ def time_cell(row: Row) -> str:
     if row.time_to_baseline is None:
         return "–" if row.lead is None else "not reached"
     tried = row.lead.count
-    return percent(row.time_to_baseline) + ("" if row.reached == tried else f" ({row.reached} of {tried} seeds)")
+    return percent(row.time_to_baseline) + (
+        "" if row.reached == tried else f" ({row.reached} of {tried} seeds)"
+    )
 
 
 def percent(value: Interval | None, digits: int = 0, signed: bool = False) -> str:
@@ -167,7 +187,9 @@ def percent(value: Interval | None, digits: int = 0, signed: bool = False) -> st
     return cell(value.scaled(100), f"{{:{sign}.{digits}f}}".format, width_text) + " %"
 
 
-def cell(value: Interval, text: Callable[[float], str], width_text: Callable[[float], str] | None = None) -> str:
+def cell(
+    value: Interval, text: Callable[[float], str], width_text: Callable[[float], str] | None = None
+) -> str:
     if math.isnan(value.half_width):
         return text(value.mean)
     return f"{text(value.mean)} ± {(width_text or text)(value.half_width)}"

@@ -1,4 +1,5 @@
-"""What the runs say: means with confidence intervals over seeds, and how far ahead of uniform training a method is."""
+"""What the runs say: means with confidence intervals over seeds, and how far ahead of uniform
+training a method is."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ UNDISTURBED = 0.9  # the least share of its core with which a run counts as undi
 
 @dataclass(frozen=True)
 class Interval:
-    """``mean`` ± ``half_width`` covers the expected value with 95 % confidence, if the ``count`` values are normal
-    (Student's t). One value alone has no interval: half_width is NaN."""
+    """``mean`` ± ``half_width`` covers the expected value with 95 % confidence, if the ``count``
+    values are normal (Student's t). One value alone has no interval: half_width is NaN."""
 
     mean: float
     half_width: float
@@ -39,8 +40,8 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def time_to_reach(points: Sequence[Point], loss: float) -> float:
-    """Seconds of training until the training loss is first at or below ``loss``, linear between two evaluations;
-    infinity if it never is."""
+    """Seconds of training until the training loss is first at or below ``loss``, linear between two
+    evaluations; infinity if it never is."""
     before: Point | None = None
     for point in points:
         if point.training_loss <= loss:
@@ -53,8 +54,8 @@ def time_to_reach(points: Sequence[Point], loss: float) -> float:
 
 
 def lead(record: RunRecord, baseline: RunRecord) -> float:
-    """How much earlier than ``baseline`` the run was at the lowest training loss that both reached in the end, as a share
-    of the budget; negative where it was later."""
+    """How much earlier than ``baseline`` the run was at the lowest training loss that both reached
+    in the end, as a share of the budget; negative where it was later."""
     common = max(record.final.training_loss, baseline.final.training_loss)
     earlier = time_to_reach(baseline.points, common) - time_to_reach(record.points, common)
     return earlier / record.run.seconds
@@ -64,11 +65,11 @@ def lead(record: RunRecord, baseline: RunRecord) -> float:
 class Row:
     """A line of the table, over the seeds that are finished.
 
-    ``time_to_baseline`` is the share of the budget until uniform's final training loss of the same seed, over the
-    ``reached`` seeds that came there; ``lead`` as above; ``error_difference`` is the test error less uniform's of the
-    same seed. These are None without a uniform run of the same seed. ``active`` is the share of the training time spent
-    in importance-sampled steps, None for methods without a switch. ``disturbed`` runs had their core for less than 90 %
-    of their time.
+    ``time_to_baseline`` is the share of the budget until uniform's final training loss of the same
+    seed, over the ``reached`` seeds that came there; ``lead`` as above; ``error_difference`` is the
+    test error less uniform's of the same seed. These are None without a uniform run of the same
+    seed. ``active`` is the share of the training time spent in importance-sampled steps, None for
+    methods without a switch. ``disturbed`` runs had their core for less than 90 % of their time.
     """
 
     name: str
@@ -100,7 +101,9 @@ def rows(records: Iterable[RunRecord]) -> list[Row]:
 def row(name: str, records: list[RunRecord], baselines: dict[int, RunRecord]) -> Row:
     good = [record for record in records if not record.final.diverged]
     finals = [record.final for record in good]
-    pairs = [(record, baselines[record.run.seed]) for record in good if record.run.seed in baselines]
+    pairs = [
+        (record, baselines[record.run.seed]) for record in good if record.run.seed in baselines
+    ]
     pairs = [(record, baseline) for record, baseline in pairs if not baseline.final.diverged]
     times = [time_to_reach(r.points, b.final.training_loss) / r.run.seconds for r, b in pairs]
     reached = [time for time in times if time < math.inf]

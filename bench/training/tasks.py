@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from isample.demo.network import small_cnn
-from isample.registry import look_up
+from bench.common.networks import small_cnn
+from isample.support.registry import look_up
 
 from .data import Sets, friedman, image_sets, imbalanced, noisy_labels, read_images
 from .networks import narrow_resnet18, perceptron
 
 SHIFT = 4  # pixels by which CIFAR-10's training images are moved
-# Half of the other tasks': that is too high for this network, which uniform sampling then trains worse.
+# Half of the other tasks': that is too high for this network, which uniform sampling then trains
+# worse.
 CIFAR10_RATE = 0.025
 
 
@@ -40,15 +41,17 @@ LOSSES = {
         errors=lambda logits, targets: (logits.argmax(1) != targets).float(),
         error_title="share of test samples missed",
     ),
-    "mse": Loss(squared_errors, squared_errors, "share of the test targets' variance left unexplained"),
+    "mse": Loss(
+        squared_errors, squared_errors, "share of the test targets' variance left unexplained"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Task:
-    """``data`` and ``title`` are what readers call it. ``sets(root, seed)`` reads the data, ``seed`` being that of the
-    augmentation; ``model()`` draws its parameters from torch's generator. The optimizer is SGD, its learning rate the
-    highest of the run."""
+    """``data`` and ``title`` are what readers call it. ``sets(root, seed)`` reads the data,
+    ``seed`` being that of the augmentation; ``model()`` draws its parameters from torch's
+    generator. The optimizer is SGD, its learning rate the highest of the run."""
 
     data: str
     title: str
@@ -65,7 +68,10 @@ class Task:
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(
-            model.parameters(), self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+            model.parameters(),
+            self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
         )
 
 

@@ -1,16 +1,18 @@
 """What a method is given to train with, and the protocol that all methods are driven through.
 
-A method is made from a `Training` and is iterable: it does one unit of its work, mostly one update, and yields None, or,
-if it switches importance sampling on and off, whether that unit was importance-sampled. The caller's clock runs only
-while the method works, and the learning rate is set while it waits. A method with ``state_dict`` and
-``load_state_dict``, see `bench.training.methods.dealt`, can be stopped at any yield and goes on bit for bit; a plain
+A method is made from a `Training` and is iterable: it does one unit of its work, mostly one update,
+and yields None, or, if it switches importance sampling on and off, whether that unit was
+importance-sampled. The caller's clock runs only while the method works, and the learning rate is
+set while it waits. A method with ``state_dict`` and ``load_state_dict``, see
+`bench.training.methods.dealt`, can be stopped at any yield and goes on bit for bit; a plain
 generator function cannot, but serves where runs are not resumed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Protocol, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -24,7 +26,8 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # inputs and targets
 
 
 class Settings(Protocol):
-    """What a method wants to know of a task or an experiment; None leaves it to isample, or clips nothing."""
+    """What a method wants to know of a task or an experiment; None leaves it to isample, or clips
+    nothing."""
 
     loss: str
     batch_size: int
@@ -35,10 +38,11 @@ class Settings(Protocol):
 
 @dataclass
 class Training:
-    """One run: ``model`` and ``optimizer`` to train, ``sets.training`` to draw from, and its budget of ``seconds`` or,
-    where ``updates`` is given, of so many updates.
+    """One run: ``model`` and ``optimizer`` to train, ``sets.training`` to draw from, and its budget
+    of ``seconds`` or, where ``updates`` is given, of so many updates.
 
-    ``progress`` is the share of the budget that is spent, as the `Meter` that drives the method has it.
+    ``progress`` is the share of the budget that is spent, as the `Meter` that drives the method has
+    it.
     """
 
     task: Settings
@@ -79,15 +83,19 @@ class Training:
         self.step()
 
     def step(self) -> None:
-        """The optimizer's step by the gradients that the parameters have; they are clipped in place."""
+        """The optimizer's step by the gradients that the parameters have; they are clipped in
+        place."""
         if self.task.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.task.clip_grad_norm)
         self.optimizer.step()
 
     def loader(self, batch_size: int) -> DataLoader:
-        """Batches shuffled by torch's own generator, an epoch at a time: the order is the same for every method of one
-        seed that draws nothing else from it, and a state of that generator deals the same batches again."""
-        return DataLoader(self.sets.training, batch_size, shuffle=True, drop_last=True, collate_fn=as_fetched)
+        """Batches shuffled by torch's own generator, an epoch at a time: the order is the same for
+        every method of one seed that draws nothing else from it, and a state of that generator
+        deals the same batches again."""
+        return DataLoader(
+            self.sets.training, batch_size, shuffle=True, drop_last=True, collate_fn=as_fetched
+        )
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """``loader``'s batches, epoch after epoch."""
@@ -96,9 +104,11 @@ class Training:
             yield from map(self.on_device, loader)
 
     def fetch(self, batches: Sequence[torch.Tensor]) -> Iterator[Batch]:
-        """The samples of batches of indices, loaded as those of ``loader`` are, and at the same cost."""
+        """The samples of batches of indices, loaded as those of ``loader`` are, and at the same
+        cost."""
         lists = [indices.tolist() for indices in batches]
-        # A generator of its own: opening the loader draws a seed, and a resumed run opens it once more.
+        # A generator of its own: opening the loader draws a seed, and a resumed run opens it once
+        # more.
         options = {"collate_fn": as_fetched, "generator": torch.Generator()}
         return map(self.on_device, DataLoader(self.sets.training, batch_sampler=lists, **options))
 

@@ -2,8 +2,9 @@
 
     python tests/cpp/mutate.py [--only WORD] [--jobs 2]
 
-Tried are: every __syncthreads and every __threadfence of csrc/cuda without it, and the merges and bounds checks below.
-Prints one line a mutant; ends with 1 if one survived. A mutant takes half a minute, a survivor a few times that.
+Tried are: every __syncthreads and every __threadfence of csrc/cuda without it, and the merges and
+bounds checks below. Prints one line a mutant; ends with 1 if one survived. A mutant takes half a
+minute, a survivor a few times that.
 """
 
 import argparse
@@ -18,22 +19,36 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "standin"))
 
-import build  # noqa: E402
+import build
 
 CUDA = build.ROOT / "csrc/cuda"
 
 # (file, what stands there, what the mutant has instead)
 EDITS = [
     # Reductions and scans
-    ("block.cuh", "warp_reduce(lane_index() < warps_in_block() ? scratch[lane_index()] : T{}, op)",
-     "warp_reduce(scratch[lane_index()], op)"),
-    ("block.cuh", "warp_inclusive_sum(lane_index() < warps_in_block() ? scratch[lane_index()] : T{})",
-     "warp_inclusive_sum(T{})"),
+    (
+        "block.cuh",
+        "warp_reduce(lane_index() < warps_in_block() ? scratch[lane_index()] : T{}, op)",
+        "warp_reduce(scratch[lane_index()], op)",
+    ),
+    (
+        "block.cuh",
+        "warp_inclusive_sum(lane_index() < warps_in_block() ? scratch[lane_index()] : T{})",
+        "warp_inclusive_sum(T{})",
+    ),
     ("block.cuh", "if (lane_index() >= lanes) value.add(below);", "value.add(below);"),
     ("block.cuh", "if (lane_index() == kWarp - 1) scratch", "if (lane_index() == 0) scratch"),
     ("block.cuh", "if (warp_index() > 0) result.before.add(warps_before);", ""),
-    ("block.cuh", "if (warp_index() > 0) result.before.add(warps_before);", "result.before.add(warps_before);"),
-    ("block.cuh", "if (lane_index() > 0) result.before.add(lanes_before);", "result.before.add(lanes_before);"),
+    (
+        "block.cuh",
+        "if (warp_index() > 0) result.before.add(warps_before);",
+        "result.before.add(warps_before);",
+    ),
+    (
+        "block.cuh",
+        "if (lane_index() > 0) result.before.add(lanes_before);",
+        "result.before.add(lanes_before);",
+    ),
     ("block.cuh", "first + j < end ? term(first + j) : Value{}", "term(first + j)"),
     ("block.cuh", "if (first + j < end) term.emit", "term.emit"),
     ("block.cuh", "before.add(scan.all);", ""),
@@ -41,10 +56,18 @@ EDITS = [
     ("block.cuh", "running.add(scan.before);", ""),
     ("block.cuh", "blocks - 1) == blocks - 1;", "blocks - 1) == 0;"),
     ("block.cuh", "atomicInc(&arrivals[slot], blocks - 1)", "atomicInc(&arrivals[slot], blocks)"),
-    ("block.cuh", "for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) value = op", "for (int lanes = 8; lanes > 0; lanes /= 2) value = op"),
+    (
+        "block.cuh",
+        "for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) value = op",
+        "for (int lanes = 8; lanes > 0; lanes /= 2) value = op",
+    ),
     # Reading a row
     ("row.cuh", "vector < vectors ? __ldg(source + vector) : uint4{}", "__ldg(source + vector)"),
-    ("row.cuh", "if (vector >= vectors || vector == target_vector)", "if (vector == target_vector)"),
+    (
+        "row.cuh",
+        "if (vector >= vectors || vector == target_vector)",
+        "if (vector == target_vector)",
+    ),
     ("row.cuh", "if (vector >= vectors || vector == target_vector)", "if (vector >= vectors)"),
     ("row.cuh", "if (left_out == j || left_out < 0)", "if (left_out < 0)"),
     ("row.cuh", "if (lane < head && lane != target)", "if (lane <= head && lane != target)"),
@@ -56,28 +79,56 @@ EDITS = [
     ("row.cuh", "head = n < wanted ? static_cast<int>(n) : wanted;", "head = wanted;"),
     ("row.cuh", "head = n < wanted ? static_cast<int>(n) : wanted;", "head = 0;"),
     # Merging a row, and which rows there are
-    ("score.cuh", "for (int apart = (lanes < kWarp ? lanes : kWarp) / 2;", "for (int apart = (lanes < kWarp ? lanes : kWarp) / 4;"),
-    ("score.cuh", "for (int i = 1; i < slices; ++i) triple = merge", "for (int i = 2; i < slices; ++i) triple = merge"),
+    (
+        "score.cuh",
+        "for (int apart = (lanes < kWarp ? lanes : kWarp) / 2;",
+        "for (int apart = (lanes < kWarp ? lanes : kWarp) / 4;",
+    ),
+    (
+        "score.cuh",
+        "for (int i = 1; i < slices; ++i) triple = merge",
+        "for (int i = 2; i < slices; ++i) triple = merge",
+    ),
     ("score.cuh", "for (int i = 1; i < shape.parts; ++i)", "for (int i = 2; i < shape.parts; ++i)"),
-    ("score.cuh", "for (int i = 1; i < shape.parts; ++i)", "for (int i = 1; i + 1 < shape.parts; ++i)"),
+    (
+        "score.cuh",
+        "for (int i = 1; i < shape.parts; ++i)",
+        "for (int i = 1; i + 1 < shape.parts; ++i)",
+    ),
     ("score.cuh", "if (row < task.rows) {", "{"),
-    ("score.cuh", "thread < shape.rows_per_block() && own_row < task.rows", "thread < shape.rows_per_block()"),
+    (
+        "score.cuh",
+        "thread < shape.rows_per_block() && own_row < task.rows",
+        "thread < shape.rows_per_block()",
+    ),
     ("score.cuh", "thread < shape.rows_per_block() && own_row < task.rows", "own_row < task.rows"),
     ("score.cuh", "if (label < 0 || label >= task.classes) {", "if (label < 0) {"),
     ("score.cuh", "if (label < 0 || label >= task.classes) {", "if (label >= task.classes) {"),
     ("score.cuh", "if (label != task.ignore_index) {", "{"),
-    ("score.cuh", "task.classes - begin < shape.part_size ? task.classes - begin : shape.part_size", "shape.part_size"),
+    (
+        "score.cuh",
+        "task.classes - begin < shape.part_size ? task.classes - begin : shape.part_size",
+        "shape.part_size",
+    ),
     ("score.cuh", "row < task.rows; row += blockDim.x", "row < blockDim.x; row += blockDim.x"),
     ("importance_sample.cu", "finish_split_rows<T>(score, shape);", ""),
     ("importance_sample.cu", "if (!is_last_block(slot)) return;", ""),
     # Dense targets
     ("dense.cuh", "for (int apart = slice / 2;", "for (int apart = slice / 4;"),
     ("dense.cuh", "for (int i = 1; i < slices; ++i)", "for (int i = 2; i < slices; ++i)"),
-    ("dense.cuh", "column < classes ? widen(logits[column]) : minus_infinity<V>()", "widen(logits[column])"),
+    (
+        "dense.cuh",
+        "column < classes ? widen(logits[column]) : minus_infinity<V>()",
+        "widen(logits[column])",
+    ),
     ("dense.cuh", "column < classes ? targets.mass(column) : V{0}", "targets.mass(column)"),
     ("dense.cuh", "if (lane != 0 || !exists) return;", "if (lane != 0) return;"),
     ("dense.cuh", "!ignored && (label < 0 || label >= task.classes)", "!ignored && label < 0"),
-    ("dense.cuh", "column < classes; column += lanes)", "column + lanes < classes; column += lanes)"),
+    (
+        "dense.cuh",
+        "column < classes; column += lanes)",
+        "column + lanes < classes; column += lanes)",
+    ),
     # Masses
     ("distribution.cuh", "if (!is_score(g)) return {kInvalidKey};", ""),
     ("distribution.cuh", "g > 0.f ? __float_as_uint(g) : 0u", "__float_as_uint(g)"),
@@ -88,10 +139,21 @@ EDITS = [
     ("distribution.cu", "if (total != 0) sum", "sum"),
     # Spans of blocks, sums over them
     ("stages.cuh", "begin + size < n ? begin + size : n", "begin + size"),
-    ("stages.cuh", "threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : T{}", "load_fresh(partials + threadIdx.x)"),
-    ("stages.cuh", "threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : T{}", "load_fresh(partials)"),
-    ("stages.cuh", "threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : AliasScan{}",
-     "load_fresh(partials + threadIdx.x)"),
+    (
+        "stages.cuh",
+        "threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : T{}",
+        "load_fresh(partials + threadIdx.x)",
+    ),
+    (
+        "stages.cuh",
+        "threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : T{}",
+        "load_fresh(partials)",
+    ),
+    (
+        "stages.cuh",
+        "threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : AliasScan{}",
+        "load_fresh(partials + threadIdx.x)",
+    ),
     ("stages.cuh", "if (!is_last_block(slot)) return false;", ""),
     ("stages.cuh", "if (!is_last_block(slot)) return;", ""),
     ("stages.cuh", "scan_span(PrefixTerm<Value>{partials}, 0, gridDim.x, {});", ""),
@@ -100,7 +162,11 @@ EDITS = [
     ("terms.cuh", "if (i == 0) line[heavies] = 0;", ""),
     ("terms.cuh", "if (own.value > 0) items", "items"),
     ("draws.cuh", "/ 4}", "}"),
-    ("draws.cuh", "if (plan.rounds > 0) scan_span(PositiveTerm", "if (plan.rounds > 1) scan_span(PositiveTerm"),
+    (
+        "draws.cuh",
+        "if (plan.rounds > 0) scan_span(PositiveTerm",
+        "if (plan.rounds > 1) scan_span(PositiveTerm",
+    ),
     ("draws.cuh", "j < sure ?", "j <= sure ?"),
     ("draws.cuh", "if (certain.items == known) break;", "break;"),
     ("draws.cuh", "if (items.total == 0) {", "if (false) {"),
@@ -113,7 +179,8 @@ EDITS = [
     ("alias.cu", "items.total == 0 ? 0 : items.mass[i]", "items.mass[i]"),
 ]
 
-# Not tried: row.cuh `if (!counted) return result`. Only time depends on it: a row that does not count is not read to its end.
+# Not tried: row.cuh `if (!counted) return result`. Only time depends on it: a row that does not
+# count is not read to its end.
 
 
 def mutants():
@@ -122,18 +189,28 @@ def mutants():
         for call in ("__syncthreads();", "__threadfence();"):
             for number, place in enumerate(re.finditer(re.escape(call), text), 1):
                 line = text.count("\n", 0, place.start()) + 1
-                yield f"{path.name}:{line} without {call} ({number})", path.name, text[: place.start()] + text[place.end() :]
+                yield (
+                    f"{path.name}:{line} without {call} ({number})",
+                    path.name,
+                    text[: place.start()] + text[place.end() :],
+                )
     for name, old, new in EDITS:
         text = (CUDA / name).read_text()
         if old not in text:
             raise SystemExit(f"{name} no longer holds: {old}")
         for place in re.finditer(re.escape(old), text):
             line = text.count("\n", 0, place.start()) + 1
-            yield f"{name}:{line} {old!r} -> {new!r}", name, text[: place.start()] + new + text[place.end() :]
+            yield (
+                f"{name}:{line} {old!r} -> {new!r}",
+                name,
+                text[: place.start()] + new + text[place.end() :],
+            )
 
 
 def run_tests(tests, seconds=None):
-    return subprocess.run([tests, "1", "2", "all"], capture_output=True, text=True, check=False, timeout=seconds)
+    return subprocess.run(
+        [tests, "1", "2", "all"], capture_output=True, text=True, check=False, timeout=seconds
+    )
 
 
 def verdict(mutant, test_objects, seconds):
@@ -144,7 +221,9 @@ def verdict(mutant, test_objects, seconds):
             shutil.copytree(build.ROOT / part, root / part)
         (root / "csrc/cuda" / name).write_text(text)
         try:
-            tests = build.link(build.compile_kernels(root, root) + test_objects, root / "cuda_tests")
+            tests = build.link(
+                build.compile_kernels(root, root) + test_objects, root / "cuda_tests"
+            )
         except RuntimeError as error:
             return title, f"DOES NOT COMPILE\n{error}"
         try:
@@ -153,11 +232,16 @@ def verdict(mutant, test_objects, seconds):
             return title, f"caught: does not end within {seconds:.0f} s"
         if done.returncode == 0:
             return title, "SURVIVED"
-        return title, f"caught: {(done.stderr.strip().splitlines() or [f'ends with {done.returncode}'])[0][:110]}"
+        return (
+            title,
+            f"caught: {(done.stderr.strip().splitlines() or [f'ends with {done.returncode}'])[0][:110]}",
+        )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="only mutants whose title holds this word")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
@@ -167,11 +251,20 @@ def main():
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         test_objects = build.compile_tests(Path(folder))
         start = time.monotonic()
-        if run_tests(build.link(build.compile_kernels(Path(folder)) + test_objects, Path(folder) / "cuda_tests")).returncode != 0:
+        if (
+            run_tests(
+                build.link(
+                    build.compile_kernels(Path(folder)) + test_objects, Path(folder) / "cuda_tests"
+                )
+            ).returncode
+            != 0
+        ):
             raise SystemExit("the tests fail before anything is broken")
         seconds = 10 * (time.monotonic() - start)  # what takes so long has lost its end
         survivors = 0
-        for task in as_completed([pool.submit(verdict, mutant, test_objects, seconds) for mutant in chosen]):
+        for task in as_completed(
+            [pool.submit(verdict, mutant, test_objects, seconds) for mutant in chosen]
+        ):
             title, result = task.result()
             survivors += not result.startswith("caught")
             print(f"{result:<14} | {title}", flush=True)

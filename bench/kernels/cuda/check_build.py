@@ -1,8 +1,9 @@
 """Builds the extension for CUDA without a GPU and checks the result: `make cuda-build`.
 
-For sm_80, sm_90, sm_100 and PTX, against a CUDA build of torch: compiles, links, imports, finds every op's CUDA
-registration, and prints registers, shared memory and spills of every kernel as the assembler reports them. Ends with 1 if
-the build warns, a kernel spills, or an op has no CUDA implementation.
+For sm_80, sm_90, sm_100 and PTX, against a CUDA build of torch: compiles, links, imports, finds
+every op's CUDA registration, and prints registers, shared memory and spills of every kernel as the
+assembler reports them. Ends with 1 if the build warns, a kernel spills, or an op has no CUDA
+implementation.
 """
 
 import os
@@ -32,7 +33,14 @@ def build() -> str:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # setuptools would warn of it
     command = [sys.executable, "setup.py", "build", "--build-base", str(BUILD)]
     lines = []
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         for line in process.stdout:
             lines.append(line)
             if not line.startswith(("ptxas", "    ")):
@@ -43,16 +51,24 @@ def build() -> str:
 
 
 def demangle(names: list[str]) -> list[str]:
-    done = subprocess.run(["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True, check=True)
-    return [re.sub(r"^void |isample::cuda::|\(anonymous namespace\)::", "", name) for name in done.stdout.splitlines()]
+    done = subprocess.run(
+        ["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True, check=True
+    )
+    return [
+        re.sub(r"^void |isample::cuda::|\(anonymous namespace\)::", "", name)
+        for name in done.stdout.splitlines()
+    ]
 
 
 def resources(log: str) -> list[tuple[str, str, int, int, int]]:
-    """(kernel, architecture, registers, bytes of static shared memory, bytes spilled) out of what ptxas -v says."""
+    """(kernel, architecture, registers, bytes of static shared memory, bytes spilled) out of what
+    ptxas -v says."""
     found = re.findall(
         r"Compiling entry function '(\w+)' for '(sm_\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads\n"
-        r".*?Used (\d+) registers([^\n]*)", log, flags=re.DOTALL,
-    )  # fmt: skip
+        r".*?Used (\d+) registers([^\n]*)",
+        log,
+        flags=re.DOTALL,
+    )
     names = demangle([entry[0] for entry in found])
     shared = [re.search(r"(\d+) bytes smem", entry[5]) for entry in found]
     return sorted(
@@ -66,7 +82,9 @@ def main() -> int:
         if "cuda" in stale.parts[-2:]:
             stale.unlink()  # so that the compiler reports on every kernel
     log = build()
-    faults = [line for line in log.splitlines() if re.search(r"\bwarning\b", line, flags=re.IGNORECASE)]
+    faults = [
+        line for line in log.splitlines() if re.search(r"\bwarning\b", line, flags=re.IGNORECASE)
+    ]
     rows = resources(log)
     print(f"\n{'kernel':<60} {'for':<8} registers  shared  spilled")
     for name, architecture, registers, shared, spilled in rows:
@@ -76,10 +94,19 @@ def main() -> int:
     if not rows:
         faults.append("the assembler reported no kernel")
     (library,) = BUILD.glob("lib.*")
-    done = subprocess.run([sys.executable, "-c", CHECK], cwd=BUILD, env={**os.environ, "PYTHONPATH": str(library)}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK],
+        cwd=BUILD,
+        env={**os.environ, "PYTHONPATH": str(library)},
+        check=False,
+    )
     if done.returncode:
         faults.append("the built package fails its check, see above")
-    print("\n".join(["FAILED:", *faults]) if faults else f"\nbuilt, linked and registered; {len(rows)} kernels, no spills, no warnings")
+    print(
+        "\n".join(["FAILED:", *faults])
+        if faults
+        else f"\nbuilt, linked and registered; {len(rows)} kernels, no spills, no warnings"
+    )
     return int(bool(faults))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Iterable, NamedTuple, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,21 +32,29 @@ class Claim(NamedTuple):
 
 
 def page(groups: Sequence[list[Record]], figures: Sequence[str]) -> str:
-    """``groups`` are the finished runs, an experiment each; ``figures`` the file names of theirs."""
+    """``groups`` are the finished runs, an experiment each; ``figures`` the file names of
+    theirs."""
     lines = ["# The paper's claims beside what was measured", ""]
     lines += ["| experiment | claim | paper | measured |", "|---|---|---|---|"]
     for records in groups:
         name = records[0].run.experiment
-        lines += [f"| {name} | {claim.said} | {claim.paper} | {claim.measured} |" for claim in claims(records)]
+        lines += [
+            f"| {name} | {claim.said} | {claim.paper} | {claim.measured} |"
+            for claim in claims(records)
+        ]
     lines += ["", LEGEND, "", "## Runs", ""]
     for records, figure in zip(groups, figures):
-        lines += [f"- **{records[0].run.experiment}**: {setting(records)}. {machines(records)} [Figure]({figure})"]
+        lines += [
+            f"- **{records[0].run.experiment}**: {setting(records)}. {machines(records)} [Figure]({figure})"
+        ]
     return "\n".join(lines) + "\n"
 
 
 def claims(records: list[Record]) -> list[Claim]:
     name = records[0].run.experiment
-    return {"variance": variance, "correlation": correlation}.get(EXPERIMENTS[name].measure, progress)(records)
+    return {"variance": variance, "correlation": correlation}.get(
+        EXPERIMENTS[name].measure, progress
+    )(records)
 
 
 def variance(records: list[Record]) -> list[Claim]:
@@ -55,32 +64,57 @@ def variance(records: list[Record]) -> list[Claim]:
     bounds = f"upper bound {relative('upper_bound')}, gradient norm {relative('gradient_norm')} of uniform's distance"
     at_first = BEGINNING * records[0].run.budget
     return [
-        Claim("the upper bound reduces the variance as the gradient norm does", "very similar", bounds),
-        Claim("so does the loss, but not as much", "more than the upper bound", f"loss {relative('loss')}"),
-        Claim("the loss increases the variance in the beginning of training", "above 1",
-              f"loss {relative('loss', at_first)} over the first {100 * BEGINNING:g} % of the updates"),
-    ]  # fmt: skip
+        Claim(
+            "the upper bound reduces the variance as the gradient norm does", "very similar", bounds
+        ),
+        Claim(
+            "so does the loss, but not as much",
+            "more than the upper bound",
+            f"loss {relative('loss')}",
+        ),
+        Claim(
+            "the loss increases the variance in the beginning of training",
+            "above 1",
+            f"loss {relative('loss', at_first)} over the first {100 * BEGINNING:g} % of the updates",
+        ),
+    ]
 
 
 def relative_to_uniform(record: Record, score: str, until: float) -> list[float]:
-    points = [point for point in record.points if point["updates"] <= until and point["distance"]["uniform"]]
+    points = [
+        point
+        for point in record.points
+        if point["updates"] <= until and point["distance"]["uniform"]
+    ]
     return [point["distance"][score] / point["distance"]["uniform"] for point in points]
 
 
 def correlation(records: list[Record]) -> list[Claim]:
     return [
-        Claim(f"sum of squared errors of the probabilities by the {title}, for 16,384 samples", paper,
-              mean([squared_error(record.points[-1], score) for record in records]))
-        for score, title, paper in (("loss", "loss", "0.017"), ("upper_bound", "upper bound", "0.002"))
-    ]  # fmt: skip
+        Claim(
+            f"sum of squared errors of the probabilities by the {title}, for 16,384 samples",
+            paper,
+            mean([squared_error(record.points[-1], score) for record in records]),
+        )
+        for score, title, paper in (
+            ("loss", "loss", "0.017"),
+            ("upper_bound", "upper bound", "0.002"),
+        )
+    ]
 
 
 def squared_error(point: Point, score: str) -> float:
-    """What the sum would be if as many samples had been looked at as in the paper: it grows with their number, and falls
-    with the square of the number among which probabilities add up to one."""
+    """What the sum would be if as many samples had been looked at as in the paper: it grows with
+    their number, and falls with the square of the number among which probabilities add up to
+    one."""
     looked_at = len(point["probabilities"][score])
     together = min(looked_at, PRESAMPLE)
-    return point["squared_error"][score] * CORRELATION_SAMPLES / looked_at * (together / PRESAMPLE) ** 2
+    return (
+        point["squared_error"][score]
+        * CORRELATION_SAMPLES
+        / looked_at
+        * (together / PRESAMPLE) ** 2
+    )
 
 
 MIT67 = "0.3374 → 0.2806 (ResNet-50, MIT67)"
@@ -101,21 +135,43 @@ def progress(records: list[Record]) -> list[Claim]:
         return ablation(methods)
     result = []
     if name in TEST_ERRORS:
-        result += [Claim("lower test error than uniform sampling", TEST_ERRORS[name], change(methods, "test_error"))]
+        result += [
+            Claim(
+                "lower test error than uniform sampling",
+                TEST_ERRORS[name],
+                change(methods, "test_error"),
+            )
+        ]
     if name in LOSS_RATIOS:
         ratio = training_loss_ratio(methods, "upper-bound")
-        result += [Claim("training loss of the upper bound over uniform sampling's", LOSS_RATIOS[name], ratio)]
+        result += [
+            Claim(
+                "training loss of the upper bound over uniform sampling's", LOSS_RATIOS[name], ratio
+            )
+        ]
     hurts = {"cifar100": "no speedup", "pixel-mnist": "above 1"}
     if name in hurts:
-        result += [Claim("training loss of sampling by the loss over uniform sampling's", hurts[name],
-                         training_loss_ratio(methods, "loss"))]  # fmt: skip
+        result += [
+            Claim(
+                "training loss of sampling by the loss over uniform sampling's",
+                hurts[name],
+                training_loss_ratio(methods, "loss"),
+            )
+        ]
     return result
 
 
 def ablation(methods: dict[str, list[Record]]) -> list[Claim]:
-    final = ", ".join(f"{name} {mean(finals(of_method, 'training_loss'))}" for name, of_method in methods.items())
-    times = {name: [first_at(record.points, REACHED) for record in runs] for name, runs in methods.items()}
-    told = ", ".join(f"{name} {'never' if math.inf in t else mean(t) + ' s'}" for name, t in times.items())
+    final = ", ".join(
+        f"{name} {mean(finals(of_method, 'training_loss'))}" for name, of_method in methods.items()
+    )
+    times = {
+        name: [first_at(record.points, REACHED) for record in runs]
+        for name, runs in methods.items()
+    }
+    told = ", ".join(
+        f"{name} {'never' if math.inf in t else mean(t) + ' s'}" for name, t in times.items()
+    )
     return [
         Claim("a larger presample gives a lower final training loss", "falls with B", final),
         Claim(f"B=384 reaches a training loss of {REACHED} first", "B=384", told),
@@ -123,7 +179,8 @@ def ablation(methods: dict[str, list[Record]]) -> list[Claim]:
 
 
 def first_at(points: list[Point], loss: float) -> float:
-    """Seconds of training until the first look at which the training loss was no higher; infinity if it never was."""
+    """Seconds of training until the first look at which the training loss was no higher; infinity
+    if it never was."""
     finite = [point for point in points if point["training_loss"] is not None]
     return next((point["elapsed"] for point in finite if point["training_loss"] <= loss), math.inf)
 
@@ -139,7 +196,9 @@ def training_loss_ratio(methods: dict[str, list[Record]], method: str) -> str:
     if not {"uniform", method} <= set(methods):
         return "not run"
     uniform = {record.run.seed: final(record, "training_loss") for record in methods["uniform"]}
-    pairs = [(final(record, "training_loss"), uniform.get(record.run.seed)) for record in methods[method]]
+    pairs = [
+        (final(record, "training_loss"), uniform.get(record.run.seed)) for record in methods[method]
+    ]
     return mean([ours / theirs for ours, theirs in pairs if theirs is not None])
 
 
@@ -163,18 +222,25 @@ def final(record: Record, measure: str) -> float:
 
 def mean(values: Sequence[float]) -> str:
     finite = [value for value in values if math.isfinite(value)]
-    diverged = f" ({len(values) - len(finite)} of {len(values)} diverged)" if len(finite) < len(values) else ""
+    diverged = (
+        f" ({len(values) - len(finite)} of {len(values)} diverged)"
+        if len(finite) < len(values)
+        else ""
+    )
     return (cell(interval(finite), significant) if finite else "–") + diverged
 
 
 def setting(records: list[Record]) -> str:
-    """What the runs of one experiment have in common; raises RunFileError where they differ in it."""
+    """What the runs of one experiment have in common; raises RunFileError where they differ in
+    it."""
     run = records[0].run
     for record in records:
         for name in ("budget", "scale", "normalisation", "data", "device"):
             ours, other = getattr(run, name), getattr(record.run, name)
             if ours != other:
-                raise RunFileError(f"runs of {run.experiment} must have one {name}; got {ours} and {other}")
+                raise RunFileError(
+                    f"runs of {run.experiment} must have one {name}; got {ours} and {other}"
+                )
     seeds = len({record.run.seed for record in records})
     unit = "s of training" if EXPERIMENTS[run.experiment].updates is None else "updates"
     normalisation = f"{run.normalisation} normalisation, " if run.normalisation else ""

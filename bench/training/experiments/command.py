@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import torch
 
-from isample.registry import look_up
+from isample.support.registry import look_up
 
 from .networks import NORMALISATIONS
 from .registry import EXPERIMENTS, Experiment, find_experiment
@@ -34,7 +34,8 @@ def run_experiment(arguments: argparse.Namespace, console) -> int:
 
 
 def planned(arguments: argparse.Namespace, experiment: Experiment) -> list[Run]:
-    """Every rule is checked before data is read. All methods of a seed come before the next seed."""
+    """Every rule is checked before data is read. All methods of a seed come before the next
+    seed."""
     if not 0 < arguments.scale <= 1:
         raise ValueError(f"--scale must be in (0, 1]; got {arguments.scale:g}")
     if arguments.seeds < 1:
@@ -44,7 +45,9 @@ def planned(arguments: argparse.Namespace, experiment: Experiment) -> list[Run]:
     for method in methods:
         if method not in experiment.entrants:
             known = ", ".join(experiment.entrants)
-            raise ValueError(f"--methods must be of {known} for {arguments.name}, which can be resumed; got {method!r}")
+            raise ValueError(
+                f"--methods must be of {known} for {arguments.name}, which can be resumed; got {method!r}"
+            )
     if len(set(methods)) < len(methods):
         raise ValueError(f"--methods must name each method once; got {arguments.methods}")
     device = checked_device(arguments.device)
@@ -76,7 +79,9 @@ def checked_normalisation(experiment: Experiment, arguments: argparse.Namespace)
     if arguments.normalisation is None:
         return experiment.normalisation
     if experiment.normalisation is None:
-        raise ValueError(f"--normalisation must not be given for {arguments.name}; got {arguments.normalisation!r}")
+        raise ValueError(
+            f"--normalisation must not be given for {arguments.name}; got {arguments.normalisation!r}"
+        )
     look_up(NORMALISATIONS, arguments.normalisation, "--normalisation")
     return arguments.normalisation
 
@@ -88,7 +93,9 @@ def checked_device(name: str | None) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         reason = str(error).splitlines()[0]
-        raise ValueError(f"--device must be one that torch can use; got {name!r}: {reason}") from error
+        raise ValueError(
+            f"--device must be one that torch can use; got {name!r}: {reason}"
+        ) from error
     return name
 
 
@@ -98,24 +105,36 @@ def watch(steps: Iterator, session: Session, console, place: str) -> None:
 
     run = session.run
     title = f"{place} {run.experiment}, {run.method}, seed {run.seed}"
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:.1f} %"), \
-        TextColumn("{task.fields[told]}", markup=False), TimeElapsedColumn()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:.1f} %"),
+        TextColumn("{task.fields[told]}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=1.0, told="")
         for active in steps:
             phase = {None: "", False: ", uniform", True: ", importance"}[active]
             told = f"update {session.meter.updates:,}{phase}; {outcome(session.points[-1])}"
             bar.update(task, completed=session.training.progress, told=told)
-    console.print(f"{title}: {outcome(session.points[-1])}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{title}: {outcome(session.points[-1])}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def outcome(point: dict) -> str:
     told = f"{point['updates']:,} updates in {point['elapsed']:.1f} s"
     if "test_error" in point:
         return f"{told}, training loss {point['training_loss']:.4g}, test error {100 * point['test_error']:.2f} %"
-    for key, title in (("distance", "distance from the presample's gradient"), ("squared_error", "squared error")):
+    for key, title in (
+        ("distance", "distance from the presample's gradient"),
+        ("squared_error", "squared error"),
+    ):
         if key in point:
-            return f"{told}, {title}: " + ", ".join(f"{name} {value:.4g}" for name, value in point[key].items())
+            return f"{told}, {title}: " + ", ".join(
+                f"{name} {value:.4g}" for name, value in point[key].items()
+            )
     return told
 
 
@@ -129,7 +148,10 @@ def draw_figures(arguments: argparse.Namespace, console) -> int:
             groups.setdefault(record.run.experiment, []).append(record)
         else:
             run = record.run
-            console.print(f"left out, not finished: {run.experiment}, {run.method}, seed {run.seed}", highlight=False)
+            console.print(
+                f"left out, not finished: {run.experiment}, {run.method}, seed {run.seed}",
+                highlight=False,
+            )
     if not groups:
         raise RunFileError(f"no finished run in {arguments.folder}")
     ordered = [groups[name] for name in EXPERIMENTS if name in groups]
@@ -141,21 +163,48 @@ def draw_figures(arguments: argparse.Namespace, console) -> int:
 
 
 def add_commands(commands, formatter) -> None:
-    run = commands.add_parser("run", help="do one of the paper's experiments", formatter_class=formatter)
+    run = commands.add_parser(
+        "run", help="do one of the paper's experiments", formatter_class=formatter
+    )
     add = run.add_argument
     add("name", metavar="NAME", help=", ".join(EXPERIMENTS))
-    add("--seconds", type=float, help="training time of each run (default: the paper's, times --scale)")
+    add(
+        "--seconds",
+        type=float,
+        help="training time of each run (default: the paper's, times --scale)",
+    )
     add("--seeds", type=int, default=3, help="runs of each method, with seeds 0, 1, ...")
-    add("--methods", help="names separated by commas (default: the paper's figure's; an unknown name lists them)")
+    add(
+        "--methods",
+        help="names separated by commas (default: the paper's figure's; an unknown name lists them)",
+    )
     add("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data's files are")
     add("--data-name", metavar="NAME", help="what the results call the data, if not its usual name")
     add("--device", help="cpu, cuda, ... (default: cuda where there is one)")
-    add("--scale", type=float, default=1.0, metavar="S", 
-        help="for less time: multiplies the budget, and by its root the networks' widths and the samples looked at")
-    add("--normalisation", help="of the wide residual networks: layer, group or batch (default: layer)")
-    add("--output", type=Path, default=Path("out/experiments"), metavar="DIR", help="where the run files go")
+    add(
+        "--scale",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="for less time: multiplies the budget, and by its root the networks' widths and the samples looked at",
+    )
+    add(
+        "--normalisation",
+        help="of the wide residual networks: layer, group or batch (default: layer)",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("out/experiments"),
+        metavar="DIR",
+        help="where the run files go",
+    )
     run.set_defaults(run=run_experiment)
 
-    figures = commands.add_parser("figures", help="draw figures 1 to 6 from run files, and a table of claims")
-    figures.add_argument("folder", type=Path, metavar="DIR", help="where the run files are, and the figures go")
+    figures = commands.add_parser(
+        "figures", help="draw figures 1 to 6 from run files, and a table of claims"
+    )
+    figures.add_argument(
+        "folder", type=Path, metavar="DIR", help="where the run files are, and the figures go"
+    )
     figures.set_defaults(run=draw_figures)

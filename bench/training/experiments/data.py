@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Subset
 
-from isample.demo.data import CLASSES, ArrayUnpickler, DataError, Images, read_npz
-from isample.demo.network import ImageDataset, pixel_moments
+from bench.common.data import CLASSES, ArrayUnpickler, DataError, Images, read_npz
+from bench.common.networks import ImageDataset, pixel_moments
 
 from ..data import Rows, read_images
 
@@ -24,8 +24,8 @@ CIFAR100_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 class Sets(NamedTuple):
-    """``training`` is drawn from, ``plain`` the same samples in the same order without augmentation, ``test`` others;
-    targets are classes 0 to ``classes`` - 1.
+    """``training`` is drawn from, ``plain`` the same samples in the same order without
+    augmentation, ``test`` others; targets are classes 0 to ``classes`` - 1.
 
     Each has a length and ``__getitems__(indices) -> (inputs, targets)``.
     """
@@ -37,7 +37,8 @@ class Sets(NamedTuple):
 
 
 class AugmentedImages(ImageDataset):
-    """An `ImageDataset` whose shifts and flips follow torch's generator, which a checkpoint restores."""
+    """An `ImageDataset` whose shifts and flips follow torch's generator, which a checkpoint
+    restores."""
 
     def augmented(self, index: np.ndarray) -> np.ndarray:
         self.random = np.random.default_rng(int(torch.randint(2**62, ())))
@@ -63,7 +64,8 @@ def cifar_sets(images: Images, classes: int) -> Sets:
 
 
 def pixel_mnist(root: Path) -> Sets:
-    """One pixel a time step, in an order that is the same for all images: inputs float32 [N, 784, 1] in [0, 1]."""
+    """One pixel a time step, in an order that is the same for all images: inputs float32 [N, 784,
+    1] in [0, 1]."""
     images = read_images("mnist", root)
     training = pixel_rows(images.x_train, images.y_train)
     return Sets(training, training, pixel_rows(images.x_test, images.y_test), CLASSES)
@@ -76,7 +78,8 @@ def pixel_rows(pixels: np.ndarray, labels: np.ndarray) -> Rows:
 
 
 def permutation(pixels: int) -> np.ndarray:
-    """The same for every run. NumPy keeps RandomState's stream as it is; that of its newer generators may change."""
+    """The same for every run. NumPy keeps RandomState's stream as it is; that of its newer
+    generators may change."""
     return np.random.RandomState(0).permutation(pixels)
 
 
@@ -87,12 +90,17 @@ def spread(data: Dataset, count: int) -> Subset:
 
 
 def read_cifar100(root: Path) -> Images:
-    """From cifar100.npz, the folder cifar-100-python or the archive of it, in ``root`` or in cifar100 within it.
+    """From cifar100.npz, the folder cifar-100-python or the archive of it, in ``root`` or in
+    cifar100 within it.
 
     Raises DataError that says where to get it.
     """
     root = root / "cifar100" if (root / "cifar100").is_dir() else root
-    archive, folder, arrays = root / "cifar-100-python.tar.gz", root / "cifar-100-python", root / "cifar100.npz"
+    archive, folder, arrays = (
+        root / "cifar-100-python.tar.gz",
+        root / "cifar-100-python",
+        root / "cifar100.npz",
+    )
     if arrays.is_file():
         return checked_cifar100(read_npz(arrays), arrays)
     if (folder / "train").is_file() and (folder / "test").is_file():
@@ -104,7 +112,10 @@ def read_cifar100(root: Path) -> Images:
             f"no cifar100 in {root}: looked for {arrays.name} with {', '.join(Images._fields)}; {folder.name}/train "
             f"and test; {archive.name}. Get it from {CIFAR100_SOURCE}"
         )
-    training, test = (cifar100_part(f"cifar-100-python/{name} in {root}", parts[name]) for name in ("train", "test"))
+    training, test = (
+        cifar100_part(f"cifar-100-python/{name} in {root}", parts[name])
+        for name in ("train", "test")
+    )
     return checked_cifar100(Images(*training, *test), root)
 
 
@@ -125,7 +136,15 @@ def cifar100_part(where: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
         part = ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         planes, labels = part[b"data"], np.asarray(part[b"fine_labels"], np.int64)
         return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+    ) as error:
         raise DataError(f"{where} is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -133,11 +152,15 @@ def checked_cifar100(images: Images, path: Path) -> Images:
     for split in ("train", "test"):
         pixels, labels = getattr(images, f"x_{split}"), getattr(images, f"y_{split}")
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (32, 32, 3):
-            raise DataError(f"{path}, {split}: pixels must be uint8 [N, 32, 32, 3]; got {pixels.dtype} {pixels.shape}")
+            raise DataError(
+                f"{path}, {split}: pixels must be uint8 [N, 32, 32, 3]; got {pixels.dtype} {pixels.shape}"
+            )
         if len(labels) != len(pixels) or labels.min() < 0 or labels.max() >= CIFAR100_CLASSES:
             raise DataError(
                 f"{path}, {split}: each of {len(pixels)} images must have a label from 0 to {CIFAR100_CLASSES - 1}; "
                 f"got {len(labels)} labels from {labels.min()} to {labels.max()}"
             )
-    return images._replace(y_train=images.y_train.reshape(-1).astype(np.int64),
-                           y_test=images.y_test.reshape(-1).astype(np.int64))
+    return images._replace(
+        y_train=images.y_train.reshape(-1).astype(np.int64),
+        y_test=images.y_test.reshape(-1).astype(np.int64),
+    )

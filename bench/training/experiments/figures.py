@@ -1,4 +1,5 @@
-"""The paper's figures from run files: line or dots of each method, and for lines the mean and the range over seeds."""
+"""The paper's figures from run files: line or dots of each method, and for lines the mean and the
+range over seeds."""
 
 from __future__ import annotations
 
@@ -7,16 +8,22 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
-import numpy as np  # noqa: E402
+import numpy as np
+from matplotlib import pyplot
 
-from .. import figure  # noqa: E402
-from .claims import by_method, setting  # noqa: E402
-from .measures import GRADIENT_NORM  # noqa: E402
-from .registry import EXPERIMENTS  # noqa: E402
-from .runfile import Point, Record  # noqa: E402
+from .. import figure
+from .claims import by_method, setting
+from .measures import GRADIENT_NORM
+from .registry import EXPERIMENTS
+from .runfile import Point, Record
 
-COLOURS = {**figure.COLOURS, "B=256": "#CC79A7", "B=384": "#E69F00", "B=640": "#0072B2", "B=1024": "#009E73"}
+COLOURS = {
+    **figure.COLOURS,
+    "B=256": "#CC79A7",
+    "B=384": "#E69F00",
+    "B=640": "#0072B2",
+    "B=1024": "#009E73",
+}
 # Where ten methods meet, their families are told apart by their lines, too.
 HISTORY_BASED = dict.fromkeys(("online-batch-selection", "prioritized"), "--")
 LINES = {**HISTORY_BASED, **dict.fromkeys(("svrg", "scsg", "katyusha"), ":")}
@@ -27,7 +34,9 @@ def draw(records: list[Record], folder: Path) -> Path:
     name = records[0].run.experiment
     experiment = EXPERIMENTS[name]
     path = folder / f"figure{experiment.figure}-{name}.png"
-    drawn = {"variance": variance, "correlation": correlation, "progress": progress}[experiment.measure](records)
+    drawn = {"variance": variance, "correlation": correlation, "progress": progress}[
+        experiment.measure
+    ](records)
     drawn.suptitle(f"Figure {experiment.figure}, {name}: {setting(records)}", fontsize="small")
     drawn.savefig(path, dpi=150)
     pyplot.close(drawn)
@@ -35,11 +44,14 @@ def draw(records: list[Record], folder: Path) -> Path:
 
 
 def variance(records: list[Record]):
-    """Figure 1: distance from the large batch's gradient, relative to uniform sampling's, against updates."""
+    """Figure 1: distance from the large batch's gradient, relative to uniform sampling's, against
+    updates."""
     drawn, axes = pyplot.subplots(figsize=(8, 4.8), constrained_layout=True)
     for score in records[0].points[0]["distance"]:
         curve(axes, score, [relative_distances(record, score) for record in records])
-    axes.set(xlabel="updates", ylabel=r"$\|G_B - G_b\|_2$ relative to uniform sampling's", ylim=(0, None))
+    axes.set(
+        xlabel="updates", ylabel=r"$\|G_B - G_b\|_2$ relative to uniform sampling's", ylim=(0, None)
+    )
     axes.legend(frameon=False, fontsize="small")
     tidy(axes)
     return drawn
@@ -48,20 +60,36 @@ def variance(records: list[Record]):
 def relative_distances(record: Record, score: str) -> np.ndarray:
     """Updates and the distance over that of uniform sampling at the same look, [2, looks]."""
     points = [point for point in record.points if point["distance"]["uniform"]]
-    return np.array([(p["updates"], p["distance"][score] / p["distance"]["uniform"]) for p in points]).T
+    return np.array(
+        [(p["updates"], p["distance"][score] / p["distance"]["uniform"]) for p in points]
+    ).T
 
 
 def correlation(records: list[Record]):
-    """Figure 2: probabilities by loss and by upper bound against those by the gradient norm, of the first seed."""
+    """Figure 2: probabilities by loss and by upper bound against those by the gradient norm, of the
+    first seed."""
     kept = min(records, key=lambda record: record.run.seed).points[-1]["probabilities"]
     ideal = np.array(kept[GRADIENT_NORM])
     scores = [score for score in kept if score != GRADIENT_NORM]
     top = 1.05 * max(max(kept[score]) for score in kept)
-    drawn, panels = pyplot.subplots(1, len(scores), figsize=(5 * len(scores), 5), constrained_layout=True)
+    drawn, panels = pyplot.subplots(
+        1, len(scores), figsize=(5 * len(scores), 5), constrained_layout=True
+    )
     for axes, score in zip(panels, scores):
         axes.plot([0, top], [0, top], color="black", linewidth=1)
-        axes.plot(ideal, kept[score], ".", color=COLOURS[method_of(score)], markersize=2, alpha=0.5, rasterized=True)
-        axes.set(xlabel="probability by the gradient norm", ylabel=f"probability by the {score.replace('_', ' ')}")
+        axes.plot(
+            ideal,
+            kept[score],
+            ".",
+            color=COLOURS[method_of(score)],
+            markersize=2,
+            alpha=0.5,
+            rasterized=True,
+        )
+        axes.set(
+            xlabel="probability by the gradient norm",
+            ylabel=f"probability by the {score.replace('_', ' ')}",
+        )
         axes.set(xlim=(0, top), ylim=(0, top))
         tidy(axes)
     return drawn
@@ -76,7 +104,12 @@ def progress(records: list[Record]):
     for axes, title in zip(panels, ("training loss", "test error")):
         axes.set(xlabel="training time (s)", ylabel=title, yscale="log", xlim=(0, None))
         tidy(axes)
-    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small")
+    drawn.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside right center",
+        frameon=False,
+        fontsize="small",
+    )
     return drawn
 
 
@@ -86,16 +119,25 @@ def against_time(points: list[Point], measure: str) -> np.ndarray:
 
 
 def curve(axes, name: str, runs: list[np.ndarray]) -> None:
-    """Mean and range of ``runs``, each [2, looks], on the first one's looks as far as all runs go."""
+    """Mean and range of ``runs``, each [2, looks], on the first one's looks as far as all runs
+    go."""
     grid = runs[0][0][runs[0][0] <= min(x[-1] for x, _ in runs)]
     values = np.array([np.interp(grid, x, y) for x, y in runs])
     colour, line = COLOURS[method_of(name)], LINES.get(name, "-")
-    axes.plot(grid, values.mean(0), label=name.replace("_", " "), color=colour, linestyle=line, linewidth=1.6)
+    axes.plot(
+        grid,
+        values.mean(0),
+        label=name.replace("_", " "),
+        color=colour,
+        linestyle=line,
+        linewidth=1.6,
+    )
     axes.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
 
 
 def method_of(score: str) -> str:
-    """The method that goes by a score, whose colour it has; a method's own name is left as it is."""
+    """The method that goes by a score, whose colour it has; a method's own name is left as it
+    is."""
     return score.replace("_", "-")
 
 

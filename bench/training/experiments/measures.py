@@ -1,6 +1,7 @@
 """What the experiments of section 4.1 measure on a network as it stands, leaving no trace in it.
 
-Everything is in evaluation mode, as the scoring of a presample is: only there has a sample a gradient of its own.
+Everything is in evaluation mode, as the scoring of a presample is: only there has a sample a
+gradient of its own.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import torch
 from torch import nn
 
 import isample
-from isample.losses import make_loss, per_sample_loss
-from isample.scores import leaving_no_trace
+from isample.scoring.losses import make_loss, per_sample_loss
+from isample.scoring.scores import leaving_no_trace
 
 SCORES = ("loss", "upper_bound", "gradient_norm")
 GRADIENT_NORM = "gradient_norm"  # the ideal, which the others are compared with
@@ -23,22 +24,32 @@ Scores = dict[str, torch.Tensor]
 
 
 def scores_of(model: nn.Module, loss: str, inputs: Any, targets: Any) -> Scores:
-    """Each of ``SCORES``, float32 [B] on the CPU, as `isample.ImportanceSampler` scores a presample."""
+    """Each of ``SCORES``, float32 [B] on the CPU, as `isample.ImportanceSampler` scores a
+    presample."""
     device, size = next(model.parameters()).device, len(targets)
     result = {}
     for name in SCORES:
-        sampler = isample.ImportanceSampler(loss, size, score=name, draws="alias", seed=0, device=device)
+        sampler = isample.ImportanceSampler(
+            loss, size, score=name, draws="alias", seed=0, device=device
+        )
         result[name] = sampler.select(model, inputs, targets).score.cpu()
     return result
 
 
 def distances(
-    model: nn.Module, loss: str, inputs: Any, targets: Any, draws: int, repeats: int, generator: torch.Generator
+    model: nn.Module,
+    loss: str,
+    inputs: Any,
+    targets: Any,
+    draws: int,
+    repeats: int,
+    generator: torch.Generator,
 ) -> Scores:
     """The distances of figure 1, [repeats] for ``uniform`` and for each of ``SCORES``.
 
-    From the B samples given, ``draws`` = b are drawn with replacement, with probabilities p in proportion to the score;
-    the distance is ||G_B - G_b||_2 of the mean gradient G_B = 1/B sum_i g_i and G_b = 1/b sum_j g_j / (B p_j).
+    From the B samples given, ``draws`` = b are drawn with replacement, with probabilities p in
+    proportion to the score; the distance is ||G_B - G_b||_2 of the mean gradient G_B = 1/B sum_i
+    g_i and G_b = 1/b sum_j g_j / (B p_j).
     """
     large = mean_gradient(model, loss, inputs, targets, torch.ones(len(targets)))
     scores = {"uniform": torch.ones(len(targets)), **scores_of(model, loss, inputs, targets)}
@@ -71,11 +82,12 @@ def mean_gradient(
 
 
 def probabilities(model: nn.Module, loss: str, inputs: Any, targets: Any) -> Scores:
-    """The probabilities of figure 2, [N] for each of ``SCORES``, normalised within each presample of 1,024.
+    """The probabilities of figure 2, [N] for each of ``SCORES``, normalised within each presample
+    of 1,024.
 
-    The paper does not say over what the probabilities of its 16,384 points are normalised. Over all of them, each would
-    be about 6e-5 and a sum of squared errors of 0.017 out of reach; 16 presamples of 1,024, the size of figure 1's,
-    give errors of that order.
+    The paper does not say over what the probabilities of its 16,384 points are normalised. Over all
+    of them, each would be about 6e-5 and a sum of squared errors of 0.017 out of reach; 16
+    presamples of 1,024, the size of figure 1's, give errors of that order.
     """
     parts = []
     for some_inputs, some_targets in zip(inputs.split(PRESAMPLE), targets.split(PRESAMPLE)):
@@ -87,4 +99,8 @@ def probabilities(model: nn.Module, loss: str, inputs: Any, targets: Any) -> Sco
 def squared_errors(of_scores: Scores) -> dict[str, float]:
     """Sum over the samples of (p_i - p_i of the gradient norm)^2, for the other scores."""
     ideal = of_scores[GRADIENT_NORM].double()
-    return {name: (of_scores[name].double() - ideal).square().sum().item() for name in SCORES if name != GRADIENT_NORM}
+    return {
+        name: (of_scores[name].double() - ideal).square().sum().item()
+        for name in SCORES
+        if name != GRADIENT_NORM
+    }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from isample.registry import look_up
+from isample.support.registry import look_up
 
 GROUPS = 8  # as far as they divide the channels
 
-# Layer normalisation of an image: over all channels and places, with a scale and an offset a channel.
+# Layer normalisation of an image: over all channels and places, with a scale and an offset a
+# channel.
 NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "layer": lambda channels: nn.GroupNorm(1, channels),
     "group": lambda channels: nn.GroupNorm(math.gcd(GROUPS, channels), channels),
@@ -21,10 +22,13 @@ NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class WideBlock(nn.Module):
-    """Two 3 x 3 convolutions, each behind its normalisation and ReLU. Where the width changes, the shortcut is a 1 x 1
-    convolution of what the first normalisation and ReLU gave (Zagoruyko and Komodakis 2016, their code)."""
+    """Two 3 x 3 convolutions, each behind its normalisation and ReLU. Where the width changes, the
+    shortcut is a 1 x 1 convolution of what the first normalisation and ReLU gave (Zagoruyko and
+    Komodakis 2016, their code)."""
 
-    def __init__(self, channels: int, width: int, stride: int, normalise: Callable[[int], nn.Module]):
+    def __init__(
+        self, channels: int, width: int, stride: int, normalise: Callable[[int], nn.Module]
+    ):
         super().__init__()
         self.before = nn.Sequential(normalise(channels), nn.ReLU())
         self.body = nn.Sequential(
@@ -33,7 +37,9 @@ class WideBlock(nn.Module):
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
         )
-        self.shortcut = None if channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)
+        self.shortcut = (
+            None if channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         activated = self.before(x)
@@ -41,10 +47,15 @@ class WideBlock(nn.Module):
 
 
 def wide_resnet(
-    depth: int = 28, widen: int = 2, classes: int = 10, normalisation: str = "layer", width: int = 16
+    depth: int = 28,
+    widen: int = 2,
+    classes: int = 10,
+    normalisation: str = "layer",
+    width: int = 16,
 ) -> nn.Module:
-    """WRN-depth-widen: a convolution to ``width`` channels, three groups of (depth - 4) / 6 blocks whose channels are
-    widen * width times 1, 2 and 4, the average over all places, and a linear layer. Takes [N, 3, rows, columns].
+    """WRN-depth-widen: a convolution to ``width`` channels, three groups of (depth - 4) / 6 blocks
+    whose channels are widen * width times 1, 2 and 4, the average over all places, and a linear
+    layer. Takes [N, 3, rows, columns].
 
     Raises ValueError for a depth that no number of blocks gives, or an unknown normalisation.
     """
@@ -56,9 +67,17 @@ def wide_resnet(
     for group in range(3):
         for block in range((depth - 4) // 6):
             wide = widen * width << group
-            layers.append(WideBlock(channels, wide, 2 if group > 0 and block == 0 else 1, normalise))
+            layers.append(
+                WideBlock(channels, wide, 2 if group > 0 and block == 0 else 1, normalise)
+            )
             channels = wide
-    layers += [normalise(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    layers += [
+        normalise(channels),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, classes),
+    ]
     network = nn.Sequential(*layers)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -69,8 +88,8 @@ def wide_resnet(
 class PixelLSTM(nn.Module):
     """An LSTM over [N, steps, 1] and a linear layer on its last hidden state.
 
-    The forget gate's bias begins at 1, as that of the paper's framework does (Keras; Jozefowicz et al. 2015): at 0 the
-    first of 784 pixels is forgotten at once.
+    The forget gate's bias begins at 1, as that of the paper's framework does (Keras; Jozefowicz et
+    al. 2015): at 0 the first of 784 pixels is forgotten at once.
     """
 
     def __init__(self, hidden: int = 128, classes: int = 10):

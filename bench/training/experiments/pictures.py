@@ -1,4 +1,5 @@
-"""Pictures for fine-tuning: a folder of image files, or CIFAR-10 enlarged. All of them are held in memory, as bytes."""
+"""Pictures for fine-tuning: a folder of image files, or CIFAR-10 enlarged. All of them are held in
+memory, as bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from isample.demo.data import CLASSES, DataError
+from bench.common.data import CLASSES, DataError
 
 from ..data import read_images
 from .data import Sets
@@ -23,11 +24,15 @@ Files = list[tuple[Path, str]]  # a file and the name of its class
 
 
 class Pictures(Dataset):
-    """Inputs float32 [n, 3, resolution, resolution] in [0, 1] from pixels uint8 [N, rows, columns, 3], enlarged where
-    they are smaller; targets int64 [n]."""
+    """Inputs float32 [n, 3, resolution, resolution] in [0, 1] from pixels uint8 [N, rows, columns,
+    3], enlarged where they are smaller; targets int64 [n]."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, resolution: int):
-        self.pixels, self.labels, self.resolution = torch.from_numpy(pixels), torch.from_numpy(labels), resolution
+        self.pixels, self.labels, self.resolution = (
+            torch.from_numpy(pixels),
+            torch.from_numpy(labels),
+            resolution,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,17 +48,22 @@ class Pictures(Dataset):
 def cifar10_enlarged(root: Path) -> Sets:
     images = read_images("cifar10", root)
     training = Pictures(images.x_train, images.y_train, CIFAR_RESOLUTION)
-    return Sets(training, training, Pictures(images.x_test, images.y_test, CIFAR_RESOLUTION), CLASSES)
+    return Sets(
+        training, training, Pictures(images.x_test, images.y_test, CIFAR_RESOLUTION), CLASSES
+    )
 
 
 def image_folder(root: Path) -> Sets:
-    """MIT67 as it is distributed (Images/CLASS/ and the two lists of the official split), or ImageFolder's layout:
-    train/CLASS/ and test/CLASS/ or val/CLASS/. No augmentation, as in section 4.3."""
+    """MIT67 as it is distributed (Images/CLASS/ and the two lists of the official split), or
+    ImageFolder's layout: train/CLASS/ and test/CLASS/ or val/CLASS/. No augmentation, as in section
+    4.3."""
     training, test = listed_files(root) or split_files(root) or missing(root)
     classes = sorted({name for _, name in training})
     unknown = sorted({name for _, name in test} - set(classes))
     if unknown:
-        raise DataError(f"{root}: each class of the test images must have training images; {', '.join(unknown)} has none")
+        raise DataError(
+            f"{root}: each class of the test images must have training images; {', '.join(unknown)} has none"
+        )
     sets = [Pictures(*decoded(files, classes), RESOLUTION) for files in (training, test)]
     return Sets(sets[0], *sets, len(classes))
 
@@ -71,7 +81,9 @@ def listed_files(root: Path) -> tuple[Files, Files] | None:
         return None
     lines = [path.read_text(encoding="utf-8").split("\n") for path in lists]
     names = [[line.strip() for line in some if line.strip()] for some in lines]
-    training, test = ([(root / "Images" / name, name.partition("/")[0]) for name in some] for some in names)
+    training, test = (
+        [(root / "Images" / name, name.partition("/")[0]) for name in some] for some in names
+    )
     return training, test
 
 
@@ -83,7 +95,11 @@ def split_files(root: Path) -> tuple[Files, Files] | None:
 
 def files_in(folder: Path) -> Files:
     """Sorted, so that the order is the same everywhere."""
-    return [(path, path.parent.name) for path in sorted(folder.glob("*/*")) if path.suffix.lower() in SUFFIXES]
+    return [
+        (path, path.parent.name)
+        for path in sorted(folder.glob("*/*"))
+        if path.suffix.lower() in SUFFIXES
+    ]
 
 
 def decoded(files: Files, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:

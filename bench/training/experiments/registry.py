@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from isample.demo.network import small_cnn
-from isample.registry import look_up
+from bench.common.networks import small_cnn
+from isample.support.registry import look_up
 
 from ..methods import METHODS
 from ..methods.importance import upper_bound
@@ -25,8 +26,12 @@ from .pretrained import efficientnet_lite0, resnet50
 Entrant = Callable[[Training], Method]
 
 UNIFORM: dict[str, Entrant] = {"uniform": METHODS["uniform"].make}
-ENTRANTS: dict[str, Entrant] = {name: entry.make for name, entry in METHODS.items() if entry.resumable}
-ABLATION: dict[str, Entrant] = {f"B={size}": partial(upper_bound, presample=size) for size in (256, 384, 640, 1024)}
+ENTRANTS: dict[str, Entrant] = {
+    name: entry.make for name, entry in METHODS.items() if entry.resumable
+}
+ABLATION: dict[str, Entrant] = {
+    f"B={size}": partial(upper_bound, presample=size) for size in (256, 384, 640, 1024)
+}
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
@@ -62,12 +67,13 @@ def pixel_lstm(scale: float, normalisation: None, classes: int) -> nn.Module:
 class Experiment:
     """``figure`` is the paper's. ``sets(root)`` reads the data that ``data`` names to the reader.
 
-    ``model(scale, normalisation, classes)`` draws its parameters from torch's generator; ``normalisation`` is None where the
-    network leaves no choice of it. The learning rate is divided by five after each of ``drops``, shares of the budget.
-    The budget is ``seconds`` of training or, where ``updates`` is given, that many updates. ``measure`` says what is
-    looked at on the way: ``progress`` (losses and test error), ``variance`` (figure 1) or ``correlation`` (figure 2);
-    ``every`` is the number of updates, or the share of the time, between two looks. ``entrants`` are the methods that
-    can be run, ``methods`` those that are run where none is named.
+    ``model(scale, normalisation, classes)`` draws its parameters from torch's generator;
+    ``normalisation`` is None where the network leaves no choice of it. The learning rate is divided
+    by five after each of ``drops``, shares of the budget. The budget is ``seconds`` of training or,
+    where ``updates`` is given, that many updates. ``measure`` says what is looked at on the way:
+    ``progress`` (losses and test error), ``variance`` (figure 1) or ``correlation`` (figure 2);
+    ``every`` is the number of updates, or the share of the time, between two looks. ``entrants``
+    are the methods that can be run, ``methods`` those that are run where none is named.
     """
 
     figure: int
@@ -87,25 +93,57 @@ class Experiment:
     measure: str = "progress"
     every: float = 1 / 40
     entrants: Mapping[str, Entrant] = field(default_factory=lambda: ENTRANTS)
-    methods: tuple[str, ...] = ("uniform", "loss", "upper-bound")  # those that the paper's figures compare
+    methods: tuple[str, ...] = (
+        "uniform",
+        "loss",
+        "upper-bound",
+    )  # those that the paper's figures compare
 
 
 # The text of the paper names no time budget for CIFAR: four hours are a choice.
 CIFAR10 = Experiment(
-    3, "CIFAR-10", cifar10, wide_resnet_28_2, normalisation="layer", presample=640, tau_threshold=1.5, seconds=14_400
+    3,
+    "CIFAR-10",
+    cifar10,
+    wide_resnet_28_2,
+    normalisation="layer",
+    presample=640,
+    tau_threshold=1.5,
+    seconds=14_400,
 )
 CIFAR100 = replace(CIFAR10, data="CIFAR-100", sets=cifar100)
 
 VARIANCE = replace(
-    CIFAR100, figure=1, entrants=UNIFORM, methods=("uniform",), seconds=None, updates=50_000,
-    measure="variance", every=3_000,
-)  # fmt: skip
+    CIFAR100,
+    figure=1,
+    entrants=UNIFORM,
+    methods=("uniform",),
+    seconds=None,
+    updates=50_000,
+    measure="variance",
+    every=3_000,
+)
 CORRELATION = replace(VARIANCE, figure=2, measure="correlation")
-ON_A_CPU = {"data": "CIFAR-10", "sets": cifar10, "model": cifar10_cnn, "optimizer": moderate_sgd, "normalisation": None}
+ON_A_CPU = {
+    "data": "CIFAR-10",
+    "sets": cifar10,
+    "model": cifar10_cnn,
+    "optimizer": moderate_sgd,
+    "normalisation": None,
+}
 FINETUNE = Experiment(
-    4, "image folder", image_folder, resnet50, careful_sgd, drops=(), batch_size=16, presample=48, tau_threshold=2.0,
-    seconds=1_800, every=1 / 20,
-)  # fmt: skip
+    4,
+    "image folder",
+    image_folder,
+    resnet50,
+    careful_sgd,
+    drops=(),
+    batch_size=16,
+    presample=48,
+    tau_threshold=2.0,
+    seconds=1_800,
+    every=1 / 20,
+)
 
 EXPERIMENTS = {
     "variance": VARIANCE,
@@ -118,13 +156,24 @@ EXPERIMENTS = {
     "cifar100": CIFAR100,
     "finetune": FINETUNE,
     "finetune-lite0": replace(FINETUNE, model=efficientnet_lite0),
-    "finetune-cifar10": replace(FINETUNE, data="CIFAR-10 enlarged", sets=cifar10_enlarged, model=efficientnet_lite0),
+    "finetune-cifar10": replace(
+        FINETUNE, data="CIFAR-10 enlarged", sets=cifar10_enlarged, model=efficientnet_lite0
+    ),
     "pixel-mnist": Experiment(
-        5, "MNIST", pixel_mnist, pixel_lstm, adam, drops=(), batch_size=32, presample=128, tau_threshold=1.8,
-        clip_grad_norm=1.0, seconds=3_600,
+        5,
+        "MNIST",
+        pixel_mnist,
+        pixel_lstm,
+        adam,
+        drops=(),
+        batch_size=32,
+        presample=128,
+        tau_threshold=1.8,
+        clip_grad_norm=1.0,
+        seconds=3_600,
     ),
     "ablation-b": replace(CIFAR10, figure=6, entrants=ABLATION, methods=tuple(ABLATION)),
-}  # fmt: skip
+}
 
 
 def find_experiment(name: str) -> Experiment:
@@ -133,5 +182,6 @@ def find_experiment(name: str) -> Experiment:
 
 
 def scaled(number: int, scale: float) -> int:
-    """A width or a number of samples, by the root of ``scale``: so a layer's work shrinks as the budget does."""
+    """A width or a number of samples, by the root of ``scale``: so a layer's work shrinks as the
+    budget does."""
     return max(1, round(number * math.sqrt(scale)))

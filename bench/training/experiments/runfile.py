@@ -1,4 +1,5 @@
-"""The files of a run: JSON lines as the referee's (first "start", then "point", last "end"), and its checkpoint.
+"""The files of a run: JSON lines as the referee's (first "start", then "point", last "end"), and
+its checkpoint.
 
 A run file without an "end" is of a run that was stopped; it goes on from the checkpoint beside it.
 """
@@ -21,8 +22,8 @@ Point = dict[str, Any]  # at least "elapsed", seconds of training, and "updates"
 
 @dataclass(frozen=True)
 class Run:
-    """``budget`` is in seconds of training or in updates, as the experiment has it; ``data`` what the results call the
-    data; ``device`` the type of the machine's that trains."""
+    """``budget`` is in seconds of training or in updates, as the experiment has it; ``data`` what
+    the results call the data; ``device`` the type of the machine's that trains."""
 
     experiment: str
     method: str
@@ -49,8 +50,8 @@ class Record:
 
 
 class RunWriter:
-    """Writes a run's file line by line. ``points`` are those of a run that goes on: what was written after its
-    checkpoint is written again."""
+    """Writes a run's file line by line. ``points`` are those of a run that goes on: what was
+    written after its checkpoint is written again."""
 
     def __init__(self, run: Run, folder: Path, points: list[Point]):
         self._file = run.path(folder).open("w", encoding="utf-8")
@@ -81,14 +82,21 @@ def without_nan(value: Any) -> Any:
 
 
 def read(path: Path) -> Record:
-    """Raises RunFileError for a file that no run has written. A last line that was cut off is left out."""
+    """Raises RunFileError for a file that no run has written. A last line that was cut off is left
+    out."""
     try:
         lines = []
         for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
             if text.endswith("\n"):
                 lines.append(json.loads(text))
-        points = [{k: v for k, v in line.items() if k != "event"} for line in lines if line["event"] == "point"]
-        return Record(Run(**lines[0]["run"]), lines[0]["machine"], points, lines[-1]["event"] == "end")
+        points = [
+            {k: v for k, v in line.items() if k != "event"}
+            for line in lines
+            if line["event"] == "point"
+        ]
+        return Record(
+            Run(**lines[0]["run"]), lines[0]["machine"], points, lines[-1]["event"] == "end"
+        )
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise RunFileError(f"{path} is not a run file: {type(error).__name__}: {error}") from error
 
@@ -104,13 +112,21 @@ def read_all(folder: Path) -> list[Record]:
 def is_finished(run: Run, folder: Path) -> bool:
     """Raises RunFileError where the file there is of other settings."""
     path = run.path(folder)
-    if not path.is_file() or b"\n" not in path.read_bytes():  # killed before its first line was whole
+    if (
+        not path.is_file() or b"\n" not in path.read_bytes()
+    ):  # killed before its first line was whole
         return False
     record = read(path)
     there = asdict(record.run)
-    differing = [f"{name} {there[name]}, not {value}" for name, value in asdict(run).items() if there[name] != value]
+    differing = [
+        f"{name} {there[name]}, not {value}"
+        for name, value in asdict(run).items()
+        if there[name] != value
+    ]
     if differing:
-        raise RunFileError(f"{path} holds a run with {'; '.join(differing)}: choose another --output")
+        raise RunFileError(
+            f"{path} holds a run with {'; '.join(differing)}: choose another --output"
+        )
     return record.finished
 
 
@@ -128,4 +144,6 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu")
     except Exception as error:  # torch.load raises whatever its unpickler does
-        raise RunFileError(f"{path} is not a checkpoint: {type(error).__name__}: {error}") from error
+        raise RunFileError(
+            f"{path} is not a checkpoint: {type(error).__name__}: {error}"
+        ) from error

@@ -1,11 +1,13 @@
-"""One run of an experiment: a method works until its budget is spent, is looked at on the way, and can be resumed."""
+"""One run of an experiment: a method works until its budget is spent, is looked at on the way, and
+can be resumed."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 
@@ -29,14 +31,18 @@ class Session:
         torch.manual_seed(run.seed)
         self.run, self.experiment, self.sets = run, experiment, sets
         model = experiment.model(run.scale, run.normalisation, sets.classes).to(run.device).train()
-        seconds, updates = (run.budget, None) if experiment.updates is None else (math.inf, int(run.budget))
-        self.training = Training(experiment, sets, model, experiment.optimizer(model), seconds, run.seed, updates)
+        seconds, updates = (
+            (run.budget, None) if experiment.updates is None else (math.inf, int(run.budget))
+        )
+        self.training = Training(
+            experiment, sets, model, experiment.optimizer(model), seconds, run.seed, updates
+        )
         self.meter = Meter(self.training, experiment.entrants[run.method])
         self.points: list[Point] = []
 
     def train(self) -> Iterator[bool | None]:
-        """Trains from where the run stands, adds to ``points`` and yields after each unit of the method's work what the
-        method does.
+        """Trains from where the run stands, adds to ``points`` and yields after each unit of the
+        method's work what the method does.
 
         A run that diverges ends with the point that shows it.
         """
@@ -63,7 +69,9 @@ class Session:
     @property
     def done(self) -> bool:
         """The budget is spent, or the training has diverged."""
-        return self.training.progress >= 1 or not math.isfinite(self.points[-1].get("training_loss", 0.0))
+        return self.training.progress >= 1 or not math.isfinite(
+            self.points[-1].get("training_loss", 0.0)
+        )
 
     @property
     def position(self) -> float:
@@ -97,14 +105,21 @@ class Session:
 
 
 def do_run(session: Session, folder: Path) -> Iterator[bool | None]:
-    """Does what is left of the session's run, yields as it does, and keeps the files in ``folder`` up to date."""
+    """Does what is left of the session's run, yields as it does, and keeps the files in ``folder``
+    up to date."""
     path = session.run.checkpoint(folder)
     state = load_checkpoint(path)
     if state is not None and "meter" not in state:
-        raise RunFileError(f"{path} is of an older version: delete it to do that run from its beginning")
+        raise RunFileError(
+            f"{path} is of an older version: delete it to do that run from its beginning"
+        )
     if state is not None:
         session.load_state_dict(state)
-    writer, written, saved = RunWriter(session.run, folder, session.points), len(session.points), time.monotonic()
+    writer, written, saved = (
+        RunWriter(session.run, folder, session.points),
+        len(session.points),
+        time.monotonic(),
+    )
     try:
         for active in session.train():
             # A look may take longer than the training between two, so it is saved at once.

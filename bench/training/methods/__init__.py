@@ -1,11 +1,12 @@
-"""The methods, by name, as `bench.training.training` describes them. The referee and the experiments both use these."""
+"""The methods, by name, as `bench.training.training` describes them. The referee and the
+experiments both use these."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
-from isample.registry import look_up
+from isample.support.registry import look_up
 
 from ..training import Method, Training
 from .importance import fresh_presamples, gradient_norm, isample_default, loss, upper_bound
@@ -21,8 +22,9 @@ from .uniform import Uniform, double_rate, large_batch, random_selection
 
 @dataclass(frozen=True)
 class Entry:
-    """``make`` gives a training its method, ``summary`` is what the table's legend says of it. A ``resumable`` one has
-    a state, and so can take part in the experiments, whose runs go on after a kill."""
+    """``make`` gives a training its method, ``summary`` is what the table's legend says of it. A
+    ``resumable`` one has a state, and so can take part in the experiments, whose runs go on after a
+    kill."""
 
     make: Callable[[Training], Method]
     summary: str
@@ -31,9 +33,15 @@ class Entry:
 
 METHODS = {
     "uniform": Entry(Uniform, "plain loop over shuffled batches of b"),
-    "large-batch": Entry(large_batch, "plain loop over batches of 2b, learning rate doubled (linear scaling)"),
-    "double-rate": Entry(double_rate, "plain loop with twice the learning rate, which isample's may reach"),
-    "random": Entry(random_selection, "loads 5b samples, trains on a random b of them", resumable=False),
+    "large-batch": Entry(
+        large_batch, "plain loop over batches of 2b, learning rate doubled (linear scaling)"
+    ),
+    "double-rate": Entry(
+        double_rate, "plain loop with twice the learning rate, which isample's may reach"
+    ),
+    "random": Entry(
+        random_selection, "loads 5b samples, trains on a random b of them", resumable=False
+    ),
     "selective-backprop": Entry(
         selective_backprop,
         "Jiang et al. 2019: forward pass on every batch; a sample is kept with probability (percentile of its loss "
@@ -57,7 +65,8 @@ METHODS = {
     ),
     "loss": Entry(loss, "Algorithm 1 with the loss in place of the upper bound"),
     "gradient-norm": Entry(
-        gradient_norm, "Algorithm 1 with the true norm of each sample's gradient in place of the upper bound"
+        gradient_norm,
+        "Algorithm 1 with the true norm of each sample's gradient in place of the upper bound",
     ),
     "online-batch-selection": Entry(
         OnlineBatchSelection,
@@ -70,10 +79,12 @@ METHODS = {
         "inverse, divided by the batch's largest",
     ),
     "svrg": Entry(
-        SVRG, "Johnson and Zhang 2013: no momentum; gradients corrected by those at an anchor, renewed every 5 epochs"
+        SVRG,
+        "Johnson and Zhang 2013: no momentum; gradients corrected by those at an anchor, renewed every 5 epochs",
     ),
     "scsg": Entry(
-        SCSG, "Lei and Jordan 2017: no momentum; the same with an anchor of 32b samples for 32 updates on average"
+        SCSG,
+        "Lei and Jordan 2017: no momentum; the same with an anchor of 32b samples for 32 updates on average",
     ),
     "katyusha": Entry(
         Katyusha,

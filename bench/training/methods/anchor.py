@@ -1,15 +1,18 @@
-"""What the variance-reduced methods share: the mean gradient at an anchor, and the estimate that is corrected by it.
+"""What the variance-reduced methods share: the mean gradient at an anchor, and the estimate that is
+corrected by it.
 
     v = g_batch(w) - g_batch(anchor) + mu        mu = mean over the anchor's samples of g_i(anchor)
 
-v is an unbiased estimate of the gradient at w, and its noise vanishes as w and the anchor near the optimum, so the step
-need not shrink. It costs two backward passes a batch, and one over the anchor's samples for every anchor.
+v is an unbiased estimate of the gradient at w, and its noise vanishes as w and the anchor near the
+optimum, so the step need not shrink. It costs two backward passes a batch, and one over the
+anchor's samples for every anchor.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,8 +24,9 @@ Tensors = Sequence[torch.Tensor]  # one a parameter
 
 
 class Anchor:
-    """``network`` is the anchor's own copy of the network as it is now, so that no pass through it is seen in the
-    statistics of the trained one; ``mean`` is mu of the ``count`` samples that were added."""
+    """``network`` is the anchor's own copy of the network as it is now, so that no pass through it
+    is seen in the statistics of the trained one; ``mean`` is mu of the ``count`` samples that were
+    added."""
 
     def __init__(self, training: Training):
         self.training, self.network = training, copy.deepcopy(training.model)
@@ -31,7 +35,10 @@ class Anchor:
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """To the samples of which mu is the mean."""
         self.count += len(targets)
-        share, of_batch = len(targets) / self.count, gradient(self.training, self.network, inputs, targets)
+        share, of_batch = (
+            len(targets) / self.count,
+            gradient(self.training, self.network, inputs, targets),
+        )
         self.mean = [m.lerp(g, share) for m, g in zip(self.mean, of_batch)]
 
     def corrected(self, inputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
@@ -51,7 +58,8 @@ class Anchor:
 class Anchored(Dealt):
     """Rounds of two phases: ``cast`` makes the anchor, ``train`` updates by it.
 
-    A subclass has ``cast_indices``, called at the beginning of a round, and ``train_indices``: samples, int64 [n].
+    A subclass has ``cast_indices``, called at the beginning of a round, and ``train_indices``:
+    samples, int64 [n].
     """
 
     def __init__(self, training: Training):
@@ -85,7 +93,10 @@ class Anchored(Dealt):
         step(self.training, self.anchor.corrected(inputs, targets))
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "anchor": None if self.anchor is None else self.anchor.state_dict()}
+        return {
+            **super().state_dict(),
+            "anchor": None if self.anchor is None else self.anchor.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["anchor"] is not None:
@@ -94,15 +105,19 @@ class Anchored(Dealt):
         super().load_state_dict(state)
 
 
-def gradient(training: Training, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
+def gradient(
+    training: Training, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
+) -> Tensors:
     """Of the batch's mean loss."""
-    return torch.autograd.grad(training.losses(network(inputs), targets).mean(), tuple(network.parameters()))
+    return torch.autograd.grad(
+        training.losses(network(inputs), targets).mean(), tuple(network.parameters())
+    )
 
 
 def stop_momentum(training: Training) -> None:
-    """Puts plain SGD in the optimizer's place, whatever that is. These methods' steps are w - lr v; the optimizer's are
-    that, so it counts the updates, keeps the learning rate and treats weight decay as a part of the objective, as for
-    the other methods."""
+    """Puts plain SGD in the optimizer's place, whatever that is. These methods' steps are w - lr v;
+    the optimizer's are that, so it counts the updates, keeps the learning rate and treats weight
+    decay as a part of the objective, as for the other methods."""
     (group,) = training.optimizer.param_groups
     rate, decay = group["initial_lr"], group["weight_decay"]
     training.optimizer = torch.optim.SGD(training.model.parameters(), lr=rate, weight_decay=decay)

@@ -1,23 +1,26 @@
-"""Methods that deal their samples themselves, in a form that can be stopped and resumed between any two batches."""
+"""Methods that deal their samples themselves, in a form that can be stopped and resumed between any
+two batches."""
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from isample.random_state import random_state, restore_random_state
+from isample.support.random_state import random_state, restore_random_state
 
 from ..training import Training
 
 
 class Dealt:
-    """Works through phases: indices of samples, which one of its methods, the phase's ``name``, is given a batch at a
-    time as ``(index, inputs, targets)``.
+    """Works through phases: indices of samples, which one of its methods, the phase's ``name``, is
+    given a batch at a time as ``(index, inputs, targets)``.
 
-    A subclass has ``next_phase() -> (name, index int64 [n])`` and names in ``saved`` the attributes that it adds to the
-    state: numbers and tensors, or what holds them. The phase's remaining indices, the generators, torch's own among
-    them, are saved here. ``model`` and ``optimizer`` are saved by whoever made them.
+    A subclass has ``next_phase() -> (name, index int64 [n])`` and names in ``saved`` the attributes
+    that it adds to the state: numbers and tensors, or what holds them. The phase's remaining
+    indices, the generators, torch's own among them, are saved here. ``model`` and ``optimizer`` are
+    saved by whoever made them.
     """
 
     saved: tuple[str, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import isample
 
@@ -19,7 +20,9 @@ class Trained:
 
     def __iter__(self) -> Iterator[bool]:
         """Until whoever drives it has had enough."""
-        for report in self.trainer.iterate(self.training.loader(self.training.batch_size), seconds=math.inf):
+        for report in self.trainer.iterate(
+            self.training.loader(self.training.batch_size), seconds=math.inf
+        ):
             yield report.active
 
 
@@ -29,12 +32,14 @@ def upper_bound(training: Training, **options: Any) -> Trained:
 
 
 def loss(training: Training) -> Trained:
-    """The same algorithm drawing in proportion to the loss: what most of the literature sorts by."""
+    """The same algorithm drawing in proportion to the loss: what most of the literature sorts
+    by."""
     return algorithm_1(training, "loss")
 
 
 def gradient_norm(training: Training) -> Trained:
-    """The same algorithm drawing in proportion to what the upper bound bounds, at the price of B backward passes."""
+    """The same algorithm drawing in proportion to what the upper bound bounds, at the price of B
+    backward passes."""
     return algorithm_1(training, "gradient_norm")
 
 
@@ -56,4 +61,6 @@ def fresh_presamples(training: Training) -> Trained:
 def trained(training: Training, make, **options: Any) -> Trained:
     task = training.task
     options = {"clip_grad_norm": task.clip_grad_norm, "seed": training.seed, **options}
-    return Trained(training, make(training.model, training.optimizer, task.loss, task.batch_size, **options))
+    return Trained(
+        training, make(training.model, training.optimizer, task.loss, task.batch_size, **options)
+    )

@@ -1,12 +1,13 @@
 """InfoBatch (Qin et al. 2024, "Lossless Training Speed Up by Unbiased Dynamic Data Pruning").
 
-At the beginning of an epoch a sample whose last loss is below the mean of all is left out with probability r; one that
-stays has its gradient multiplied by 1 / (1 - r). Near the end of the training nothing is left out.
+At the beginning of an epoch a sample whose last loss is below the mean of all is left out with
+probability r; one that stays has its gradient multiplied by 1 / (1 - r). Near the end of the
+training nothing is left out.
 """
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -17,14 +18,16 @@ ANNEAL_FROM = 0.875  # share of the training after which every sample is used
 
 
 class Pruning:
-    """Remembers the last loss of each of ``size`` samples. All are equal at first, so the first epoch is whole."""
+    """Remembers the last loss of each of ``size`` samples. All are equal at first, so the first
+    epoch is whole."""
 
     def __init__(self, size: int, ratio: float = RATIO):
         self.ratio = ratio
         self.loss = torch.ones(size)
 
     def epoch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples to visit in random order, int64 [n <= size], and the weights of all samples, [size]."""
+        """Samples to visit in random order, int64 [n <= size], and the weights of all samples,
+        [size]."""
         easy = self.loss < self.loss.mean()
         left_out = easy & (torch.rand(len(easy), generator=generator) < self.ratio)
         weights = torch.where(easy, 1 / (1 - self.ratio), 1.0)

@@ -1,13 +1,13 @@
-"""Katyusha (Allen-Zhu 2017, "Katyusha: The First Direct Acceleration of Stochastic Gradient Methods"), Algorithm 1 with
-its Option I, in batches of b:
+"""Katyusha (Allen-Zhu 2017, "Katyusha: The First Direct Acceleration of Stochastic Gradient
+Methods"), Algorithm 1 with its Option I, in batches of b:
 
     x = tau1 z + tau2 anchor + (1 - tau1 - tau2) y        v at x
     z <- (z - (lr / tau1) v) / (1 + (lr / tau1) sigma)
     y <- (x - lr v) / (1 + lr sigma)                      m times, m b = 2 N
 
-The next anchor is the mean of the round's y, the j-th weighted by (1 + (lr / tau1) sigma)^j. lr stands for 1 / (3 L)
-and weight decay for the regulariser sigma |x|^2 / 2, whose proximal steps are the divisions. tau2 = 1/2, and so is
-tau1, which is its value for all m sigma / L >= 3/4.
+The next anchor is the mean of the round's y, the j-th weighted by (1 + (lr / tau1) sigma)^j. lr
+stands for 1 / (3 L) and weight decay for the regulariser sigma |x|^2 / 2, whose proximal steps are
+the divisions. tau2 = 1/2, and so is tau1, which is its value for all m sigma / L >= 3/4.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ EPOCHS = 2.0  # m b / N
 
 
 class Katyusha(Anchored):
-    """``y``, ``z`` are the sequences, ``mean`` that of the round's y so far, whose weights add up to ``total``;
-    ``weight`` is the next one's. The network is at x or y while a round lasts."""
+    """``y``, ``z`` are the sequences, ``mean`` that of the round's y so far, whose weights add up
+    to ``total``; ``weight`` is the next one's. The network is at x or y while a round lasts."""
 
     saved = ("y", "z", "mean", "weight", "total")
 
@@ -78,7 +78,9 @@ class Katyusha(Anchored):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         device = self.training.device
-        self.y, self.z, self.mean = ([t.to(device) for t in of] for of in (self.y, self.z, self.mean))
+        self.y, self.z, self.mean = (
+            [t.to(device) for t in of] for of in (self.y, self.z, self.mean)
+        )
 
 
 def take_weight_decay(optimizer: torch.optim.Optimizer) -> float:

@@ -1,14 +1,16 @@
-"""Online batch selection (Loshchilov and Hutter 2015, "Online Batch Selection for Faster Training of Neural Networks").
+"""Online batch selection (Loshchilov and Hutter 2015, "Online Batch Selection for Faster Training
+of Neural Networks").
 
-All samples are ranked by their latest known loss, and the one of rank i = 0 ... N - 1 from the top is drawn, with
-replacement, with a probability that falls exponentially with its rank:
+All samples are ranked by their latest known loss, and the one of rank i = 0 ... N - 1 from the top
+is drawn, with replacement, with a probability that falls exponentially with its rank:
 
     p_i proportional to exp(-(log(s) / N) i)        so that p_0 / p_(N-1) is s, but for one rank
     s = s_0^(1 - progress)                          from s_0 at the beginning to 1, the uniform distribution, at the end
 
-The batch's plain mean is minimised: nothing corrects the bias toward high losses. The first epoch visits every sample
-once; all losses are computed anew every r updates. Katharopoulos and Fleuret (2018) took the best of s_0 in
-{1, 10, 100} and r in {600, 1200, 3600} and do not say which that was.
+The batch's plain mean is minimised: nothing corrects the bias toward high losses. The first epoch
+visits every sample once; all losses are computed anew every r updates. Katharopoulos and Fleuret
+(2018) took the best of s_0 in {1, 10, 100} and r in {600, 1200, 3600} and do not say which that
+was.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ SORT_EVERY = 100  # updates; sorting 60,000 losses takes less time than one upda
 
 
 class OnlineBatchSelection(Dealt):
-    """``loss`` is the latest known one of each sample, [N]; ``since_recomputed`` counts updates, those that the present
-    phase has still to make included."""
+    """``loss`` is the latest known one of each sample, [N]; ``since_recomputed`` counts updates,
+    those that the present phase has still to make included."""
 
     saved = ("loss", "since_recomputed")
 
-    def __init__(self, training: Training, pressure: float = PRESSURE, recompute_every: int = RECOMPUTE_EVERY):
+    def __init__(
+        self, training: Training, pressure: float = PRESSURE, recompute_every: int = RECOMPUTE_EVERY
+    ):
         super().__init__(training)
         self.pressure, self.recompute_every = pressure, recompute_every
         self.loss = torch.full((self.size,), math.inf)
@@ -62,9 +66,13 @@ class OnlineBatchSelection(Dealt):
         self.loss[index] = scored_losses(self.training, inputs, targets).cpu()
 
 
-def draw_by_rank(loss: torch.Tensor, pressure: float, count: int, generator: torch.Generator) -> torch.Tensor:
+def draw_by_rank(
+    loss: torch.Tensor, pressure: float, count: int, generator: torch.Generator
+) -> torch.Tensor:
     """Samples, int64 [count], by the rank of their ``loss``, [N]."""
-    ranks, _ = isample.draw(isample.alias_table(rank_probabilities(len(loss), pressure)), count, generator=generator)
+    ranks, _ = isample.draw(
+        isample.alias_table(rank_probabilities(len(loss), pressure)), count, generator=generator
+    )
     return loss.argsort(descending=True)[ranks]
 
 

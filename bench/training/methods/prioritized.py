@@ -1,13 +1,15 @@
-"""Prioritized sampling (Schaul et al. 2015, "Prioritized Experience Replay"), its proportional variant, with a training
-set in place of the replay memory and a sample's loss in place of the temporal-difference error.
+"""Prioritized sampling (Schaul et al. 2015, "Prioritized Experience Replay"), its proportional
+variant, with a training set in place of the replay memory and a sample's loss in place of the
+temporal-difference error.
 
     priority  q_i = (|loss_i| + epsilon)^alpha      the loss being that of when the sample was last trained on
     draw      P(i) = q_i / sum(q)                   one from each of b equal parts of the running sum of priorities
     weight    w_i = (1 / (N P(i)))^beta / max(w)
 
-A sample that was never drawn has the highest priority of all. The maximum is that of the batch: over the whole memory
-it would be the weight of the one easiest sample, which would shrink every step. Katharopoulos and Fleuret (2018) took
-the best of alpha in {0.1, 0.5, 1} and beta in {0.5, 1} and do not say which that was.
+A sample that was never drawn has the highest priority of all. The maximum is that of the batch:
+over the whole memory it would be the weight of the one easiest sample, which would shrink every
+step. Katharopoulos and Fleuret (2018) took the best of alpha in {0.1, 0.5, 1} and beta in {0.5, 1}
+and do not say which that was.
 """
 
 from __future__ import annotations
@@ -38,12 +40,15 @@ class Priorities:
         """Fresh losses [b] of the samples ``index``, int64 [b]."""
         self.priority[index] = (losses.abs() + EPSILON) ** self.alpha
         self.unseen[index] = False
-        if self.unseen.any():  # mostly not, and then nothing but the draw takes time in proportion to the data set
+        if (
+            self.unseen.any()
+        ):  # mostly not, and then nothing but the draw takes time in proportion to the data set
             highest = torch.where(self.unseen, 0.0, self.priority).max()
             self.priority = torch.where(self.unseen, highest, self.priority)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples, int64 [count], and their weights before they are divided by the largest, float32 [count]."""
+        """Samples, int64 [count], and their weights before they are divided by the largest, float32
+        [count]."""
         index, weights = isample.draw(
             isample.prefix_sum(self.priority), count, method="stratified", generator=generator
         )
@@ -64,10 +69,16 @@ class Prioritized(Dealt):
     def train(self, index: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         losses = self.training.losses(self.training.model(inputs), targets)
         self.priorities.update(index, losses.detach().cpu())
-        self.training.update(((self.weights / self.weights.max()).to(losses.device) * losses).mean())
+        self.training.update(
+            ((self.weights / self.weights.max()).to(losses.device) * losses).mean()
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "priority": self.priorities.priority, "unseen": self.priorities.unseen}
+        return {
+            **super().state_dict(),
+            "priority": self.priorities.priority,
+            "unseen": self.priorities.unseen,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

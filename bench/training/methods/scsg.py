@@ -1,12 +1,14 @@
-"""SCSG (Lei and Jordan 2017, "Less than a Single Pass: Stochastically Controlled Stochastic Gradient").
+"""SCSG (Lei and Jordan 2017, "Less than a Single Pass: Stochastically Controlled Stochastic
+Gradient").
 
-SVRG whose anchor is measured on B samples only, drawn without replacement, on which a round then stays:
+SVRG whose anchor is measured on B samples only, drawn without replacement, on which a round then
+stays:
 
     w <- w - lr v        n times, each time on b of the B samples, drawn uniformly with replacement
     n geometric, P(n = k) = (1 - q) q^k with q = B / (B + b), whose mean is B / b
 
-The authors have b = 1; the mean is that of the batched algorithm of Lei et al. (2017). With B = N it goes to the
-optimum itself, otherwise to a neighbourhood of it.
+The authors have b = 1; the mean is that of the batched algorithm of Lei et al. (2017). With B = N
+it goes to the optimum itself, otherwise to a neighbourhood of it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Selective-Backprop (Jiang et al. 2019, "Accelerating Deep Learning by Focusing on the Biggest Losers").
+"""Selective-Backprop (Jiang et al. 2019, "Accelerating Deep Learning by Focusing on the Biggest
+Losers").
 
-A forward pass gives every sample's loss; a sample is kept with a probability that grows with the rank of its loss among
-those seen of late; whenever b are kept, the network is trained on them. There are no weights, so the estimate of the
-gradient is biased toward high losses, on purpose. The reweighted variant takes that bias out again.
+A forward pass gives every sample's loss; a sample is kept with a probability that grows with the
+rank of its loss among those seen of late; whenever b are kept, the network is trained on them.
+There are no weights, so the estimate of the gradient is biased toward high losses, on purpose. The
+reweighted variant takes that bias out again.
 """
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -19,7 +21,8 @@ LEAST = 0.1  # probability of the reweighted variant: no weight exceeds 10
 
 
 class Acceptance:
-    """The probability of keeping a sample: max(least, P(loss of a recent sample <= its loss) ** beta)."""
+    """The probability of keeping a sample: max(least, P(loss of a recent sample <= its loss) **
+    beta)."""
 
     def __init__(self, beta: float = BETA, history: int = HISTORY, least: float = 0.0):
         self.beta, self.history, self.least = beta, history, least
@@ -40,7 +43,9 @@ def selective_backprop_reweighted(training: Training) -> Iterator[None]:
     return train_on_accepted(training, Acceptance(least=LEAST), reweighted=True)
 
 
-def train_on_accepted(training: Training, acceptance: Acceptance, reweighted: bool) -> Iterator[None]:
+def train_on_accepted(
+    training: Training, acceptance: Acceptance, reweighted: bool
+) -> Iterator[None]:
     """Yields after every forward pass, whether an update followed or not."""
     generator, size = training.generator(), training.batch_size
     kept: list[tuple[torch.Tensor, ...]] = []  # (inputs, targets, weights) not trained on yet
@@ -53,7 +58,9 @@ def train_on_accepted(training: Training, acceptance: Acceptance, reweighted: bo
             joined = [torch.cat(parts) for parts in zip(*kept)]
             kept = [tuple(part[size:] for part in joined)]
             inputs, targets, weights = (part[:size] for part in joined)
-            training.update(weighted_mean(training.losses(training.model(inputs), targets), weights))
+            training.update(
+                weighted_mean(training.losses(training.model(inputs), targets), weights)
+            )
         yield
 
 

@@ -1,8 +1,9 @@
-"""Methods that look at no score: the baseline, a larger batch, and a random part of what is loaded."""
+"""Methods that look at no score: the baseline, a larger batch, and a random part of what is
+loaded."""
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -14,7 +15,8 @@ LOADED = 5  # batches that `random_selection` loads for each that it trains on
 
 
 class Uniform(Dealt):
-    """Shuffled passes over the samples; what is left over of a pass after its last whole batch is left out."""
+    """Shuffled passes over the samples; what is left over of a pass after its last whole batch is
+    left out."""
 
     def next_phase(self) -> tuple[str, torch.Tensor]:
         whole = self.size - self.size % self.batch_size
@@ -37,7 +39,8 @@ def double_rate(training: Training) -> Uniform:
 
 
 def random_selection(training: Training) -> Iterator[None]:
-    """Pays for loading a presample and learns nothing from it: what selection by importance has to beat."""
+    """Pays for loading a presample and learns nothing from it: what selection by importance has to
+    beat."""
     generator = training.generator()
     for inputs, targets in training.batches(LOADED * training.batch_size):
         chosen = torch.randperm(len(targets), generator=generator)[: training.batch_size]

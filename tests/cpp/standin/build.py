@@ -1,7 +1,8 @@
-"""Builds cuda_tests: the kernels' own sources, compiled by g++ against the stand-in. Needs g++ alone.
+"""Builds cuda_tests: the kernels' own sources, compiled by g++ against the stand-in. Needs g++
+alone.
 
-    python tests/cpp/standin/build.py            then run  build/standin/cuda_tests [first seed] [seeds] [suite]
-    python tests/cpp/standin/build.py --device [sm_90]     the same tests by nvcc, for a GPU: build/device/cuda_tests
+python tests/cpp/standin/build.py            then run  build/standin/cuda_tests [first seed] [seeds] [suite]
+python tests/cpp/standin/build.py --device [sm_90]     the same tests by nvcc, for a GPU: build/device/cuda_tests
 """
 
 import os
@@ -19,7 +20,16 @@ FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown
 def compile_object(source, target, root):
     language = ["-x", "c++"] if source.suffix == ".cu" else []
     include = f"-I{root}/tests/cpp/standin"
-    command = [os.environ.get("CXX", "g++"), *FLAGS, include, *language, "-c", str(source), "-o", str(target)]
+    command = [
+        os.environ.get("CXX", "g++"),
+        *FLAGS,
+        include,
+        *language,
+        "-c",
+        str(source),
+        "-o",
+        str(target),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
@@ -34,14 +44,19 @@ def compile_kernels(folder, root=ROOT):
 
 def compile_tests(folder, root=ROOT):
     sources = sorted((root / "tests/cpp").glob("cuda_*.cpp"))
-    sources += [root / "tests/cpp/standin/standin.cpp", *(root / f"csrc/cpu/{name}.cpp" for name in CPU_LOOPS)]
+    sources += [
+        root / "tests/cpp/standin/standin.cpp",
+        *(root / f"csrc/cpu/{name}.cpp" for name in CPU_LOOPS),
+    ]
     jobs = [(source, folder / f"{source.stem}.o", root) for source in sources]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: compile_object(*job), jobs))
 
 
 def link(objects, target):
-    subprocess.run([os.environ.get("CXX", "g++"), *map(str, objects), "-o", str(target)], check=True)
+    subprocess.run(
+        [os.environ.get("CXX", "g++"), *map(str, objects), "-o", str(target)], check=True
+    )
     return target
 
 
@@ -54,16 +69,23 @@ def build_for_device(folder, architecture):
     folder.mkdir(parents=True, exist_ok=True)
     sources = [ROOT / f"csrc/cuda/{name}.cu" for name in KERNELS]
     sources += sorted((ROOT / "tests/cpp").glob("cuda_*.cpp"))
-    cpu_loops = [compile_object(ROOT / f"csrc/cpu/{name}.cpp", folder / f"{name}.o", ROOT) for name in CPU_LOOPS]
+    cpu_loops = [
+        compile_object(ROOT / f"csrc/cpu/{name}.cpp", folder / f"{name}.o", ROOT)
+        for name in CPU_LOOPS
+    ]
     command = ["nvcc", "-std=c++20", "-O2", "-lineinfo", f"-arch={architecture}", "--threads=0"]
     tests = folder / "tests.a"
     subprocess.run([*command, "-lib", "-x=cu", *map(str, sources), "-o", str(tests)], check=True)
-    subprocess.run([*command, str(tests), *map(str, cpu_loops), "-o", str(folder / "cuda_tests")], check=True)
+    subprocess.run(
+        [*command, str(tests), *map(str, cpu_loops), "-o", str(folder / "cuda_tests")], check=True
+    )
     return folder / "cuda_tests"
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--device"]:
-        print(build_for_device(ROOT / "build/device", sys.argv[2] if len(sys.argv) > 2 else "native"))
+        print(
+            build_for_device(ROOT / "build/device", sys.argv[2] if len(sys.argv) > 2 else "native")
+        )
     else:
         print(build(ROOT / "build/standin"))

@@ -1,0 +1,1 @@
+"""What the benchmarks and the demonstration share: data and networks."""

@@ -1,0 +1,131 @@
+// The loss that a batch learns from, the mean of w_i L_i; the scores of its samples; and the gradient with respect to the logits,
+// w_i / B (A_i p_ik - a_ik), see core/score.h: vectors whose norms, but for w_i / B, the scores are.
+#include <ATen/Parallel.h>
+#include <ATen/ops/_softmax.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include "checks.h"
+#include "../core/score.h"
+#include "cpu_rows.h"
+
+namespace isample::cpu {
+namespace {
+
+using Given = std::optional<at::Tensor>;
+
+void check_weights(const Given& weights, const at::Tensor& logits) {
+  if (!weights.has_value()) return;
+  check_dtype("weights", *weights, at::kFloat);
+  TORCH_CHECK_VALUE(weights->dim() == 1 && weights->size(0) == logits.size(0), "weights must have shape [", logits.size(0),
+                    "], one for each row of logits, got ", weights->sizes());
+  check_device("weights", *weights, "logits", logits.device());
+}
+
+// Of w_i L_i.
+at::Tensor weighted_mean(const at::Tensor& losses, const float* w) {
+  const float* loss = losses.const_data_ptr<float>();
+  const int64_t n = losses.size(0);
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) sum += w == nullptr ? double{loss[i]} : double{w[i]} * loss[i];
+  at::Tensor mean = at::empty({}, losses.options());
+  *mean.mutable_data_ptr<float>() = static_cast<float>(sum / static_cast<double>(n));
+  return mean;
+}
+
+// Softmax of the rows. torch's own takes four times as long for rows this narrow.
+template <class T> at::Tensor probabilities(const at::Tensor& logits) {
+  constexpr int64_t kNarrow = 32;
+  const int64_t classes = logits.size(1);
+  if (classes > kNarrow) return at::_softmax(logits, 1, /*half_to_float=*/false);
+  at::Tensor result = at::empty_like(logits);
+  const T* z = logits.const_data_ptr<T>();
+  T* p = result.mutable_data_ptr<T>();
+  for (const T* end = z + logits.numel(); z < end; z += classes, p += classes) {
+    const T max = *std::max_element(z, z + classes);
+    T sum = 0;
+    for (int64_t k = 0; k < classes; ++k) sum += p[k] = std::exp(z[k] - max);
+    for (int64_t k = 0; k < classes; ++k) p[k] /= sum;
+  }
+  return result;
+}
+
+// The targets of a batch as torch's cross-entropy has them.
+template <class T> struct Targets {
+  const int64_t* labels;  // or null:
+  const T* soft;          // probabilities [rows, classes]
+  const T* class_weight;  // or null
+  int64_t classes, ignore_index;
+  double smoothing;
+
+  double mass(int64_t row, int64_t k) const {
+    const double q = labels == nullptr ? static_cast<double>(soft[row * classes + k]) : k == labels[row];
+    return target_mass<double>(class_weight == nullptr ? 1.0 : class_weight[k], q, 1.0 - smoothing,
+                               smoothing / static_cast<double>(classes));
+  }
+};
+
+// Turns a row of probabilities into `scale` times the gradient of its loss.
+template <class T> void gradient_row(T* p, const Targets<T>& targets, int64_t row, double scale) {
+  const int64_t classes = targets.classes;
+  if (targets.labels != nullptr && targets.labels[row] == targets.ignore_index) {
+    std::fill(p, p + classes, T{0});
+    return;
+  }
+  if (targets.labels != nullptr && targets.smoothing == 0.0) {
+    const int64_t label = targets.labels[row];
+    const T factor = static_cast<T>(scale * targets.mass(row, label));
+    p[label] -= T{1};
+    for (int64_t k = 0; k < classes; ++k) p[k] *= factor;
+    return;
+  }
+  double total = 0.0;
+  for (int64_t k = 0; k < classes; ++k) total += targets.mass(row, k);
+  for (int64_t k = 0; k < classes; ++k) p[k] = static_cast<T>(scale * (total * p[k] - targets.mass(row, k)));
+}
+
+template <class T>
+at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, const float* weights, const Given& class_weight,
+                         int64_t ignore_index, double label_smoothing) {
+  at::Tensor p = probabilities<T>(logits.to(c10::CppTypeToScalarType<T>::value).contiguous());
+  const double scale = 1.0 / static_cast<double>(p.size(0));
+  const bool hard = !targets.is_floating_point();
+  const at::Tensor goals = hard ? targets.contiguous() : targets.to(p.scalar_type()).contiguous();
+  const at::Tensor of_classes = class_weight.has_value() ? class_weight->to(p.scalar_type()).contiguous() : at::Tensor();
+  const Targets<T> all = {hard ? goals.const_data_ptr<int64_t>() : nullptr,
+                          hard ? nullptr : goals.const_data_ptr<T>(),
+                          class_weight.has_value() ? of_classes.const_data_ptr<T>() : nullptr,
+                          p.size(1),
+                          ignore_index,
+                          label_smoothing};
+  T* rows = p.mutable_data_ptr<T>();
+  at::parallel_for(0, p.size(0), rows_per_thread(all.classes), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      gradient_row(rows + i * all.classes, all, i, weights == nullptr ? scale : scale * weights[i]);
+  });
+  return p;
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
+                                                             const Given& weights, const Given& class_weight,
+                                                             int64_t ignore_index, double label_smoothing) {
+  const at::AutoDispatchBelowADInplaceOrView guard;  // logits that require grad would have the softmax recorded
+  ScoreLossTensors rows = softmax_score(logits, targets, class_weight, ignore_index, label_smoothing);
+  check_weights(weights, logits);
+  const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
+  const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
+  const auto gradient = logits.scalar_type() == at::kDouble ? &gradient_rows<double> : &gradient_rows<float>;
+  return {weighted_mean(rows.loss, w), std::move(rows.score),
+          gradient(logits, targets, w, class_weight, ignore_index, label_smoothing)};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(isample, CPU, m) { m.impl("cross_entropy", &cross_entropy); }
+
+}  // namespace isample::cpu

@@ -1,0 +1,274 @@
+// All ops for torch on CUDA: checks, tensors to raw pointers, torch's stream, allocator and generator. Nothing here waits
+// for the device: what can only be seen there (a label out of range, a score that is NaN) shows in tau.
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <torch/library.h>
+
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "checks.h"
+#include "../cuda/kernels.h"
+#include "../cuda/slots.h"
+
+namespace isample::cuda {
+namespace {
+
+// The current device must be that of the tensors.
+Launcher launcher() {
+  const cudaDeviceProp* device = at::cuda::getCurrentDeviceProperties();
+  TORCH_CHECK(device->major >= 8, "isample's CUDA kernels need a GPU of compute capability 8.0 or higher, ", device->name,
+              " has ", device->major, ".", device->minor, ": move the tensors to the CPU or to a newer GPU");
+  Launcher result = {device->multiProcessorCount, device->sharedMemPerBlockOptin, 0,
+                     at::cuda::getCurrentCUDAStream().stream()};
+  C10_CUDA_CHECK(take_slot(at::cuda::current_device(), result.stream, &result.slot));
+  return result;
+}
+
+at::Tensor empty(at::IntArrayRef shape, const at::Tensor& like, at::ScalarType type) {
+  return at::empty(shape, like.options().dtype(type));
+}
+
+at::Tensor scratch(size_t bytes, const at::Tensor& like) {
+  return empty({static_cast<int64_t>(bytes)}, like, at::kByte);
+}
+
+LogitType logit_type(at::ScalarType type) {
+  switch (type) {
+    case at::kBFloat16: return LogitType::bfloat16;
+    case at::kHalf: return LogitType::float16;
+    case at::kDouble: return LogitType::float64;
+    default: return LogitType::float32;
+  }
+}
+
+// A scoring task, and the tensors that its pointers point into.
+struct Scoring {
+  at::Tensor logits, targets, weight, partials, score, loss;
+  ScoreTask task;
+};
+
+Scoring scoring(const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight,
+                int64_t ignore_index, double label_smoothing, const Launcher& on) {
+  const int64_t rows = logits.size(0), classes = logits.size(1);
+  const at::ScalarType arithmetic = logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const bool hard = !targets.is_floating_point();
+  Scoring s;
+  s.logits = logits.stride(1) == 1 || classes == 1 ? logits : logits.contiguous();
+  s.targets = hard ? targets.contiguous() : targets.to(arithmetic).contiguous();
+  if (weight.has_value()) s.weight = weight->to(arithmetic).contiguous();
+  s.score = empty({rows}, logits, at::kFloat);
+  s.loss = empty({rows}, logits, at::kFloat);
+  s.task = {s.logits.const_data_ptr(),
+            logit_type(logits.scalar_type()),
+            rows,
+            classes,
+            s.logits.stride(0),
+            hard ? s.targets.const_data_ptr<int64_t>() : nullptr,
+            hard ? nullptr : s.targets.const_data_ptr(),
+            weight.has_value() ? s.weight.const_data_ptr() : nullptr,
+            ignore_index,
+            label_smoothing,
+            s.score.mutable_data_ptr<float>(),
+            s.loss.mutable_data_ptr<float>(),
+            nullptr};
+  if (const size_t bytes = partials_bytes(s.task, on); bytes > 0) {
+    s.partials = scratch(bytes, logits);
+    s.task.partials = s.partials.mutable_data_ptr();
+  }
+  return s;
+}
+
+// Draws need four 32-bit words each of a stream of their own; the generator is moved on by one block of four for a call.
+RandomSource random_source(std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator,
+                           at::Device device) {
+  TORCH_CHECK_VALUE(offset >= 0, "offset must not be negative, got ", offset);
+  if (seed.has_value()) return {static_cast<uint64_t>(*seed), static_cast<uint64_t>(offset), nullptr, nullptr, 0};
+  auto* source = at::get_generator_or_default<at::CUDAGeneratorImpl>(
+      generator, at::cuda::detail::getDefaultCUDAGenerator(device.index()));
+  TORCH_CHECK_VALUE(source->device() == device, "generator must be on the device of the scores, ", device, ", got ",
+                    source->device());
+  const std::lock_guard<std::mutex> lock(source->mutex_);
+  const at::PhiloxCudaState state = source->philox_cuda_state(4);
+  if (state.captured_) return {0, 0, state.seed_.ptr, state.offset_.ptr, state.offset_intragraph_};
+  return {state.seed_.val, state.offset_.val / 4, nullptr, nullptr, 0};
+}
+
+struct Drawn {
+  at::Tensor indices, weights;
+  DrawTask task;
+};
+
+Drawn drawing(DrawMethod method, int64_t count, const RandomSource& random, const at::Tensor& like) {
+  Drawn d = {empty({count}, like, at::kLong), empty({count}, like, at::kFloat), {}};
+  d.task = {method, count, random, d.indices.mutable_data_ptr<int64_t>(), d.weights.mutable_data_ptr<float>()};
+  return d;
+}
+
+// ---- Ops ------------------------------------------------------------------------------------------------------------
+
+std::tuple<at::Tensor, at::Tensor> softmax_score_cuda(const at::Tensor& logits, const at::Tensor& targets,
+                                                      const std::optional<at::Tensor>& weight, int64_t ignore_index,
+                                                      double label_smoothing) {
+  check_softmax_score(logits, targets, weight, ignore_index, label_smoothing);
+  const c10::cuda::OptionalCUDAGuard guard(logits.device());
+  const Launcher on = launcher();
+  Scoring s = scoring(logits, targets, weight, ignore_index, label_smoothing, on);
+  C10_CUDA_CHECK(launch_softmax_score(s.task, on));
+  return {std::move(s.score), std::move(s.loss)};
+}
+
+std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, double floor,
+                                                     const std::optional<at::Tensor>& tau_ema, double momentum) {
+  check_score(score);
+  check_share("floor", floor);
+  check_share("momentum", momentum);
+  if (tau_ema.has_value()) check_tau_ema(*tau_ema, "score", score.device());
+  const c10::cuda::OptionalCUDAGuard guard(score.device());
+  const Launcher on = launcher();
+  const at::Tensor scores = score.contiguous();
+  const int64_t n = scores.size(0);
+  at::Tensor probabilities = empty({n}, scores, at::kFloat), tau = empty({}, scores, at::kFloat);
+  const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
+  const DistributionTask task = {scores.const_data_ptr<float>(),
+                                 n,
+                                 floor,
+                                 probabilities.mutable_data_ptr<float>(),
+                                 tau.mutable_data_ptr<float>(),
+                                 tau_ema.has_value() ? tau_ema->mutable_data_ptr<float>() : nullptr,
+                                 momentum};
+  C10_CUDA_CHECK(launch_distribution(task, workspace.mutable_data_ptr(), on));
+  return {std::move(probabilities), std::move(tau)};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table_cuda(const at::Tensor& score, double floor) {
+  check_score(score);
+  check_share("floor", floor);
+  const c10::cuda::OptionalCUDAGuard guard(score.device());
+  const Launcher on = launcher();
+  const at::Tensor scores = score.contiguous();
+  const int64_t n = scores.size(0);
+  at::Tensor threshold = empty({n}, scores, at::kLong), alias = empty({n}, scores, at::kInt);
+  at::Tensor mass = empty({n}, scores, at::kInt), total = empty({}, scores, at::kLong);
+  const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
+  const DistributionTask task = {scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
+  const AliasTable table = {threshold.mutable_data_ptr<int64_t>(), alias.mutable_data_ptr<int32_t>(),
+                            mass.mutable_data_ptr<int32_t>(), total.mutable_data_ptr<int64_t>(), n};
+  C10_CUDA_CHECK(launch_alias_table(task, table, workspace.mutable_data_ptr(), on));
+  return {std::move(threshold), std::move(alias), std::move(mass), std::move(total)};
+}
+
+std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t count, std::string_view method,
+                                             double floor, std::optional<int64_t> seed, int64_t offset,
+                                             const std::optional<at::Generator>& generator) {
+  check_score(score);
+  check_share("floor", floor);
+  const int64_t n = score.size(0);
+  const DrawMethod kind = parse_method("method", method);
+  check_count("count", count, kind, n);
+  const c10::cuda::OptionalCUDAGuard guard(score.device());
+  const Launcher on = launcher();
+  const RandomSource random = random_source(seed, offset, generator, score.device());
+  const at::Tensor scores = score.contiguous();
+  Drawn d = drawing(kind, count, random, scores);
+  const at::Tensor workspace = scratch(workspace_bytes(n, count, on), scores);
+  const DistributionTask task = {scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
+  C10_CUDA_CHECK(launch_draw(task, d.task, workspace.mutable_data_ptr(), on));
+  return {std::move(d.indices), std::move(d.weights)};
+}
+
+std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold, const at::Tensor& alias,
+                                                   const at::Tensor& mass, const at::Tensor& total, int64_t count,
+                                                   std::optional<int64_t> seed, int64_t offset,
+                                                   const std::optional<at::Generator>& generator) {
+  check_table(threshold, alias, mass, total);
+  const int64_t n = threshold.size(0);
+  check_count("count", count, DrawMethod::alias, n);
+  const c10::cuda::OptionalCUDAGuard guard(threshold.device());
+  const Launcher on = launcher();
+  const RandomSource random = random_source(seed, offset, generator, threshold.device());
+  const at::Tensor thresholds = threshold.contiguous(), aliases = alias.contiguous(), masses = mass.contiguous();
+  const ConstAliasTable table = {thresholds.const_data_ptr<int64_t>(), aliases.const_data_ptr<int32_t>(),
+                            masses.const_data_ptr<int32_t>(), total.const_data_ptr<int64_t>(), n};
+  Drawn d = drawing(DrawMethod::alias, count, random, threshold);
+  C10_CUDA_CHECK(launch_draw_table(table, d.task, on));
+  return {std::move(d.indices), std::move(d.weights)};
+}
+
+std::tuple<at::Tensor, at::Tensor> prefix_sum_cuda(const at::Tensor& score, double floor) {
+  check_score(score);
+  check_share("floor", floor);
+  const c10::cuda::OptionalCUDAGuard guard(score.device());
+  const Launcher on = launcher();
+  const at::Tensor scores = score.contiguous();
+  const int64_t n = scores.size(0);
+  at::Tensor sums = empty({n}, scores, at::kLong), tau = empty({}, scores, at::kFloat);
+  const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
+  const DistributionTask task = {scores.const_data_ptr<float>(), n, floor, nullptr, tau.mutable_data_ptr<float>(),
+                                 nullptr, 0.0};
+  C10_CUDA_CHECK(launch_prefix_sum(task, sums.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(), on));
+  return {std::move(sums), std::move(tau)};
+}
+
+std::tuple<at::Tensor, at::Tensor> draw_prefix_sum_cuda(const at::Tensor& sums, int64_t count, std::string_view method,
+                                                        std::optional<int64_t> seed, int64_t offset,
+                                                        const std::optional<at::Generator>& generator) {
+  check_prefix_sums(sums);
+  const int64_t n = sums.size(0);
+  const bool stratified = parse_spread(method);
+  check_count("count", count, DrawMethod::systematic, n);
+  const c10::cuda::OptionalCUDAGuard guard(sums.device());
+  const Launcher on = launcher();
+  const RandomSource random = random_source(seed, offset, generator, sums.device());
+  const at::Tensor ends = sums.contiguous();
+  Drawn d = drawing(DrawMethod::systematic, count, random, sums);
+  C10_CUDA_CHECK(launch_draw_prefix_sum(ends.const_data_ptr<int64_t>(), n, stratified, d.task, on));
+  return {std::move(d.indices), std::move(d.weights)};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importance_sample_cuda(
+    const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size, const at::Tensor& tau_ema, double momentum,
+    std::string_view draws, double floor, const std::optional<at::Tensor>& weight, int64_t ignore_index,
+    double label_smoothing, std::optional<int64_t> seed, int64_t offset,
+    const std::optional<at::Generator>& generator) {
+  check_softmax_score(logits, targets, weight, ignore_index, label_smoothing);
+  check_tau_ema(tau_ema, "logits", logits.device());
+  check_share("momentum", momentum);
+  check_share("floor", floor);
+  const int64_t n = logits.size(0);
+  check_item_count("logits", n);
+  const DrawMethod method = parse_method("draws", draws);
+  check_count("batch_size", batch_size, method, n);
+  const c10::cuda::OptionalCUDAGuard guard(logits.device());
+  const Launcher on = launcher();
+  const RandomSource random = random_source(seed, offset, generator, logits.device());
+  Scoring s = scoring(logits, targets, weight, ignore_index, label_smoothing, on);
+  Drawn d = drawing(method, batch_size, random, logits);
+  at::Tensor tau = empty({}, logits, at::kFloat);
+  const at::Tensor workspace = scratch(workspace_bytes(n, batch_size, on), logits);
+  const DistributionTask task = {s.task.score, n, floor, nullptr, tau.mutable_data_ptr<float>(),
+                                 tau_ema.mutable_data_ptr<float>(), momentum};
+  C10_CUDA_CHECK(launch_importance_sample(s.task, task, d.task, workspace.mutable_data_ptr(), on));
+  return {std::move(d.indices), std::move(d.weights), std::move(s.score), std::move(s.loss), std::move(tau)};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(isample, CUDA, m) {
+  m.impl("softmax_score", &softmax_score_cuda);
+  m.impl("distribution", &distribution_cuda);
+  m.impl("alias_table", &alias_table_cuda);
+  m.impl("draw", &draw_cuda);
+  m.impl("draw.table", &draw_table_cuda);
+  m.impl("prefix_sum", &prefix_sum_cuda);
+  m.impl("draw.prefix_sum", &draw_prefix_sum_cuda);
+  m.impl("importance_sample", &importance_sample_cuda);
+}
+
+}  // namespace isample::cuda

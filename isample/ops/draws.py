@@ -1,0 +1,179 @@
+"""Draws from scores or tables, with their weights; and all stages in one call."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, library
+
+from isample.ops.tables import AliasTable, PrefixSum, raise_if_nan
+
+DrawMethod = Literal["alias", "systematic", "pps", "stratified"]
+
+
+def draw(
+    source: Tensor | AliasTable | PrefixSum,
+    count: int,
+    *,
+    method: DrawMethod | None = None,
+    floor: float = 0.0,
+    seed: int | None = None,
+    offset: int = 0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draws items in proportion to their scores, with weights that keep the mean unbiased (4).
+
+    For any values G_i, the expectation of ``mean_b(weights * G[indices])`` is the mean of G over
+    all N items.
+
+    ============ ================================================================= ==================================
+    method       how                                                               weight
+    ============ ================================================================= ==================================
+    alias        independent, with replacement                                     1 / (N p)
+    systematic   equal steps through the prefix sum, from one random start         1 / (N p)
+    stratified   as systematic, each step with a start of its own (PrefixSum only) 1 / (N p)
+    pps          without replacement, included with probability min(1, c p)        b / (N * inclusion probability)
+    ============ ================================================================= ==================================
+
+    A score of 0 is never drawn. If fewer than ``count`` items have a positive score, pps draws each
+    of them as often as it divides evenly for sure, and the rest without replacement.
+
+    Args:
+        source: float32 [N] scores ("alias", "systematic", "pps"), or a table, whose floor is fixed:
+            an :class:`AliasTable` ("alias") or a :class:`PrefixSum` ("stratified", "systematic").
+        count: number of draws b >= 1; for pps at most N, otherwise at most 2^24.
+        method: one that ``source`` allows; by default the first of those.
+        floor: as in :func:`distribution`.
+        seed, offset: with a seed the draws are a pure function of (scores, count, seed, offset),
+            bit for bit the same on CPU and CUDA. The offset selects one of 2^63 streams.
+        generator: source of the seed where none is given; by default the device's, which
+            torch.manual_seed seeds.
+
+    Returns:
+        indices: int64 [b].
+        weights: float32 [b].
+
+    Raises:
+        NonFiniteScoreError: on CPU. On CUDA all weights are NaN instead, all indices 0.
+        ValueError, TypeError: an argument breaks a rule above.
+    """
+    stream = {"seed": seed, "offset": offset, "generator": generator}
+    if isinstance(source, Tensor):
+        indices, weights = torch.ops.isample.draw.default(
+            source, count, method=method or "alias", floor=floor, **stream
+        )
+        raise_if_nan(weights, source)
+        return indices, weights
+    if floor != 0.0:
+        raise ValueError(
+            f"floor must be given to the table's own function, not to draws from the table, got {floor}"
+        )
+    if isinstance(source, PrefixSum):
+        return torch.ops.isample.draw.prefix_sum(
+            source.sums, count, method=method or "stratified", **stream
+        )
+    if method not in (None, "alias"):
+        raise ValueError(f"method must be 'alias' for draws from an AliasTable, got {method!r}")
+    return torch.ops.isample.draw.table(*source, count, **stream)
+
+
+@library.register_fake("isample::draw")
+def _(score, count, *, method="alias", floor=0.0, seed=None, offset=0, generator=None):
+    return score.new_empty(count, dtype=torch.int64), score.new_empty(count)
+
+
+@library.register_fake("isample::draw.table")
+def _(threshold, alias, mass, total, count, *, seed=None, offset=0, generator=None):
+    return threshold.new_empty(count), threshold.new_empty(count, dtype=torch.float32)
+
+
+@library.register_fake("isample::draw.prefix_sum")
+def _(sums, count, *, method="stratified", seed=None, offset=0, generator=None):
+    return sums.new_empty(count), sums.new_empty(count, dtype=torch.float32)
+
+
+class Sample(NamedTuple):
+    """What :func:`importance_sample` gives."""
+
+    indices: Tensor
+    """int64 [b], into the presample."""
+    weights: Tensor
+    """float32 [b]: the loss is ``mean(weights * per_sample_loss)``."""
+    score: Tensor
+    """float32 [B]."""
+    loss: Tensor
+    """float32 [B]."""
+    tau: Tensor
+    """float32, 0-dimensional."""
+
+
+def importance_sample(
+    logits: Tensor,
+    targets: Tensor,
+    batch_size: int,
+    tau_ema: Tensor,
+    *,
+    momentum: float = 0.9,
+    draws: DrawMethod = "alias",
+    floor: float = 0.0,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    seed: int | None = None,
+    offset: int = 0,
+    generator: torch.Generator | None = None,
+) -> Sample:
+    """Lines 6 to 9 and 17 of Algorithm 1 in one call: logits of a presample to the batch to train
+    on, and tau.
+
+    The same numbers, bit for bit, as :func:`softmax_score`, :func:`distribution` and :func:`draw`
+    in a row, whose arguments these are; ``draws`` is the method, ``batch_size`` the count.
+    ``tau_ema`` is updated in place.
+
+    Raises:
+        NonFiniteScoreError: on CPU. On CUDA tau and all weights are NaN instead. tau_ema keeps its
+        value.
+        ValueError, TypeError: as those functions.
+    """
+    sample = Sample(
+        *torch.ops.isample.importance_sample.default(
+            logits,
+            targets,
+            batch_size,
+            tau_ema,
+            momentum=momentum,
+            draws=draws,
+            floor=floor,
+            weight=weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            seed=seed,
+            offset=offset,
+            generator=generator,
+        )
+    )
+    raise_if_nan(sample.tau, sample.score)
+    return sample
+
+
+@library.register_fake("isample::importance_sample")
+def _(
+    logits,
+    targets,
+    batch_size,
+    tau_ema,
+    *,
+    momentum=0.9,
+    draws="alias",
+    floor=0.0,
+    weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    seed=None,
+    offset=0,
+    generator=None,
+):
+    score = logits.new_empty(logits.shape[0], dtype=torch.float32)
+    indices = logits.new_empty(batch_size, dtype=torch.int64)
+    return indices, score.new_empty(batch_size), score, torch.empty_like(score), score.new_empty(())

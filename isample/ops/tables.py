@@ -1,0 +1,136 @@
+"""Scores to a distribution, tau, and the tables that draws are made from."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, library
+
+from isample.support.errors import NonFiniteScoreError
+
+
+def distribution(
+    score: Tensor, *, floor: float = 0.0, tau_ema: Tensor | None = None, momentum: float = 0.9
+) -> tuple[Tensor, Tensor]:
+    """The distribution that is sampled, ``p = (1 - floor) * g / sum(g) + floor / B``, and tau of it
+    (29).
+
+    tau is in its closed form, ``sqrt(B * sum(p^2))``: between 1 (uniform) and sqrt(B); ``B /
+    tau^2`` is the effective sample size of the presample. If all scores are 0 the distribution is
+    uniform.
+
+    Args:
+        score: float32 [B], finite and not negative, 1 <= B <= 2^24.
+        floor: share of the uniform distribution mixed in, in [0, 1]; it bounds every weight by 1 /
+        floor.
+        tau_ema: float32, 0-dimensional, or None. Updated in place, ``momentum * tau_ema + (1 -
+            momentum) * tau`` (Algorithm 1, line 17).
+        momentum: in [0, 1].
+
+    Returns:
+        probabilities: float32 [B].
+        tau: float32, 0-dimensional, on the device of ``score``.
+
+    Raises:
+        NonFiniteScoreError: on CPU. On CUDA tau and the probabilities are NaN instead, and tau_ema
+        keeps its value.
+        ValueError, TypeError: an argument breaks a rule above. An empty ``score`` has no
+            distribution: ValueError.
+    """
+    probabilities, tau = torch.ops.isample.distribution.default(
+        score, floor=floor, tau_ema=tau_ema, momentum=momentum
+    )
+    raise_if_nan(tau, score)
+    return probabilities, tau
+
+
+@library.register_fake("isample::distribution")
+def _(score, *, floor=0.0, tau_ema=None, momentum=0.9):
+    return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
+
+
+class AliasTable(NamedTuple):
+    """A distribution over N items, ready for draws in constant time, exact in integers.
+
+    Item i has probability ``mass[i] / total``. Bucket i is drawn with probability 1/N and gives
+    item i for heights below ``threshold[i]``, of ``total``, and item ``alias[i]`` above. Made by
+    :func:`alias_table`; draws do not look at the values again.
+    """
+
+    threshold: Tensor
+    """int64 [N], in [0, total]."""
+    alias: Tensor
+    """int32 [N]."""
+    mass: Tensor
+    """int32 [N]: the scores, quantised."""
+    total: Tensor
+    """int64, 0-dimensional: the sum of ``mass``."""
+
+
+def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
+    """Alias table of the distribution of ``score``, for many draws from the same scores.
+
+    Args:
+        score: float32 [N], finite and not negative, 1 <= N <= 2^24.
+        floor: as in :func:`distribution`.
+
+    Raises:
+        NonFiniteScoreError: on CPU. On CUDA the table's ``total`` is 0 instead, and draws from it
+        have weight NaN.
+        ValueError, TypeError: an argument breaks a rule above.
+    """
+    table = AliasTable(*torch.ops.isample.alias_table(score, floor=floor))
+    if can_look(score) and table.total == 0:
+        raise NonFiniteScoreError.from_scores(score)
+    return table
+
+
+@library.register_fake("isample::alias_table")
+def _(score, *, floor=0.0):
+    n = score.shape[0]
+    return (
+        score.new_empty(n, dtype=torch.int64),
+        score.new_empty(n, dtype=torch.int32),
+        score.new_empty(n, dtype=torch.int32),
+        score.new_empty((), dtype=torch.int64),
+    )
+
+
+class PrefixSum(NamedTuple):
+    """A distribution over N items as the running sums of its masses: a lean table, for draws spread
+    over the items."""
+
+    sums: Tensor
+    """int64 [N], inclusive and ascending. Item i has probability ``(sums[i] - sums[i - 1]) /
+    sums[-1]``."""
+    tau: Tensor
+    """float32, 0-dimensional: as of :func:`distribution`."""
+
+
+def prefix_sum(score: Tensor, *, floor: float = 0.0) -> PrefixSum:
+    """The prefix sums of the distribution of ``score``, for many spread draws from the same scores.
+
+    Arguments and errors are those of :func:`alias_table`; on CUDA invalid scores give sums of 0 and
+    a tau of NaN.
+    """
+    table = PrefixSum(*torch.ops.isample.prefix_sum(score, floor=floor))
+    raise_if_nan(table.tau, score)
+    return table
+
+
+@library.register_fake("isample::prefix_sum")
+def _(score, *, floor=0.0):
+    return score.new_empty(score.shape[0], dtype=torch.int64), score.new_empty(())
+
+
+def can_look(tensor: Tensor) -> bool:
+    """Whether a value may be read at once: CUDA would make us wait for it, torch.compile would
+    break its graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def raise_if_nan(status: Tensor, score: Tensor) -> None:
+    if can_look(score) and math.isnan(status.item() if status.dim() == 0 else status[0].item()):
+        raise NonFiniteScoreError.from_scores(score)

@@ -1,0 +1,3 @@
+from isample.scoring.forward import Scoring, ScoringPass
+
+__all__ = ["Scoring", "ScoringPass"]

@@ -1,0 +1,122 @@
+"""Losses, a value a sample: importance weights multiply each sample's own loss, so a loss must not
+be reduced before.
+
+A loss is named (``cross_entropy``, ``bce_with_logits``, ``mse``), or one of torch's modules built
+with ``reduction="none"`` (for class weights, label smoothing, ignore_index, pos_weight), or any
+callable that maps (logits, targets) to a tensor [B].
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple, Union
+
+import torch
+from torch import nn
+
+from isample.support.registry import look_up
+
+Loss = Union[str, nn.Module, Callable[[torch.Tensor, Any], torch.Tensor]]
+
+LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "cross_entropy": lambda: nn.CrossEntropyLoss(reduction="none"),
+    "bce_with_logits": lambda: nn.BCEWithLogitsLoss(reduction="none"),
+    "mse": lambda: nn.MSELoss(reduction="none"),
+}
+
+
+class BatchLoss(NamedTuple):
+    """What a batch learns from: the ``mean`` of its weighted losses, 0-dim. Either that is
+    differentiable, or its ``gradient`` with respect to the ``logits``, [b, C], is known already, as
+    is the ``score`` of each sample, float32 [b]."""
+
+    mean: torch.Tensor
+    logits: torch.Tensor
+    score: torch.Tensor | None = None
+    gradient: torch.Tensor | None = None
+
+
+def make_loss(loss: Loss) -> Callable:
+    """The callable behind a name, a torch loss module or a callable.
+
+    Raises ValueError for an unknown name or a module that reduces, TypeError for anything that
+    cannot be called.
+    """
+    if isinstance(loss, str):
+        return look_up(LOSSES, loss, "loss")()
+    if not callable(loss):
+        raise TypeError(
+            f"loss must be a name, a torch loss module or a callable; got {type(loss).__name__}"
+        )
+    reduction = getattr(loss, "reduction", "none")
+    if reduction != "none":
+        raise ValueError(
+            f"loss must give one value a sample: build {type(loss).__name__} with reduction='none'; got {reduction!r}"
+        )
+    return loss
+
+
+def counted(loss: Callable, targets: torch.Tensor) -> torch.Tensor | None:
+    """For a cross-entropy over class indices of more than one position a sample: how many positions
+    of each sample are not ``ignore_index``, [B]; None where every position counts."""
+    if (
+        isinstance(loss, nn.CrossEntropyLoss)
+        and not targets.is_floating_point()
+        and targets.dim() > 1
+    ):
+        return (targets != loss.ignore_index).flatten(1).sum(1).clamp(min=1)
+    return None
+
+
+def per_sample_loss(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+    """One loss a sample, [B].
+
+    The named and torch losses give a value an element or a position; a sample's loss is the mean
+    over them (over the positions that are not ``ignore_index`` for a cross-entropy), as torch's own
+    ``reduction="mean"`` takes it within one sample. A callable must give [B] itself.
+
+    Raises ValueError for a result of another shape, such as a loss that is already reduced.
+    """
+    values = loss(logits, targets)
+    batch = logits.shape[0]
+    if (
+        isinstance(values, torch.Tensor)
+        and values.dim() > 1
+        and isinstance(loss, nn.Module)
+        and values.shape[0] == batch
+    ):
+        positions = counted(loss, targets)
+        values = (
+            values.flatten(1).mean(1) if positions is None else values.flatten(1).sum(1) / positions
+        )
+    if not isinstance(values, torch.Tensor) or values.shape != (batch,):
+        got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+        raise ValueError(
+            f"loss must give one value a sample, shape ({batch},), not reduced; got {got}"
+        )
+    return values
+
+
+def mean_loss(loss: Callable) -> Callable[..., torch.Tensor]:
+    """The function (logits, targets, weights=None) -> mean of w times :func:`per_sample_loss`,
+    0-dim; w is 1 without ``weights``.
+
+    Without them torch's own ``reduction="mean"`` is taken where it is the same number: two ops less
+    to differentiate are a twentieth of a step of half a millisecond. A cross-entropy's is another
+    number with class weights or ``ignore_index``.
+    """
+    reduced = None
+    if type(loss) in (nn.MSELoss, nn.BCEWithLogitsLoss):
+        reduced = copy.copy(loss)
+        reduced.reduction = "mean"
+
+    def mean(
+        logits: torch.Tensor, targets: Any, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if weights is None and reduced is not None and logits.shape == targets.shape:
+            return reduced(logits, targets)
+        losses = per_sample_loss(loss, logits, targets)
+        return losses.mean() if weights is None else (weights * losses).mean()
+
+    return mean

@@ -1,0 +1,168 @@
+"""How important a sample is: one non-negative score a sample, in proportion to which it is drawn.
+
+==============  =====================================================================================================
+upper_bound     norm of the loss gradient at the last layer's pre-activations, from the forward pass alone (eq. 19)
+loss            the loss value, which is what most of the literature sorts by
+gradient_norm   the true norm of each sample's gradient over all trainable parameters: the ideal, and its price
+callable        ``f(logits, targets) -> [B]``
+==============  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from isample import ops
+from isample.scoring.losses import counted, per_sample_loss
+from isample.support.pytree import logits_of, map_tensors
+from isample.support.registry import look_up
+
+
+def upper_bound(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+    """The norm of each sample's loss gradient with respect to its logits (eq. 19), float32 [B].
+
+    Closed forms for torch's cross-entropy, binary cross-entropy and squared error; the row norm of
+    one ``autograd.grad`` at the logits for any other loss.
+    """
+    if isinstance(loss, nn.CrossEntropyLoss):
+        return _cross_entropy_bound(loss, logits, targets)
+    if type(loss) is nn.BCEWithLogitsLoss and loss.weight is None and loss.pos_weight is None:
+        return _row_norm(torch.sigmoid(logits.float()) - targets, mean=True)
+    if type(loss) is nn.MSELoss:
+        return _row_norm(2.0 * (logits.float() - targets), mean=True)
+    with torch.enable_grad():
+        leaf = logits.detach().float().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(per_sample_loss(loss, leaf, targets).sum(), leaf)
+    return _row_norm(gradient, mean=False)
+
+
+def _row_norm(gradient: torch.Tensor, mean: bool) -> torch.Tensor:
+    """Norms of the rows; ``mean`` where the loss is the mean over a row's elements, whose gradient
+    is that smaller."""
+    rows = (gradient.flatten(1) if gradient.dim() > 1 else gradient.unsqueeze(1)).float()
+    return torch.linalg.vector_norm(rows, dim=1) / (rows.shape[1] if mean else 1)
+
+
+def cross_entropy_options(loss: nn.CrossEntropyLoss) -> dict[str, Any]:
+    """The options of torch's module under the names that the ops give them."""
+    return {
+        "weight": loss.weight,
+        "ignore_index": loss.ignore_index,
+        "label_smoothing": loss.label_smoothing,
+    }
+
+
+def _cross_entropy_bound(
+    loss: nn.CrossEntropyLoss, logits: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    options = cross_entropy_options(loss)
+    if logits.dim() == 2:
+        return ops.softmax_score(logits, targets, **options)[0]
+    if logits.dim() < 2:
+        raise ValueError(
+            f"logits must be [B, C] or [B, C, ...] for cross_entropy; got shape {tuple(logits.shape)}"
+        )
+    # Positions of one sample add up in squares, each divided by how many of them the sample's mean
+    # counts.
+    rows = logits.movedim(1, -1).reshape(-1, logits.shape[1])
+    soft = targets.is_floating_point()
+    flat_targets = (
+        targets.movedim(1, -1).reshape(-1, logits.shape[1]) if soft else targets.reshape(-1)
+    )
+    score = ops.softmax_score(rows, flat_targets, **options)[0].view(logits.shape[0], -1)
+    positions = counted(loss, targets)
+    return torch.linalg.vector_norm(score, dim=1) / (
+        score.shape[1] if positions is None else positions
+    )
+
+
+def loss_value(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+    """Each sample's loss, float32 [B]. Its kernel twin for cross-entropy on [B, C] keeps its digits
+    near zero."""
+    if isinstance(loss, nn.CrossEntropyLoss) and logits.dim() == 2:
+        return ops.softmax_score(logits, targets, **cross_entropy_options(loss))[1]
+    return per_sample_loss(loss, logits, targets).float()
+
+
+def gradient_norm(loss: Callable, model: nn.Module, inputs: Any, targets: Any) -> torch.Tensor:
+    """The norm of each sample's gradient over all trainable parameters, float32 [B], by torch.func.
+
+    Costs a backward pass and, for 16 samples at a time, a copy of the gradients each.
+    """
+    trainable = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+    fixed.update({name: b.detach() for name, b in model.named_buffers()})
+
+    def one_loss(parameters: dict, one_input: Any, one_target: Any) -> torch.Tensor:
+        def forward(*args, **kwargs):
+            return torch.func.functional_call(model, {**parameters, **fixed}, args, kwargs)
+
+        as_batch = map_tensors(lambda tensor: tensor.unsqueeze(0), (one_input, one_target))
+        return per_sample_loss(loss, logits_of(forward, as_batch[0], 1), as_batch[1]).sum()
+
+    def one_square(parameters: dict, one_input: Any, one_target: Any) -> torch.Tensor:
+        gradients = torch.func.grad(one_loss)(parameters, one_input, one_target)
+        return sum(g.float().square().sum() for g in gradients.values())
+
+    squares = torch.func.vmap(
+        one_square, in_dims=(None, 0, 0), randomness="different", chunk_size=16
+    )
+    return squares(trainable, inputs, targets).sqrt()
+
+
+@dataclass(frozen=True)
+class Score:
+    """A way to score. ``from_logits`` ones are free where the logits are at hand; the others need
+    the model."""
+
+    name: str
+    from_logits: Callable | None = None
+    from_model: Callable | None = None
+
+
+SCORES: dict[str, Score] = {
+    "upper_bound": Score("upper_bound", from_logits=upper_bound),
+    "loss": Score("loss", from_logits=loss_value),
+    "gradient_norm": Score("gradient_norm", from_model=gradient_norm),
+}
+
+
+def make_score(score: str | Callable) -> Score:
+    """The score of a name, or of a callable ``f(logits, targets) -> [B]``."""
+    if isinstance(score, str):
+        return look_up(SCORES, score, "score")
+    if not callable(score):
+        raise TypeError(f"score must be a name or a callable; got {type(score).__name__}")
+
+    def from_logits(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+        with torch.no_grad():
+            values = score(logits, targets)
+        if not isinstance(values, torch.Tensor) or values.shape != logits.shape[:1]:
+            got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise ValueError(
+                f"score must give one value a sample, shape ({logits.shape[0]},); got {got}"
+            )
+        return values.detach().float()
+
+    return Score(getattr(score, "__name__", "callable"), from_logits=from_logits)
+
+
+@contextmanager
+def leaving_no_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Scoring inside this changes nothing: evaluation mode (so no BatchNorm update), no autograd,
+    the random state put back, and every module's own mode restored, also after an exception."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training

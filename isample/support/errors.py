@@ -1,0 +1,35 @@
+"""The exceptions of isample. Bad arguments are the built-in ValueError and TypeError."""
+
+
+class IsampleError(Exception):
+    """Base of every exception that is isample's own."""
+
+
+class NonFiniteScoreError(IsampleError, ValueError):
+    """Scores that are NaN, infinite or negative: no distribution follows from them, and nothing was
+    changed.
+
+    Attributes:
+        count: how many scores are not valid; 0 where they are another process's.
+        rows: their indices, ascending; at most the first ten.
+    """
+
+    def __init__(self, count: int, rows: list[int]):
+        self.count = count
+        self.rows = rows
+        listed = ", ".join(map(str, rows)) + (", ..." if count > len(rows) else "")
+        got = (
+            f"got {count} that are not, in rows {listed}"
+            if count
+            else "got some in another process that are not"
+        )
+        super().__init__(f"scores must be finite and not negative, {got}")
+
+    @classmethod
+    def from_scores(cls, score) -> "NonFiniteScoreError":
+        """The error that tells which of ``score``, a tensor [B], are not valid."""
+        rows = (~(score.isfinite() & (score >= 0))).nonzero().flatten()
+        return cls(len(rows), rows[:10].tolist())
+
+    def __reduce__(self):
+        return type(self), (self.count, self.rows)
