@@ -1,24 +1,144 @@
-"""What a training run tells: a report a step, an evaluation now and then."""
+"""What passes between the rooms: what a source deals, what is trained on, what was seen of it, and
+what the next batch is to be."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+KEEP_FRACTIONS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
+"""The fractions of candidates for which :class:`Thinning` is known; of all of them it is 1."""
+
+
+class Moments(NamedTuple):
+    """How noisy a batch's draws were, by its fresh scores g and importance weights w.
+
+    Unbiased estimates, see :func:`isample.ops.memory.draw_moments`.
+    """
+
+    mean: float
+    """E[g]."""
+    uniform: float
+    """E[g^2]: the second moment of a gradient under uniform draws."""
+    importance: float
+    """E[(w g)^2]: the same under importance draws; over ``uniform`` it is their noise V."""
+    least_weight: float
+    largest_weight: float
+
+
+class Thinning(NamedTuple):
+    """What it costs in noise to keep a part of a batch, by its fresh scores times weights, x = w g.
+
+    With inclusion probabilities pi = min(1, c x) that sum to a fraction of the batch, the second
+    moment grows from mean(x^2) to mean(x^2 / pi); their ratio is the V of the method's section 9.
+    """
+
+    whole: float
+    """mean(x^2)."""
+    parts: tuple[float, ...]
+    """mean(x^2 / pi), one for each of :data:`KEEP_FRACTIONS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the next batch is to be."""
+
+    importance: bool = False
+    """Draw by remembered scores, where the source has them; else deal."""
+    candidates: int | None = None
+    """Score so many samples before the training pass; None: no scoring pass."""
+    keep: int | None = None
+    """Train on so many; None: the batch size. Below it without a scoring pass: fewer draws."""
+    observe: bool = True
+    """Score what is trained on, too, from its training pass, though it was dealt uniformly."""
+    gain_cap: float = math.inf
+    """Flatten remembered scores that would gain more than this a sample drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One step, as numbers; means over processes where several train one model."""
+
+    loss: float
+    tau: float = math.nan
+    """Of the table or of the candidates; NaN where nothing was scored."""
+    tau_ema: float = math.nan
+    """Its moving average (Algorithm 1, line 17)."""
+    memory: Moments | None = None
+    """Of what the memory drew or, of a dealt batch, would weigh by."""
+    fresh: Moments | None = None
+    """Of the batch that was drawn from scored candidates, by the scores of its training pass."""
+    thinning: Thinning | None = None
+    """Of the candidates, or, where none were scored, of the batch by its training pass."""
+    by_memory: bool = False
+    """Whether remembered scores drew the batch or its candidates."""
+    scored: int = 0
+    """Candidates that a scoring pass looked at."""
+    kept: int = 0
+    """Samples that were trained on."""
+    observed: bool = False
+    """Whether the training pass was scored."""
+    bounded: bool = False
+    """Whether draws of samples whose label the network contradicts are held down."""
+    informed: bool = True
+    """Whether the memory has seen an epoch, so that its moments foretell something."""
+    gain_cap: float = 1.0
+    """The gain above which the learning rate has no use for more, u; 1 where it uses none."""
+
+
+@dataclass(slots=True)
+class Candidates:
+    """What a source deals: a batch of the user's own, and what is known of it."""
+
+    batch: Any
+    size: int
+    places: Tensor | None = None
+    """int64 [size], in the data set; None for a stream."""
+    weights: Tensor | None = None
+    """float32 [size], of the draw that brought them; None: dealt, all 1."""
+    batches: int = 1
+    """Of the user's loader that they came from."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is trained on, and how it came about: the ticket of a step."""
+
+    batch: Any
+    size: int
+    out_of: int
+    """How many samples it was chosen from."""
+    weights: Tensor | None = None
+    """float32 [size]; None: all 1."""
+    places: Tensor | None = None
+    by_memory: bool = False
+    scored: int = 0
+    observe: bool = False
+    score: Tensor | None = None
+    """Of the candidates, float32 [scored]."""
+    tau: Tensor | None = None
+    told: dict[str, Tensor] = field(default_factory=dict)
+    """What the step has to tell, on the device, by name; read as :class:`Observation`."""
 
 
 @dataclass(slots=True)  # not frozen: that takes three times as long to make, once a step
 class StepReport:
-    """One step of Algorithm 1.
+    """One training step.
 
-    ``loss`` is the weighted mean that was differentiated, an unbiased estimate of the presample's
-    mean loss. ``tau`` is of this step's presample (active) or batch (not active), ``tau_ema`` its
-    moving average after the step; in memory mode both are of the table, unless a fresh presample
-    was scored. They are NaN where nothing was scored. ``scored`` is how many samples a scoring pass
-    looked at, 0 where there was none. ``effective_batch`` is the size of the uniform batch that
-    would be as noisy: by tau, or, where the memory drew, whose scores are not fresh, as measured.
-    Where several processes train, losses, taus and weights are means over them. ``scoring_seconds``
-    is part of ``seconds``, or with ``Scoring(ahead=True)`` mostly of those of the step before;
-    ``elapsed`` is the run's training time so far, data loading included, evaluation and whatever
-    else the caller does between two steps not.
+    ``loss`` is the weighted mean that was differentiated, an unbiased estimate of the mean loss of
+    what the batch was chosen from. ``tau`` is of this step's candidates or batch, ``tau_ema`` its
+    moving average after the step; where a memory drew both are of its table, unless candidates
+    were scored. They are NaN where nothing was scored. ``presample`` is how many samples the batch
+    was chosen from, ``scored`` how many a scoring pass looked at, ``kept`` how many were trained
+    on. ``effective_batch`` is the size of the uniform batch that would be as noisy: by tau, or,
+    where a memory drew, whose scores are not fresh, as measured. Where several processes train,
+    losses, taus and weights are means over them. ``scoring_seconds`` is part of ``seconds``, or
+    with ``Scoring(ahead=True)`` mostly of those of the step before; ``elapsed`` is the run's
+    training time so far, data loading included, evaluation and what else the caller does between
+    two steps not.
     """
 
     step: int
@@ -34,6 +154,7 @@ class StepReport:
     seconds: float
     elapsed: float = float("nan")
     scored: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +170,7 @@ class Evaluation:
 
 @dataclass
 class History:
-    """All reports of the ``fit`` calls on one trainer, in order."""
+    """All reports of one trainer or engine, in order."""
 
     steps: list[StepReport] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -57,8 +178,6 @@ class History:
     @property
     def active_share(self) -> float:
         """The share of steps that were importance-sampled, in [0, 1]; NaN before the first."""
-        return (
-            sum(report.active for report in self.steps) / len(self.steps)
-            if self.steps
-            else float("nan")
-        )
+        if not self.steps:
+            return float("nan")
+        return sum(report.active for report in self.steps) / len(self.steps)
