@@ -56,4 +56,3 @@ class Objective:
         return ops.importance_sample(
             logits, targets, count, **options, **cross_entropy_options(self.loss)
         )
-

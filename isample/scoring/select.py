@@ -87,9 +87,7 @@ class Selector:
         """
         weighted = score if weights is None else score * weights
         tau = self.observe(weighted)
-        indices, drawn = ops.draw(
-            weighted, count, method=self.draw.name, generator=self.generator
-        )
+        indices, drawn = ops.draw(weighted, count, method=self.draw.name, generator=self.generator)
         if weights is not None:
             drawn = drawn * weights[indices]
         return Selection(indices, drawn, score, tau)

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from isample.ops.memory import draw_moments
 from isample.sources.indexed import check_can_be_indexed, indexed_loader, part_of
+from isample.sources.order import Drawn
 from isample.sources.sampler import MemorySampler
 from isample.support.processes import Processes
 from isample.support.pytree import map_tensors
-from isample.values import Candidates, Plan
+from isample.values import Batch, Candidates, Plan
 
 
 class Dataset:
@@ -50,6 +52,21 @@ class Dataset:
     def batch_size(self) -> int:
         return self.memory.batch_size
 
+    @property
+    def total(self) -> int:
+        return self.memory.size
+
+    @property
+    def remembers(self) -> bool:
+        return True
+
+    @property
+    def informed(self) -> bool:
+        return self.memory.informed
+
+    def can_deal(self, ratio: float) -> bool:
+        return True
+
     @classmethod
     def around(
         cls,
@@ -80,8 +97,11 @@ class Dataset:
     def epoch(self, number: int, skip: int = 0) -> Iterator[Candidates]:
         """The memory knows itself how far its epoch is; ``skip`` says only that it has begun."""
         if skip > 0 and self.memory.at_end:  # where the memory would begin the next one
-            return
-        for batch, indices in self.loader:
+            return iter(())
+        return self._matched(iter(self.loader))
+
+    def _matched(self, batches: Iterator) -> Iterator[Candidates]:
+        for batch, indices in batches:
             drawn = self.memory.match(indices)
             if self.device is not None:
                 batch = map_tensors(self._to_device, batch)
@@ -90,8 +110,25 @@ class Dataset:
     def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
         return self.memory.recall(scores, places, weights)
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.memory.state_dict()
+    def learn_candidates(self, given: Candidates, scores: Tensor) -> Tensor:
+        drawn = given.weights is not None
+        weights = given.weights if drawn else self.memory.implied_weights(given.places)
+        numbers = draw_moments(scores, weights, drawn=drawn)
+        self.memory.update(given.places, scores)
+        return numbers
+
+    def facts(self) -> dict[str, Tensor]:
+        tau = self.memory.tau
+        return {"tau": tau, "tau_ema": tau, "bounded": self.memory.bounded}
+
+    def restart(self) -> None:
+        self.memory.restart()
+
+    def state_dict(self, waiting: list[Batch]) -> dict[str, Any]:
+        return self.memory.state_dict([Drawn(batch.places, batch.weights) for batch in waiting])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.memory.load_state_dict(state)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         same = tensor.device == self.device

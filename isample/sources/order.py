@@ -122,5 +122,10 @@ class Pending:
         self._batches = deque((indices, Drawn(*drawn)) for indices, drawn in state)
 
 
+def as_pending(drawn: Drawn) -> tuple[Indices, tuple[Tensor, Tensor | None]]:
+    """A batch as :meth:`Pending.state` has it."""
+    return drawn.indices.tolist(), tuple(drawn)
+
+
 def _listed(indices: Indices) -> list[int]:
     return indices.tolist() if isinstance(indices, Tensor) else indices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from isample.sources.memory import ScoreMemory
-from isample.sources.order import Drawn, Indices, Passes, Pending
+from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
 from isample.support.pytree import map_tensors
 from isample.values import Plan
 
@@ -223,8 +223,14 @@ class MemorySampler(Sampler[list[int]]):
         self._passes = Passes(size, batch_size, self.drop_last, self.generator)
         self.memory.grow(size, self.rebuild_every)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All of it, the batches that a DataLoader has drawn ahead included, as plain types."""
+    def restart(self) -> None:
+        """The next epoch begins anew; what is left of this one is not drawn."""
+        self._left = 0
+        self._pending = Pending()
+
+    def state_dict(self, waiting: Sequence[Drawn] = ()) -> dict[str, Any]:
+        """All of it, as plain types: also batches that a DataLoader has drawn ahead, and before
+        them those ``waiting``, which were fetched and are to come again."""
         state = {
             "size": self.size,
             "batch_size": self.batch_size,
@@ -237,7 +243,7 @@ class MemorySampler(Sampler[list[int]]):
             "left": self._left,
             "passes": self._passes.state_dict(),
             "memory": self.memory.state_dict(),
-            "pending": self._pending.state(),
+            "pending": [*map(as_pending, waiting), *self._pending.state()],
             "generator": self.generator.get_state(),
         }
         return copy.deepcopy(state)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
+from isample.ops.memory import draw_moments
 from isample.support.pytree import batch_length, join, map_tensors
-from isample.values import Candidates, Plan
+from isample.values import Batch, Candidates, Plan
 
 
 class Stream:
@@ -26,6 +27,21 @@ class Stream:
         self.loader, self.batch_size, self.device = loader, batch_size, device
         self._wanted = batch_size
 
+    @property
+    def total(self) -> int:
+        return 0
+
+    @property
+    def remembers(self) -> bool:
+        return False
+
+    @property
+    def informed(self) -> bool:
+        return True
+
+    def can_deal(self, ratio: float) -> bool:
+        return ratio == int(ratio)  # batches are joined whole
+
     def follow(self, plan: Plan) -> None:
         self._wanted = plan.candidates or self.batch_size
 
@@ -38,11 +54,23 @@ class Stream:
             next(batches)
         return self._joined(batches)
 
-    def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> None:
+    def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
+        return draw_moments(scores, torch.ones_like(scores), drawn=False)
+
+    def learn_candidates(self, given: Candidates, scores: Tensor) -> Tensor:
+        return self.learn(None, None, scores)
+
+    def facts(self) -> dict[str, Tensor]:
+        return {}
+
+    def restart(self) -> None:
+        pass
+
+    def state_dict(self, waiting: list[Batch]) -> None:
         return None
 
-    def state_dict(self) -> dict[str, Any] | None:
-        return None
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
     def _joined(self, batches: Iterator) -> Iterator[Candidates]:
         while (candidates := self._next(batches)) is not None:

@@ -63,9 +63,31 @@ def check_batch(inputs: Any, targets: Any, device: torch.device) -> int:
     return size
 
 
-def take(inputs: Any, targets: Any, which: torch.Tensor | slice) -> tuple[Any, Any]:
-    """The samples ``which`` of both."""
-    return tuple(map_tensors(lambda tensor: tensor[which], batch) for batch in (inputs, targets))
+def take(batch: Any, which: torch.Tensor | slice) -> Any:
+    """The samples ``which`` of a batch.
+
+    Raises TypeError for what is not a tensor and not one value for all samples: it cannot be cut.
+    """
+    if isinstance(batch, torch.Tensor):
+        return _cut(batch, which)
+
+    def cut(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return _cut(leaf, which)
+        if leaf is None or isinstance(leaf, bool | int | float):
+            return leaf
+        raise TypeError(
+            f"batch must hold tensors where samples are chosen of it; got {type(leaf).__name__} "
+            "(make it a tensor in collate_fn, or leave it out)"
+        )
+
+    return pytree.tree_map(cut, batch)
+
+
+def _cut(tensor: torch.Tensor, which: torch.Tensor | slice) -> torch.Tensor:
+    if isinstance(which, torch.Tensor) and which.device != tensor.device:
+        which = which.to(tensor.device)
+    return tensor[which]
 
 
 def join(batches: list[Any]) -> Any:
