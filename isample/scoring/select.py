@@ -229,7 +229,7 @@ class ImportanceSampler:
             type(self.loss) is nn.CrossEntropyLoss
         )  # one that is derived from it may be another loss
         if of_torch and self.fuses(logits) and logits.device.type == "cpu":
-            loss, score, gradient = ops.cross_entropy(
+            loss, score, gradient = torch.ops.isample._cross_entropy_with_gradient.default(
                 logits, targets, weights, **cross_entropy_options(self.loss)
             )
             return BatchLoss(loss, logits, score, gradient)
