@@ -56,7 +56,9 @@ def test_products_are_rounded_as_torch_rounds(dtype):
         )
 
 
-@pytest.mark.parametrize("layout", ["transposed", "expanded", "channels last", "one row", "strided"])
+@pytest.mark.parametrize(
+    "layout", ["transposed", "expanded", "channels last", "one row", "strided"]
+)
 def test_any_layout_gives_the_same(layout):
     gradient = {
         "transposed": numbers(40, B).t(),
@@ -133,7 +135,11 @@ def test_the_factors_are_those_of_the_backward_pass():
 
 def test_it_differentiates_twice():
     """With create_graph the rows pass through torch's own ops."""
-    z, factors, squares = numbers(B, 4).double().requires_grad_(), numbers(B, seed=1), torch.zeros(B)
+    z, factors, squares = (
+        numbers(B, 4).double().requires_grad_(),
+        numbers(B, seed=1),
+        torch.zeros(B),
+    )
     loss = rows(z, factors, squares).pow(3).sum()
     (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
     expected = 3 * z.detach().square()
@@ -184,7 +190,11 @@ def test_opcheck(factors):
 @pytest.mark.parametrize(
     "call,error,match",
     [
-        (lambda z: rows(z, torch.ones(3)), ValueError, r"factors must have shape \[9\].* got \[3\]"),
+        (
+            lambda z: rows(z, torch.ones(3)),
+            ValueError,
+            r"factors must have shape \[9\].* got \[3\]",
+        ),
         (lambda z: rows(z, torch.ones(9, 1)), ValueError, r"factors must have shape \[9\]"),
         (lambda z: rows(z, squares=torch.ones(8)), ValueError, r"squares must have shape \[9\]"),
         (

@@ -34,6 +34,7 @@ void check(const Case& c, const Format& format, const Launcher& launcher) {
   Fenced<double> partials(bytes / 8, NAN);
   task.partials = bytes > 0 ? partials.data() : nullptr;
   expect_done(launch_rows(task, launcher), c.rows * c.size > 0 ? 1 : 0);
+  if (c.size == 0) return;
 
   for (int64_t i = 0; i < c.rows; ++i) {
     Real square = 0;
@@ -42,8 +43,8 @@ void check(const Case& c, const Format& format, const Launcher& launcher) {
       const Real value = gradient.get(i, j);
       square += 2.25L * value * value;
       Elements product(format, 1, 1, 0, 0);
-      if (format.bytes == 8) product.set(0, 0, static_cast<double>(value) * static_cast<double>(factor));
-      else product.round(0, 0, static_cast<float>(value) * factor);
+      const bool wide = format.bytes == 8;
+      product.set_nearest(0, 0, wide ? static_cast<double>(value) * factor : static_cast<float>(value) * factor);
       if (c.factors && std::memcmp(result.at(i, j), product.at(0, 0), format.bytes) != 0)
         return expect(false, "product (%ld, %ld) is %Lg, expected %Lg", static_cast<long>(i), static_cast<long>(j),
                       result.get(i, j), product.get(0, 0));
