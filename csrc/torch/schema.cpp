@@ -14,9 +14,20 @@ TORCH_LIBRARY(isample, m) {
   m.def("softmax_score(Tensor logits, Tensor targets, *, Tensor? weight=None, int ignore_index=-100, "
         "float label_smoothing=0.0) -> (Tensor score, Tensor loss)");
 
-  // The mean of w_i L_i, the scores, and the mean's gradient. CPU only.
+  // The mean of w_i L_i, and the scores. The loss is differentiable in the logits.
   m.def("cross_entropy(Tensor logits, Tensor targets, Tensor? weights=None, *, Tensor? weight=None, "
-        "int ignore_index=-100, float label_smoothing=0.0) -> (Tensor loss, Tensor score, Tensor gradient)");
+        "int ignore_index=-100, float label_smoothing=0.0) -> (Tensor loss, Tensor score)");
+
+  // The same and the gradient of the loss with respect to the logits, which is what its node keeps.
+  m.def("_cross_entropy_with_gradient(Tensor logits, Tensor targets, Tensor? weights=None, *, "
+        "Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
+        "-> (Tensor loss, Tensor score, Tensor gradient)");
+
+  // The identity on z. Its backward pass adds the squared norms of the rows of `scale` dL/dz to `squares`, and gives
+  // the rows times `factors`.
+  m.def("rows(Tensor(a) z, Tensor? factors, Tensor? squares, float scale) -> Tensor(a)");
+  m.def("_add_row_squares(Tensor(a!) squares, Tensor gradient, float scale) -> ()");
+  m.def("_scale_rows(Tensor gradient, Tensor factors, Tensor(a!)? squares, float scale) -> Tensor");
 
   m.def("distribution(Tensor score, *, float floor=0.0, Tensor(a!)? tau_ema=None, float momentum=0.9) "
         "-> (Tensor probabilities, Tensor tau)");
@@ -69,11 +80,13 @@ TORCH_LIBRARY(isample, m) {
         {at::Tag::nondeterministic_seeded});
 }
 
-// No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
+// But for cross_entropy and rows, whose nodes are in files of their own, no op is differentiable: there is nothing for
+// autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op : {"softmax_score", "cross_entropy", "distribution", "alias_table", "draw", "draw.table", "prefix_sum",
-                         "draw.prefix_sum", "draw_weights", "draw_moments", "remember", "recall", "meet", "expected_scores",
-                         "importance_sample"})
+  for (const char* op :
+       {"softmax_score", "_cross_entropy_with_gradient", "_add_row_squares", "_scale_rows", "distribution",
+        "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum", "draw_weights", "draw_moments",
+        "remember", "recall", "meet", "expected_scores", "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 
