@@ -1,11 +1,13 @@
 """How a batch is drawn from a presample: all give exactly ``batch_size`` indices, and weights that
 keep the mean gradient unbiased.
 
-==========  ==========================================================================================================
-alias       with replacement, the paper's multinomial, through an alias table
-systematic  equal steps through the prefix sum from one random start: each item floor or ceil of b p_i times
-pps         without replacement: inclusion probability min(1, c p_i), systematic steps over a random permutation
-==========  ==========================================================================================================
+alias
+    with replacement, the paper's multinomial, through an alias table
+systematic
+    equal steps through the prefix sum from one random start: each item floor or ceil of b p_i times
+pps
+    without replacement: inclusion probability min(1, c p_i), systematic steps over a random
+    permutation
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ContextManager
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,10 +20,8 @@ from torch import nn
 from isample.support.pytree import logits_of, map_tensors
 
 CPU_CHUNK = 64  # what a CPU's caches hold of most networks; a GPU wants all at once
-TRIALS, BETTER = (
-    3,
-    0.9,
-)  # passes in either precision, and the share of the time that the coarse one may take at most
+TRIALS = 3  # passes in either precision
+BETTER = 0.9  # the share of the time that the coarse one may take at most
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class ScoringPass:
 
             def part(start: int) -> torch.Tensor:
                 chunk = map_tensors(lambda t: t[start : start + step], inputs)
-                with self._precision(self.dtype):
+                with self._precision():
                     return logits_of(forward, chunk, min(step, size - start))
 
             if self.dtype == "auto":
@@ -104,8 +102,10 @@ class ScoringPass:
         """The one that is called."""
         return model if self.scoring.proxy is None else self.scoring.proxy
 
-    def _precision(self, dtype: torch.dtype | None) -> ContextManager:
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+    def _precision(self) -> AbstractContextManager:
+        if not isinstance(self.dtype, torch.dtype):
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     def _faster(self, forward: Callable[[], Any]) -> torch.dtype | None:
         """bfloat16 if ``forward`` takes clearly less time in it, else None."""
@@ -121,7 +121,9 @@ class ScoringPass:
             if self.dtype is None:
                 raise
             warnings.warn(
-                f"presamples are scored in the model's own precision, since in bfloat16 it raised: {error}"
+                f"presamples are scored in the model's own precision, since in bfloat16 it raised: "
+                f"{error}",
+                stacklevel=2,
             )
             return None
         return torch.bfloat16 if least[torch.bfloat16] < BETTER * least[None] else None

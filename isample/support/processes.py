@@ -92,8 +92,9 @@ def part_of(loader: DataLoader, processes: Processes) -> Dataset:
         return loader.dataset
     if sampler.num_replicas != processes.count:
         raise ValueError(
-            f"model must be wrapped in DistributedDataParallel over the {sampler.num_replicas} processes among which "
-            f"loader's DistributedSampler shares the data; got one that is trained by {processes.count}"
+            f"model must be wrapped in DistributedDataParallel over the {sampler.num_replicas} "
+            f"processes among which loader's DistributedSampler shares the data; got one that is "
+            f"trained by {processes.count}"
         )
     options = {"shuffle": False, "drop_last": sampler.drop_last}
     return Subset(
