@@ -61,7 +61,8 @@ class _Moved(ModuleType):
         for module in _modules(places):
             if name in vars(module):
                 warnings.warn(
-                    f"{self.__name__}.{name} is {_path(module, name)} now; the old path goes in 0.3",
+                    f"{self.__name__}.{name} is {_path(module, name)} now; its old path goes with "
+                    "isample 0.3",
                     DeprecationWarning,
                     stacklevel=2,
                 )
