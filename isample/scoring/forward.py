@@ -53,7 +53,7 @@ class Scoring:
     prepare: Callable[[Any], Any] | None = None
     ahead: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
             raise ValueError(f"chunk must be an integer >= 1 or None; got {self.chunk!r}")
         floating = isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point
@@ -74,10 +74,11 @@ class ScoringPass:
     mode already."""
 
     def __init__(self, scoring: Scoring, device: torch.device):
-        self.scoring, self.device = scoring, device
-        self.chunk = scoring.chunk or (CPU_CHUNK if device.type == "cpu" else None)
+        self.scoring: Scoring = scoring
+        self.device: torch.device = device
+        self.chunk: int | None = scoring.chunk or (CPU_CHUNK if device.type == "cpu" else None)
         self._compiled: dict[int, Callable] = {}
-        self.dtype = scoring.dtype  # "auto" until the first pass
+        self.dtype: torch.dtype | str | None = scoring.dtype  # "auto" until the first pass
 
     def logits(self, model: nn.Module, inputs: Any, size: int) -> torch.Tensor:
         """The logits of ``size`` samples, [size, ...], without a graph."""
