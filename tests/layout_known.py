@@ -6,9 +6,7 @@ KNOWN = {
         "bench.demo.race imports isample.training.trainer",
         "bench.training.experiments.looks imports isample.training.loop",
         "isample.scoring.overlap imports isample.sources.presample",
-        "isample.scoring.select imports isample.control.gate",
         "isample.sources.calibration imports isample.scoring.contradicted",
-        "isample.sources.memory imports isample.control.rates",
     },
     "circle": {
         "bench.training.experiments.looks -> "
@@ -90,12 +88,7 @@ KNOWN = {
         "isample/control/gate.py has over 300 lines",
         "isample/control/rates.py has lines over 100 characters",
         "isample/ops/draws.py has lines over 100 characters",
-        "isample/scoring/select.py has lines over 100 characters",
-        "isample/scoring/select.py has over 300 lines",
-        "isample/sources/indexed.py has lines over 100 characters",
-        "isample/sources/memory.py has lines over 100 characters",
-        "isample/sources/memory.py has over 300 lines",
-        "isample/sources/presample.py has lines over 100 characters",
+        "isample/sources/sampler.py has over 300 lines",
         "isample/training/feed.py has lines over 100 characters",
         "isample/training/loader.py has lines over 100 characters",
         "isample/training/loop.py has lines over 100 characters",
