@@ -113,7 +113,6 @@ KNOWN = {
         "tests/cpp/test_vector_math.cpp has lines over 100 characters",
         "tests/test_cuda.py has over 300 lines",
         "tests/test_data.py has over 300 lines",
-        "tests/test_draws.py has over 300 lines",
         "tests/test_experiments_run.py has over 300 lines",
         "tests/test_gate.py has over 300 lines",
         "tests/test_memory.py has over 300 lines",
