@@ -1,5 +1,6 @@
 """Importance sampling for deep learning (Katharopoulos & Fleuret 2018), compiled for PyTorch."""
 
+from isample import _moved
 from isample.ops import (
     AliasTable,
     PrefixSum,
@@ -40,3 +41,5 @@ __all__ = [
     "prefix_sum",
     "softmax_score",
 ]
+
+_moved.keep_old_paths()

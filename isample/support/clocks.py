@@ -16,7 +16,7 @@ class StepClock:
     it has woken. So whole steps are timed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._began: float | None = None
         self._paused = 0.0
         self._pauses = 0
@@ -54,14 +54,14 @@ class StepClock:
 class Stopwatch:
     """``seconds`` is the time spent inside ``with`` blocks, as the host sees it."""
 
-    def __init__(self):
-        self.seconds = 0.0
+    def __init__(self) -> None:
+        self.seconds: float = 0.0
 
     def __enter__(self) -> Stopwatch:
         self._began = time.perf_counter()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.seconds += time.perf_counter() - self._began
 
 

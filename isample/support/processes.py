@@ -27,8 +27,8 @@ class Processes:
 
     def __init__(self, group: distributed.ProcessGroup | None = None):
         self.group = group
-        self.count = 1 if group is None else distributed.get_world_size(group)
-        self.rank = 0 if group is None else distributed.get_rank(group)
+        self.count: int = 1 if group is None else distributed.get_world_size(group)
+        self.rank: int = 0 if group is None else distributed.get_rank(group)
 
     @classmethod
     def of_model(cls, model: nn.Module) -> Processes:

@@ -29,7 +29,8 @@ def batch_length(batch: Any, name: str) -> int:
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if not tensors:
         raise ValueError(
-            f"{name} must be a tensor, or a tuple, list or dict of tensors; got {type(batch).__name__}"
+            f"{name} must be a tensor, or a tuple, list or dict of tensors; "
+            f"got {type(batch).__name__}"
         )
     if any(tensor.dim() == 0 for tensor in tensors):
         raise ValueError(
@@ -48,7 +49,8 @@ def check_batch(inputs: Any, targets: Any, device: torch.device) -> int:
         raise ValueError("inputs must hold at least one sample; got 0")
     if batch_length(targets, "targets") != size:
         raise ValueError(
-            f"targets must hold as many samples as inputs ({size}); got {batch_length(targets, 'targets')}"
+            f"targets must hold as many samples as inputs ({size}); "
+            f"got {batch_length(targets, 'targets')}"
         )
 
     def check_device(tensor: torch.Tensor) -> torch.Tensor:
@@ -125,6 +127,7 @@ def logits_of(model: Callable, inputs: Any, batch: int) -> torch.Tensor:
         raise TypeError(f"model must return floating-point logits; got dtype {logits.dtype}")
     if logits.dim() == 0 or logits.shape[0] != batch:
         raise ValueError(
-            f"model must return one row of logits a sample; got shape {tuple(logits.shape)} for {batch} samples"
+            f"model must return one row of logits a sample; "
+            f"got shape {tuple(logits.shape)} for {batch} samples"
         )
     return logits
