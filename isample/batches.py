@@ -12,17 +12,18 @@ from torch import Tensor
 
 from isample.ops.memory import draw_moments
 from isample.parts import Parts
+from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
 from isample.support.pytree import take
 from isample.values import Batch, Candidates, Plan
 
 
 def chosen(
-    parts: Parts, source: Source, plan: Plan, given: Candidates, logits: Tensor | None = None
+    parts: Parts, source: Source, plan: Plan, given: Candidates, ahead: ScoredAhead | None = None
 ) -> Batch:
     """What is to be trained on of ``given``: all of it, or what a scoring pass keeps.
 
-    ``logits`` are of a scoring pass that was made already.
+    ``ahead`` is a scoring pass that was made already.
     """
     by_memory, size = given.weights is not None, given.size
     count = how_many(size, plan, source.batch_size)
@@ -40,7 +41,7 @@ def chosen(
     prior = given.weights
     if prior is None and given.places is not None:
         prior = torch.ones(size, device=given.places.device)
-    known = {} if logits is None else {"logits": logits}
+    known = {} if ahead is None else {"ahead": ahead}
     selection, seconds = parts.scorer.select(given.batch, size, count, prior, **known)
     began = time.perf_counter()
     indices = selection.indices

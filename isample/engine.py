@@ -28,6 +28,7 @@ from isample.parts import Wishes, controller_of, make_parts, make_source
 from isample.scoring.forward import Scoring
 from isample.scoring.losses import Loss
 from isample.scoring.rows import Rows
+from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
@@ -117,6 +118,7 @@ class Engine:
         self._tickets = Tickets()
         self._loader: Loader | None = None
         self._state: dict[str, Any] | None = None  # until there is a source to load it into
+        self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
         self._invalid: NonFiniteScoreError | None = None  # of a batch that no update has used
         if head is not None:
@@ -146,10 +148,9 @@ class Engine:
         Where it shuffles a map-style data set, that is drawn from by a memory. Any other iterable
         is dealt as it is, and thinned where something can score.
         """
-        self.open(make_source(self.parts, self._wishes, loader))
+        self.open(make_source(self.parts, self._wishes, loader, self.source))
         self._loader = Loader(loader, self.source, self, self.parts.device)
-        if self._state is not None:
-            self.load_state_dict(self._state)
+        self._load_place()
         return self._loader
 
     def open(self, source: Source) -> None:
@@ -159,6 +160,8 @@ class Engine:
         if is_first:
             self.steps.control(controller_of(self.parts, self._wishes, source), source.batch_size)
         source.follow(self.steps.plan())
+        if self._state is not None:
+            self.load_state_dict(self._state)
 
     def choose(self, batch: Any) -> Any:
         """Of a batch that the caller fetched, what to train on, in the same form.
@@ -173,8 +176,6 @@ class Engine:
         size = batch_length(batch, "batch")
         if self.source is None:
             self.open(Stream([batch], self._wishes.batch_size or size))
-            if self._state is not None:
-                self.load_state_dict(self._state)
         self._tickets.waiting.clear()
         return self.deal(Candidates(batch, size)).batch
 
@@ -186,11 +187,11 @@ class Engine:
         """The source has nothing more of it."""
         self._tickets.end_epoch()
 
-    def deal(self, candidates: Candidates, logits: Tensor | None = None) -> Batch:
+    def deal(self, candidates: Candidates, ahead: ScoredAhead | None = None) -> Batch:
         """What is to be trained on of ``candidates``: its ticket waits for its logits."""
         self.steps.tick()
         began = time.perf_counter()
-        batch = chosen(self.parts, self.source, self.steps.plan(), candidates, logits)
+        batch = chosen(self.parts, self.source, self.steps.plan(), candidates, ahead)
         batch.began = began
         self._tickets.waiting.append(batch)
         return batch
@@ -274,12 +275,12 @@ class Engine:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
-        return self.steps.close()
+        return self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
         """A batch was trained on whose gradients wait for the next update."""
         self._settle(is_update=True)
-        return self.steps.close()
+        return self.steps.close(is_update=False)
 
     def _settle(self, *, is_update: bool) -> None:
         finished = self._tickets.finished()
@@ -355,7 +356,11 @@ class Engine:
         if state["source"] is not None:
             self.source.load_state_dict(state["source"])
         self.steps.load_state_dict(state["steps"])
-        self._tickets = Tickets()
-        if self._loader is not None and state["loader"] is not None:
-            self._loader.load_state_dict(state["loader"])
+        self._tickets, self._place = Tickets(), state["loader"]
+        self._load_place()
         self.source.follow(self.steps.plan())
+
+    def _load_place(self) -> None:
+        if self._loader is not None and self._place is not None:
+            self._loader.load_state_dict(self._place)
+            self._place = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from isample.control import Choices, Controller, make_controller
 from isample.scoring.forward import Scoring, ScoringPass
@@ -82,30 +83,37 @@ def make_parts(
     return Parts(model, known, scorer, selector, processes, device)
 
 
-def make_source(
-    parts: Parts, wishes: Wishes, loader: Iterable, device: torch.device | None = None
-) -> Source:
+def dataset_of(
+    parts: Parts, loader: DataLoader, before: Source | None, device: torch.device | None = None
+) -> Dataset:
+    """A source that draws from the data set of ``loader`` by the memory of the source ``before``
+    it, or by a new one."""
+    if isinstance(before, Dataset):
+        return Dataset(loader, before.memory, parts.processes, device)
+    return Dataset.around(
+        loader,
+        parts.processes,
+        contradicted=None if parts.objective is None else parts.objective.contradicted,
+        seed=parts.selector.new_seed(),
+        memory_device=parts.device,
+        device=device,
+    )
+
+
+def make_source(parts: Parts, wishes: Wishes, loader: Iterable, before: Source | None) -> Source:
     """A memory's source where ``loader`` has a data set that can be drawn from, else a stream.
 
     Raises ValueError where nobody says how large batches are.
     """
-    asks_for_candidates = wishes.control == "threshold"
-    if can_be_indexed(loader, wishes.batch_size) and not asks_for_candidates:
-        return Dataset.around(
-            loader,
-            parts.processes,
-            contradicted=None if parts.objective is None else parts.objective.contradicted,
-            seed=parts.selector.new_seed(),
-            memory_device=parts.device,
-            device=device,
-        )
+    if can_be_indexed(loader, wishes.batch_size) and wishes.control != "threshold":
+        return dataset_of(parts, loader, before)
     batch_size = wishes.batch_size or getattr(loader, "batch_size", None)
     if batch_size is None:
         raise ValueError(
             "batch_size must be given to Engine for a loader that has no batch_size; got "
             f"{type(loader).__name__}"
         )
-    return Stream(loader, batch_size, device)
+    return Stream(loader, batch_size)
 
 
 def make_choices(parts: Parts, wishes: Wishes, source: Source) -> Choices:

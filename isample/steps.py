@@ -39,7 +39,8 @@ class Steps:
         self.controller: Controller | None = None
         self._state: Any = None
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
-        self._settled: list[tuple[Batch, Observation, float]] = []  # without a report; their gains
+        self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
+        self._gains: list[float] = []  # of batches since the last update
         self._untimed = 0  # settled batches since the last tick
         self._carried = 0.0  # seconds that no settled batch has taken yet
         self._overhead = 0.0
@@ -73,6 +74,16 @@ class Steps:
             self._state = self.controller.clock(self._state, seconds, overhead)
             self.elapsed += seconds
 
+    def stop(self) -> None:
+        """The last step of a run is over; what comes before the next one is not its time."""
+        self.tick()
+        self.clock.stop()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no batch was settled since the last update."""
+        return not self._gains
+
     @property
     def running(self) -> float:
         """``elapsed`` with the step under way, where one process trains."""
@@ -104,6 +115,7 @@ class Steps:
         importance = batch.by_memory or batch.scored > 0
         gain = self.controller.gain(self._state, seen) if importance else 1.0
         self._settled.append((batch, seen, gain))
+        self._gains.append(gain)
         self._untimed += 1
         self._overhead += batch.overhead
 
@@ -125,12 +137,15 @@ class Steps:
 
     def raise_rates(self) -> None:
         """The learning rates are those of the gain of all batches since the last update."""
-        noise = sum(1.0 / gain for _, _, gain in self._settled)
-        self.rates.raise_for(len(self._settled) / noise if noise else 1.0)
+        noise = sum(1.0 / gain for gain in self._gains)
+        self.rates.raise_for(len(self._gains) / noise if noise else 1.0)
 
-    def close(self) -> StepReport | None:
-        """Puts the learning rates back, and reports the settled batches; the last report."""
-        self.rates.put_back()
+    def close(self, *, is_update: bool) -> StepReport | None:
+        """Reports the settled batches; after an update the learning rates are the user's again.
+        The last report."""
+        if is_update:
+            self.rates.put_back()
+            self._gains.clear()
         for batch, seen, gain in self._settled:
             self.count += 1
             worth = gain * self.batch_size
@@ -142,6 +157,7 @@ class Steps:
     def discard(self) -> None:
         """The batches that were settled are not trained on."""
         self._settled.clear()
+        self._gains.clear()
         self._reads.clear()
 
     # ---- State --------------------------------------------------------------------------------

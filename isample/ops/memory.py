@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, library
 
 from isample.ops.tables import PrefixSum
+from isample.values import Moments, Thinning
 
 
 def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
@@ -158,3 +159,8 @@ def expected_scores(
 @library.register_fake("isample::expected_scores")
 def _(score, experience, *, prior, contradicted, share):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
+
+
+def moments_of(numbers: list[float]) -> tuple[Moments, Thinning | None]:
+    """The names of what :func:`draw_moments` gives."""
+    return Moments(*numbers[:5]), Thinning(numbers[5], tuple(numbers[6:])) if numbers[5:] else None

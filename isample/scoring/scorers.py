@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,17 @@ from isample.scoring.select import Selection, Selector
 from isample.support.clocks import start_timer
 from isample.support.errors import NonFiniteScoreError
 from isample.support.processes import unwrapped
-from isample.support.pytree import map_tensors, take
+from isample.support.pytree import as_pair, map_tensors, take
 
 OBJECTIVE_CHUNK = 64  # samples, what a CPU's caches hold of most networks
+
+
+class ScoredAhead(NamedTuple):
+    """The logits [B, ...] of candidates that were scored before their step began, and a reader of
+    the seconds that took."""
+
+    logits: Tensor
+    seconds: Callable[[], float]
 
 
 class Scorer(Protocol):
@@ -52,13 +60,14 @@ class ModelScorer:
         size: int,
         count: int,
         weights: Tensor | None,
-        logits: Tensor | None = None,
+        ahead: ScoredAhead | None = None,
     ) -> tuple[Selection, Callable[[], float]]:
-        """``logits`` of the candidates, where they were scored before."""
-        inputs, targets = batch
+        """``ahead`` has the candidates' logits, where they were scored before."""
+        inputs, targets = as_pair(batch)
         device = self.selector.tau_ema.device
         with leaving_no_trace(self.scoring_pass.module(self.model), device):
             stop = start_timer(device)
+            logits = None if ahead is None else ahead.logits
             if logits is None and self.objective.score.from_logits is not None:
                 logits = self.scoring_pass.logits(self.model, inputs, size)
             try:
@@ -68,7 +77,8 @@ class ModelScorer:
                     raise
                 score = self.objective.scores(self.model, inputs, targets, logits)
                 selection = self.selector.all_of(score, count)
-            return selection, stop()
+            seconds = stop()
+            return selection, seconds if ahead is None else lambda: seconds() + ahead.seconds()
 
     def _drawn(
         self, inputs: Any, targets: Any, logits: Tensor | None, count: int, weights: Tensor | None

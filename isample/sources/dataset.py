@@ -38,13 +38,8 @@ class Dataset:
     ):
         dataset = part_of(loader, processes)
         size = len(dataset)
-        if memory.size > size:
-            raise ValueError(
-                f"loader's data set must not shrink: its memory holds {memory.size} samples; got "
-                f"{size}"
-            )
-        if memory.size < size:
-            memory.resize(size, min(loader.batch_size, size))
+        if memory.size != size:
+            _fit(memory, size, min(loader.batch_size, size))
         self.memory, self.device = memory, device
         self.loader = indexed_loader(loader, dataset, memory)
 
@@ -128,8 +123,20 @@ class Dataset:
         return self.memory.state_dict([Drawn(batch.places, batch.weights) for batch in waiting])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        size, batch_size = self.memory.size, self.memory.batch_size
         self.memory.load_state_dict(state)
+        if self.memory.size != size:
+            _fit(self.memory, size, batch_size)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         same = tensor.device == self.device
         return tensor if same else tensor.to(self.device, non_blocking=True)
+
+
+def _fit(memory: MemorySampler, size: int, batch_size: int) -> None:
+    """``memory`` for a data set that has grown; raises ValueError for one that has shrunk."""
+    if memory.size > size:
+        raise ValueError(
+            f"loader's data set must not shrink: its memory holds {memory.size} samples; got {size}"
+        )
+    memory.resize(size, batch_size)

@@ -12,7 +12,7 @@ from isample.sources.base import Source
 from isample.support.random_state import random_state, restore_random_state
 from isample.values import Batch, Candidates
 
-Paired = Iterator[tuple[Candidates, "Tensor | None"]]
+Paired = Iterator[tuple[Candidates, Any]]
 
 
 class Dealer(Protocol):
@@ -20,7 +20,7 @@ class Dealer(Protocol):
 
     def begin_epoch(self) -> None: ...
 
-    def deal(self, candidates: Candidates, logits: Tensor | None = None) -> Batch: ...
+    def deal(self, candidates: Candidates, ahead: Any = None) -> Batch: ...
 
     def end_epoch(self) -> None: ...
 
@@ -31,9 +31,9 @@ class Loader:
     Args:
         loader: the user's own.
         source: of candidates, around it.
-        dealer: makes of candidates, and of their logits where they have some, what is trained on.
+        dealer: makes of candidates, and of a scoring pass ahead of them, what is trained on.
         device: whose random state deals, beside the CPU's.
-        pair: an iterator of candidates as one of candidates with logits, or None.
+        pair: an iterator of candidates as one with scoring passes ahead.
 
     ``epoch`` is the present one, ``batches`` how many of the user's it has dealt. What a DataLoader
     has beside these, such as ``dataset``, is the user's own.
@@ -82,9 +82,9 @@ class Loader:
         self._dealer.begin_epoch()
         candidates = self._open()
         paired = self._pair(candidates) if self._pair else ((each, None) for each in candidates)
-        for given, logits in paired:
+        for given, ahead in paired:
             self.batches += given.batches
-            yield self._dealer.deal(given, logits)
+            yield self._dealer.deal(given, ahead)
         self._dealer.end_epoch()
         self.epoch, self.batches = self.epoch + 1, 0
 

@@ -122,6 +122,11 @@ class MemorySampler(Sampler[list[int]]):
         """tau of the table in use, float32 0-dim: 1 before there is one."""
         return self.memory.tau
 
+    @property
+    def bounded(self) -> Tensor:
+        """1, float32 0-dim, where draws of contradicted samples are held down; else 0."""
+        return self.memory.bounded
+
     def __len__(self) -> int:
         whole, rest = divmod(self.size, self.batch_size)
         return whole if self.drop_last or rest == 0 else whole + 1

@@ -108,6 +108,13 @@ def join(batches: list[Any]) -> Any:
     return pytree.tree_unflatten(joined, specs[0])
 
 
+def as_pair(batch: Any) -> tuple[Any, Any]:
+    """``batch`` as (inputs, targets); raises TypeError for another form."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"loader must yield (inputs, targets); got {type(batch).__name__}")
+    return batch[0], batch[1]
+
+
 def call(model: Callable, inputs: Any) -> Any:
     """``model(inputs)``, with a tuple or list spread over positional and a dict over keyword
     arguments."""
