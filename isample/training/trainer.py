@@ -265,7 +265,7 @@ class Trainer:
             fresh = selection.score[selection.indices]
         elif fresh is None:  # what was foreseen may be coarser than what is seen now
             fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
-        return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)]
+        return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)[:5]]
 
     def memory_step(
         self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]
@@ -295,7 +295,7 @@ class Trainer:
                         score = self.sampler.fresh_scores(
                             self.processes.model, inputs, targets, logits
                         )
-                    moments = memory.recall(score, drawn)
+                    moments = memory.recall(score, drawn)[:5]
                     selection = Selection(drawn.indices, drawn.weights, score, memory.tau, float)
                 looked_at = memory.size if drawn.active else size
                 step = Step(
@@ -315,7 +315,7 @@ class Trainer:
         loss, selection, moments = self._draw_again(
             inputs, targets, memory.batch_size, drawn.weights
         )
-        moments.append(draw_moments(selection.score, weights, drawn=drawn.active))
+        moments.append(draw_moments(selection.score, weights, drawn=drawn.active)[:5])
         memory.update(drawn.indices, selection.score)
         return Step(
             loss, selection, moments, begin, len(weights), True, drawn.active, scored=len(weights)
