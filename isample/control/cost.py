@@ -21,6 +21,7 @@ PRIOR = (0.25, 0.0, 0.35, 0.75)  # t0, o, f, c in units of a plain step
 PRIOR_SPREAD = (0.25, 0.1, 0.35, 0.25)  # their standard errors
 NOISE = 0.1  # of a step's time, before it was seen
 NOISE_STEPS = 50
+COLD_NOISE = 0.5  # of the first steps of a kind, which find the caches as another has left them
 
 
 class Kind(NamedTuple):
@@ -68,9 +69,11 @@ class Cost:
         alike += 1
         if kind.remembers and not kind.scored:
             known = known + (overhead - known) / min(alike, NOISE_STEPS) if known else overhead
-        if alike <= self.settings.cold:
-            return CostState(parts, spread, noise, known, kind, alike, count, total)
         own = seconds - known * kind.remembers
+        if alike <= self.settings.cold:
+            if parts:
+                parts, spread = self._told(parts, spread, COLD_NOISE, kind, 1, own)
+            return CostState(parts, spread, noise, known, kind, alike, count, total)
         if not parts:
             parts, spread = begin(max(own, 1e-9))
         expected, error = foretell(parts, spread, kind)

@@ -96,11 +96,12 @@ class Noise:
         return memory.below / memory.above if self._known(memory, state.step) else math.nan
 
     def coarseness(self, state: NoiseState) -> float:
-        """C, 1 before anything was drawn."""
+        """C, which is 1 until draws show otherwise: as many of them as make the noise known."""
         found, foretold = state.found, state.foretold
         if not found.weight:
             return 1.0
-        return (found.above / found.below) / (foretold.above / foretold.below)
+        ratio = (found.above / found.below) / (foretold.above / foretold.below)
+        return (self.enough + found.weight * ratio) / (self.enough + found.weight)
 
     def of_memory(self, state: NoiseState, keep: int) -> float:
         """V of ``keep`` draws by memory; NaN before it is known."""
