@@ -121,6 +121,15 @@ class Noise:
             return math.nan
         return coarse * share * growth(parts, keep / candidates)
 
+    def most_gained(self, state: NoiseState, by_memory: bool) -> float:
+        """1 / V per b of scored candidates, however many are kept, at most; NaN before it is
+        known."""
+        sums = state.recalled if by_memory else state.dealt
+        if not self._known(state.rho if self.choices.with_replacement else sums, state.step):
+            return math.nan
+        prior = self.memory_gain(state) if by_memory else 1.0
+        return prior if self.choices.with_replacement else prior / self.coarseness(state)
+
     def gain(self, state: NoiseState, seen: Observation) -> float:
         """1 / V of the step seen; NaN before it is known."""
         if seen.scored:
