@@ -154,7 +154,8 @@ class Speedup:
             if index == chosen or not other > 0.1 * took * least:  # NaN is not known
                 continue
             hoped = self._hoped(state, took, self.options[index].kind, kind)
-            surest = max(surest, (other / (2.0 * took - hoped), index))
+            doubt = settings.doubt * self.cost.doubt(state.cost, self.options[index].kind, kind)
+            surest = max(surest, (other / (took + doubt), index))
             allowed = seconds * min(1.0, other / value)
             if may_try and settings.row * (took - allowed) <= left:
                 likeliest = max(likeliest, (other / hoped, index))
@@ -188,9 +189,11 @@ class Speedup:
                 yield option.index
 
     def _hoped(self, state: SpeedupState, took: float, kind: Kind, than: Kind) -> float:
-        """What a step of a ``kind`` may take instead, seen from one of another."""
+        """What a step of a ``kind`` may take instead, seen from one of another; if it does all
+        that the other does, not less than that."""
         doubt = self.settings.doubt * self.cost.doubt(state.cost, kind, than)
-        return max(took - doubt, 0.1 * took)
+        more = all(a >= b for a, b in zip(kind, than))
+        return max(took - doubt, self.cost.seconds(state.cost, than) if more else 0.1 * took)
 
     def _value(self, state: SpeedupState, index: int) -> float:
         """What a step is worth in plain ones; NaN where that is not known or may not be."""
