@@ -73,7 +73,7 @@ def test_what_was_tried_is_known_and_the_rest_is_not():
 
 def test_the_doubt_says_how_far_off_the_time_is():
     """Over many machines the error of a difference is about its standard error."""
-    cost, squares = Cost(Settings(drift=0.0, own_drift=0.0)), []
+    cost, squares = Cost(Settings(drift=0.0, fading=0.0)), []
     for seed in range(60):
         state = run(cost, CostState(), rows(4, PLAIN, SCORED), seed=seed, noise=0.1)
         found = cost.seconds(state, SCORED) - cost.seconds(state, PLAIN)

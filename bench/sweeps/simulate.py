@@ -11,17 +11,21 @@ from typing import NamedTuple
 from bench.sweeps.scores import BATCH, some_batch, true_growth
 from bench.sweeps.workloads import Workload
 from isample.control import Settings, Speedup
-from isample.control.speedup import Option
+from isample.control.speedup import Option, list_groups
 from isample.values import Moments, Observation, Plan, Thinning
 
 STRETCH = 50  # steps of a machine that is busy, or is not
 LOOK = 25  # steps from one look at the truth to the next
+PARTS = (1.0, 0.5)  # of a gain that is really gained
+KEEPS = (1.0, 3 / 4, 1 / 2, 3 / 8, 1 / 4)  # of the plans that are compared with
 TRUE_LIMIT = 1.1  # V of the plans that are compared with
 
 
 class Result(NamedTuple):
     regret: float
     """The share of the best plans' progress that is lost, in the same time."""
+    half_gained: float
+    """The same if only half of a gain beyond 1 were gained in time."""
     speedup: float
     """Progress over that of plain steps, in the same time."""
     slowdown: float
@@ -62,21 +66,23 @@ class Truth:
         scoring = w.score * candidates / BATCH
         return 1e-3 * (w.fixed + w.remember * remembers + scoring + w.train * keep / BATCH)
 
-    def progress(self, noise: float) -> float:
-        """Of a step, in plain ones."""
+    def progress(self, noise: float, part: float) -> float:
+        """Of a step, in plain ones, if a ``part`` of what could be gained is."""
         gain = min(1.0 / noise, self.use)
-        return gain if gain < 1.0 else 1.0 + self.workload.gained * (gain - 1.0)
+        return gain if gain < 1.0 else 1.0 + part * self.workload.gained * (gain - 1.0)
 
-    def best(self, options: list[Option]) -> float:
-        """The progress a second of the best plan."""
-        rates = [1.0 / self.seconds(False, 0, BATCH)]
+    def best(self, options: list[Option]) -> list[float]:
+        """The progress a second of the best plan, for each of ``PARTS``."""
+        plain = 1.0 / self.seconds(False, 0, BATCH)
+        best = [plain for _ in PARTS]
         for option in options[1:]:
             cap = self.use * BATCH / option.fewer
             noise = self.noise(option.by_memory, option.candidates, option.keep, cap)
             if noise <= TRUE_LIMIT:
                 took = self.seconds(True, option.candidates, option.keep)
-                rates.append(self.progress(noise) / took)
-        return max(rates)
+                rates = [self.progress(noise, part) / took for part in PARTS]
+                best = list(map(max, best, rates))
+        return best
 
 
 def simulate(workload: Workload, settings: Settings | None = None, seed: int = 0) -> Result:
@@ -84,15 +90,16 @@ def simulate(workload: Workload, settings: Settings | None = None, seed: int = 0
     generator = random.Random(seed)
     controller = Speedup(workload.choices, settings)
     state = controller.init()
+    compared = [one for group in list_groups(workload.choices, KEEPS) for one in group]
     ahead = deque([controller.plan(state)] * workload.delay)
-    made = best = spent = plain = busy = 0.0
+    made, best, spent, busy = [0.0, 0.0], [0.0, 0.0], 0.0, 0.0
     used = noisier = scored_steps = 0
     before = None
-    truth, rate, plan_seen, noise, took = None, 0.0, None, 1.0, 0.0
+    truth, rates, plan_seen, noise, took = None, [], None, 1.0, 0.0
     for step in range(workload.steps):
         if step % LOOK == 0:
             truth = Truth(workload, step / workload.steps)
-            rate, plan_seen = truth.best(controller.options), None
+            rates, plan_seen = truth.best(compared), None
         if step % STRETCH == 0:
             busy = workload.busy * (generator.random() < 0.5)
         ahead.append(controller.plan(state))
@@ -122,16 +129,17 @@ def simulate(workload: Workload, settings: Settings | None = None, seed: int = 0
         )
         told = 1e-3 * workload.remember * workload.told * slow if remembers else 0.0
         state = controller.clock(state, measured, told)
-        made += truth.progress(noise)
         spent += took * (1.0 + cold)
-        best += took * (1.0 + cold) * rate
+        for i, part in enumerate(PARTS):
+            made[i] += truth.progress(noise, part)
+            best[i] += took * (1.0 + cold) * rates[i]
         used += plan.importance or scored > 0
         noisier += noise > 1.05 * TRUE_LIMIT
-    plain = truth.seconds(False, 0, BATCH)
-    steps = workload.steps
+    plain, steps = truth.seconds(False, 0, BATCH), workload.steps
     return Result(
-        1.0 - made / best,
-        made * plain / spent,
+        1.0 - made[0] / best[0],
+        1.0 - made[1] / best[1],
+        made[0] * plain / spent,
         spent / plain / steps,
         used / steps,
         noisier / steps,

@@ -87,8 +87,8 @@ class Settings:
     """The part of that share below which observing begins anew."""
     drift: float = 0.01
     """By how much of itself the time of all steps may change in a step."""
-    own_drift: float = 0.001
-    """By how much of a step's time each of its parts may change in a step."""
+    fading: float = 1 / 2000
+    """By how much more the variance of each part of a step's time grows in a step."""
     clip: float = 3.0
     """Standard errors from the time foretold beyond which a step's time is not believed."""
 

@@ -103,14 +103,14 @@ class Cost:
         """Parts and spread after ``count`` steps of a ``kind`` that took ``total`` seconds."""
         together = count * self.settings.drift**2
         scale = sum(max(part, 0.0) for part in (parts[0], parts[3]))
-        alone = count * (self.settings.own_drift * scale) ** 2
+        alone = 1.0 + count * self.settings.fading
         spread = [
-            spread[SIZE * i + j] + together * parts[i] * parts[j] + (alone if i == j else 0.0)
+            spread[SIZE * i + j] * (alone if i == j else 1.0) + together * parts[i] * parts[j]
             for i in range(SIZE)
             for j in range(SIZE)
         ]
         for i in range(SIZE):  # no part is known less than before anything was
-            most = (PRIOR_SPREAD[i] * scale) ** 2
+            most = max(PRIOR_SPREAD[i] * scale, parts[i]) ** 2
             if spread[SIZE * i + i] > most > 0:
                 shrink = math.sqrt(most / spread[SIZE * i + i])
                 for j in range(SIZE):
