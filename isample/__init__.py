@@ -12,6 +12,7 @@ from isample.ops import (
     prefix_sum,
     softmax_score,
 )
+from isample.parts import Sampling
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
@@ -30,6 +31,7 @@ __all__ = [
     "NonFiniteScoreError",
     "Plan",
     "PrefixSum",
+    "Sampling",
     "Scoring",
     "StepReport",
     "Trainer",

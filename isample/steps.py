@@ -24,14 +24,22 @@ class Steps:
     """Settles batches that were trained on, in order: numbers in, a plan out.
 
     Args:
-        rates: the optimizer's learning rates, and what use they have for a gain.
+        optimizer: whose updates these are.
+        rates: its learning rates, and what use they have for a gain.
         processes: those that train together; their numbers are averaged.
         device: of the numbers.
 
     ``elapsed`` is the time of all steps so far, in seconds.
     """
 
-    def __init__(self, rates: Rates, processes: Processes, device: torch.device):
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        rates: Rates,
+        processes: Processes,
+        device: torch.device,
+    ):
+        self.optimizer = optimizer
         self.rates, self.processes, self.device = rates, processes, device
         self.clock, self.history = StepClock(), History()
         self.count, self.elapsed, self.batch_size = 0, 0.0, 1
@@ -159,6 +167,12 @@ class Steps:
         self._settled.clear()
         self._gains.clear()
         self._reads.clear()
+
+    def gradients_are_finite(self) -> bool:
+        """Whether the optimizer could make an update of its gradients."""
+        groups = self.optimizer.param_groups
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
 
     # ---- State --------------------------------------------------------------------------------
 

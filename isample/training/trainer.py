@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from isample.control import Controller, Threshold
 from isample.engine import Engine
-from isample.parts import dataset_of
+from isample.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
 from isample.scoring.losses import Loss
 from isample.scoring.overlap import Overlap
@@ -124,7 +125,9 @@ class Trainer:
                 "ahead=True"
             )
         # Choosing the precision by the clock would spoil runs that go by nothing else of a clock.
-        default = Scoring(dtype="auto" if control == "speedup" else None)
+        scoring = scoring or Scoring(dtype="auto" if control == "speedup" else None)
+        if autocast is not None:
+            scoring = replace(scoring, dtype=autocast)
         self.model, self.optimizer, self.autocast = model, optimizer, autocast
         self.processes = Processes.of_model(model)
         self.engine = Engine(
@@ -136,13 +139,10 @@ class Trainer:
             attach=False,
             seed=seed,
             batch_size=batch_size,
+            sampling=Sampling(
+                score, draws or "pps", scoring, presample, tau_threshold, tau_momentum
+            ),
             processes=self.processes,
-            score=score,
-            draws=draws or "pps",
-            scoring=scoring or default,
-            presample=presample,
-            threshold=tau_threshold,
-            tau_momentum=tau_momentum,
         )
         self.device, self.batch_size = self.engine.parts.device, batch_size
         self.update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
@@ -174,7 +174,7 @@ class Trainer:
     @property
     def memory(self) -> MemorySampler | None:
         """What is remembered of the data set; None without a memory."""
-        source = self.engine.source
+        source = self.engine.dealer.source
         return source.memory if isinstance(source, Dataset) else None
 
     @property
@@ -212,12 +212,12 @@ class Trainer:
         batch = inputs, targets
         if size > self.batch_size and self.engine.steps.plan().candidates is None:
             batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
-        return self._train(self.deal(Candidates(batch, size)))
+        return self._train(self.engine.dealer.deal(Candidates(batch, size)))
 
     def _open_stream(self, loader: Iterable) -> None:
-        if not isinstance(self.engine.source, Stream):
+        if not isinstance(self.engine.dealer.source, Stream):
             self.mode = MODES["presample"]
-            self.engine.open(Stream(loader, self.batch_size, self.device))
+            self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
 
     def _train(self, batch: Batch) -> StepReport:
         inputs, targets = as_pair(batch.batch)
@@ -286,30 +286,18 @@ class Trainer:
         return self._loop.run(self._loader(loader), epochs, seconds)
 
     def _loader(self, loader: Iterable) -> Loader:
+        dealer = self.engine.dealer
         if self.mode == "auto":
             takes_memory = can_be_indexed(loader, self.batch_size)
             self.mode = MODES["memory" if takes_memory else "presample"]
         if self.mode == "memory":
             check_can_be_indexed(loader, self.batch_size)
-            source = dataset_of(self.engine.parts, loader, self.engine.source, self.device)
+            source = dataset_of(self.engine.parts, loader, dealer.source, self.device)
         else:
             source = Stream(loader, self.batch_size, self.device)
-        self.engine.open(source)
+        dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair
-        return Loader(loader, source, self, self.device, pair)
-
-    def begin_epoch(self) -> None:
-        """A loader's epoch begins."""
-        self.engine.begin_epoch()
-
-    def deal(self, candidates: Candidates, ahead: Any = None) -> Batch:
-        """:meth:`isample.Engine.deal`, in the precision of training."""
-        with self._autocast():
-            return self.engine.deal(candidates, ahead)
-
-    def end_epoch(self) -> None:
-        """A loader's epoch is over."""
-        self.engine.end_epoch()
+        return Loader(loader, source, dealer, self.device, pair)
 
     def evaluate(self, loader: Iterable) -> Evaluation:
         """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no
