@@ -10,9 +10,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from bench.common.data import CIFAR_TRAIN, DataError, load, read_idx, read_npz
-
-BATCHES = [*CIFAR_TRAIN, "test_batch"]
+from bench.common.cifar import CIFAR10_BATCHES
+from bench.common.data import load
+from bench.common.files import read_idx, read_npz
+from bench.common.images import DataError
 
 
 def gray_images(count, seed):
@@ -107,7 +108,7 @@ def color_batches():
     random = np.random.RandomState(2)
     return [
         (random.randint(0, 256, (4, 32, 32, 3)).astype(np.uint8), random.randint(0, 10, 4))
-        for _ in BATCHES
+        for _ in CIFAR10_BATCHES
     ]
 
 
@@ -167,7 +168,7 @@ def test_cifar_files(tmp_path, kind, inside):
     folder = tmp_path / f"cifar-10-batches-{kind}"
     folder.mkdir()
     batches = color_batches()
-    for name, batch in zip(BATCHES, batches):
+    for name, batch in zip(CIFAR10_BATCHES, batches):
         (folder / f"{name}{suffix}").write_bytes(write(*batch))
     assert_cifar(load("cifar10", tmp_path if inside else folder), batches)
 
@@ -179,7 +180,7 @@ def test_cifar_archives(tmp_path, kind, direct):
     path, batches = tmp_path / f"cifar-10-{name}.tar.gz", color_batches()
     with tarfile.open(path, "w:gz") as archive:
         for batch_name, batch in reversed(
-            list(zip(BATCHES, batches))
+            list(zip(CIFAR10_BATCHES, batches))
         ):  # the order in the archive must not matter
             content = write(*batch)
             member = tarfile.TarInfo(f"cifar-10-batches-{kind}/{batch_name}{suffix}")
@@ -190,7 +191,7 @@ def test_cifar_archives(tmp_path, kind, direct):
 
 def test_cifar_batches_that_python_3_pickled(tmp_path):
     batches = color_batches()
-    for name, batch in zip(BATCHES, batches):
+    for name, batch in zip(CIFAR10_BATCHES, batches):
         (tmp_path / name).write_bytes(python_batch(*batch, pickler=pickle.Pickler))
     assert_cifar(load("cifar10", tmp_path), batches)
 
@@ -215,7 +216,7 @@ class Intruder:
     ],
 )
 def test_cifar_python_batch_damaged(tmp_path, content, message):
-    for name, batch in zip(BATCHES, color_batches()):
+    for name, batch in zip(CIFAR10_BATCHES, color_batches()):
         (tmp_path / name).write_bytes(python_batch(*batch))
     (tmp_path / "data_batch_3").write_bytes(content)
     with pytest.raises(DataError, match=message) as error:
@@ -231,7 +232,7 @@ def test_cifar_python_batch_damaged(tmp_path, content, message):
     ],
 )
 def test_cifar_binary_batch_truncated(tmp_path, length, message):
-    for name, batch in zip(BATCHES, color_batches()):
+    for name, batch in zip(CIFAR10_BATCHES, color_batches()):
         (tmp_path / f"{name}.bin").write_bytes(binary_batch(*batch))
     path = tmp_path / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:length])
@@ -240,7 +241,7 @@ def test_cifar_binary_batch_truncated(tmp_path, length, message):
 
 
 def test_cifar_in_parts(tmp_path):
-    for name, batch in list(zip(BATCHES, color_batches()))[:5]:
+    for name, batch in list(zip(CIFAR10_BATCHES, color_batches()))[:5]:
         (tmp_path / f"{name}.bin").write_bytes(binary_batch(*batch))
     with pytest.raises(DataError, match="missing: test_batch.bin"):
         load("cifar10", tmp_path)

@@ -11,8 +11,8 @@ pytest.importorskip("rich")
 
 import torch
 
+from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.experiments.registry import ENTRANTS, EXPERIMENTS
-from bench.training.experiments.runfile import load_checkpoint, save_checkpoint
 from bench.training.methods import METHODS
 from bench.training.methods.importance import isample_default
 from bench.training.methods.katyusha import Katyusha
@@ -91,6 +91,7 @@ def test_the_paper_s_comparison_can_be_run():
         "selective-backprop",
         "selective-backprop-reweighted",
         "infobatch",
+        "isample-plain-loop",
     ]
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.common.data import Images
-from bench.training import record, referee, statistics
+from bench.common.datasets import Rows, Sets
+from bench.common.images import Images
+from bench.common.sets import Data, friedman, imbalanced, noisy_labels
+from bench.training import evaluation, referee, report, runfile, statistics
 from bench.training.compare import Plan
-from bench.training.data import Rows, Sets, friedman, imbalanced, noisy_labels
-from bench.training.record import Point, Run, RunFileError, RunRecord
+from bench.training.runfile import Point, Record, Run, RunFileError
 from bench.training.tasks import TASKS, Task
 from bench.training.training import Training
 
@@ -33,7 +34,7 @@ def line_sets():
 
 
 def line_training(seconds, seed=0):
-    task = Task("line", "", lambda root, seed: line_sets(), lambda: nn.Linear(1, 1), "mse", 8, 0.1)
+    task = Task(Data("line", lambda root: line_sets()), "", lambda: nn.Linear(1, 1), "mse", 8, 0.1)
     return Training.begin(task, line_sets(), seconds, seed)
 
 
@@ -46,13 +47,13 @@ def sleeping(training):
 
 def test_only_the_method_s_time_counts(monkeypatch):
     """Evaluations of 50 ms leave 20 updates of 10 ms their whole 0.2 s."""
-    evaluate = referee.mean_loss_and_error
+    evaluate = evaluation.mean_loss_and_error
 
     def slow(*arguments):
         time.sleep(0.025)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(referee, "mean_loss_and_error", slow)
+    monkeypatch.setattr(evaluation, "mean_loss_and_error", slow)
     worked = []
 
     def timed(training):
@@ -113,7 +114,7 @@ def test_evaluation_is_over_all_samples_and_leaves_the_mode():
     model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.9)).train()
     with torch.no_grad():
         model[0].weight.fill_(1.0), model[0].bias.fill_(0.5)
-    loss, error = referee.mean_loss_and_error(model, task, sets.seen)
+    loss, error = evaluation.mean_loss_and_error(model, task.loss, sets.plain)
     x = np.linspace(-1, 1, 64)
     assert loss == error == pytest.approx(np.mean((x + 0.5 - 3 * x) ** 2), rel=1e-5)
     assert model.training and model[1].training
@@ -195,14 +196,22 @@ MACHINE = {
 def points(*losses, seconds=100.0, error=0.1):
     times = np.linspace(0, seconds, len(losses))
     return [
-        Point(t, int(t) * 10, loss, loss, error, None, 0.95 * t, 1.0)
+        Point(
+            t,
+            int(t) * 10,
+            cpu_seconds=0.95 * t,
+            load=1.0,
+            training_loss=loss,
+            test_loss=loss,
+            test_error=error,
+        )
         for t, loss in zip(times, losses)
     ]
 
 
 def finished(method, *losses, seed=0, share=1.0, error=0.1):
-    run = Run("digits", method, seed, 100.0, share, "digits")
-    return RunRecord(run, MACHINE, points(*losses, seconds=share * 100, error=error))
+    run = Run("compare", "digits", method, seed, 100.0, "digits", share)
+    return Record(run, MACHINE, points(*losses, seconds=share * 100, error=error))
 
 
 def test_time_to_reach_is_linear_between_evaluations():
@@ -246,8 +255,6 @@ def test_rows_pair_the_seeds():
 
 
 def test_runs_that_lost_their_core_are_marked():
-    from bench.training import report
-
     slowed = finished("paper", 2.0, 1.0)
     slowed.points[-1] = replace(slowed.points[-1], cpu_seconds=80.0)
     records = [finished("uniform", 2.0, 1.0), slowed]
@@ -258,8 +265,6 @@ def test_runs_that_lost_their_core_are_marked():
 
 
 def test_the_page_says_who_is_ahead():
-    from bench.training import report
-
     records = [
         finished("uniform", 2.0, 1.0, 0.5, error=0.10),
         finished("isample", 2.0, 0.9, 0.4, error=0.08),
@@ -279,7 +284,7 @@ def test_the_page_says_who_is_ahead():
 
 
 def write_run(folder, run, end=True):
-    writer = record.RunWriter(run.path(folder), run)
+    writer = runfile.RunWriter(run, folder)
     for point in points(2.0, math.nan):
         writer.point(point)
     if end:
@@ -287,37 +292,37 @@ def write_run(folder, run, end=True):
 
 
 def test_run_files_are_read_as_they_were_written(tmp_path):
-    run = Run("mnist", "isample", 2, 100.0, 0.5, "MNIST")
+    run = Run("compare", "mnist", "isample", 2, 100.0, "MNIST", 0.5)
     assert run.path(tmp_path).name == "mnist.isample@0.5.2.jsonl"
     write_run(tmp_path, run)
-    back = record.read_finished(run, tmp_path)
+    back = runfile.read_finished(run, tmp_path)
     assert back.run == run and back.points[0] == points(2.0, math.nan)[0] and back.final.diverged
     for line in run.path(tmp_path).read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
 
 
 def test_interrupted_runs_are_not_finished(tmp_path):
-    run = Run("mnist", "uniform", 0, 100.0, 1.0, "MNIST")
-    assert record.read_finished(run, tmp_path) is None
+    run = Run("compare", "mnist", "uniform", 0, 100.0, "MNIST")
+    assert runfile.read_finished(run, tmp_path) is None
     write_run(tmp_path, run, end=False)
-    assert record.read_finished(run, tmp_path) is None
+    assert runfile.read_finished(run, tmp_path) is None
     whole = run.path(tmp_path).read_text()
     run.path(tmp_path).write_text(whole[:-20])
-    assert record.read_finished(run, tmp_path) is None
-    with pytest.raises(RunFileError, match="no finished run"):
-        record.read_all(tmp_path)
+    assert runfile.read_finished(run, tmp_path) is None
+    with pytest.raises(RunFileError, match="no finished run of `compare`"):
+        runfile.read_all(tmp_path, "compare")
 
 
 def test_files_of_other_budgets_or_contents_are_refused(tmp_path):
-    write_run(tmp_path, Run("mnist", "uniform", 0, 100.0, 1.0, "MNIST"))
+    write_run(tmp_path, Run("compare", "mnist", "uniform", 0, 100.0, "MNIST"))
     with pytest.raises(
-        RunFileError, match="holds a run of 100 s on MNIST, and 50 s on MNIST are asked for"
+        RunFileError, match="holds a run with budget 100.0, not 50.0: choose another --output"
     ):
-        record.read_finished(Run("mnist", "uniform", 0, 50.0, 1.0, "MNIST"), tmp_path)
+        runfile.read_finished(Run("compare", "mnist", "uniform", 0, 50.0, "MNIST"), tmp_path)
     path = tmp_path / "mnist.paper.0.jsonl"
     path.write_text('{"event": "start", "run": {"speed": 3}}\n{"event": "end"}\n')
     with pytest.raises(RunFileError, match="not a run file"):
-        record.read(path)
+        runfile.read(path)
 
 
 def test_a_seed_s_methods_come_together_in_shuffled_order():

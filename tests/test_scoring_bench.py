@@ -17,7 +17,7 @@ from isample.scoring.forward import Scoring
 @pytest.fixture(scope="module")
 def trained():
     task = find_task("digits")
-    made = bench.Bench(Training.begin(task, task.sets(Path("."), 0), 1.0, 0), whole=False)
+    made = bench.Bench(Training.begin(task, task.data.sets(Path(".")), 1.0, 0), whole=False)
     made.ways = {
         name: way for name, way in made.ways.items() if not way.compile
     }  # that takes ten seconds

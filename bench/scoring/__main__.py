@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -96,8 +97,9 @@ class Bench:
         """Each way's share of a uniform training step, loading left out of both."""
         calls: dict[str, Callable[[], None]] = {}
         for name, scoring in self.ways.items():
-            calls[name] = lambda scoring_pass=ScoringPass(scoring, CPU): scoring_pass.logits(
-                self.training.model, self.presample, len(self.presample)
+            scoring_pass = ScoringPass(scoring, CPU)
+            calls[name] = partial(
+                scoring_pass.logits, self.training.model, self.presample, len(self.presample)
             )
         model, targets = self.training.model, self.targets[: self.training.batch_size]
         inputs = self.inputs[: self.training.batch_size]
@@ -159,7 +161,7 @@ def main(argv: list[str]) -> int:
     if task.loss != "cross_entropy":
         parser.error(f"--task must be one with class labels; got {arguments.task}")
     bench = Bench(
-        Training.begin(task, task.sets(arguments.root, 0), arguments.seconds, 0),
+        Training.begin(task, task.data.sets(arguments.root), arguments.seconds, 0),
         "resnet" in arguments.task,
     )
     bench.train(arguments.seconds)
@@ -168,7 +170,10 @@ def main(argv: list[str]) -> int:
 
 
 def write(arguments: argparse.Namespace, task, rows: list[dict], updates: int) -> None:
-    command = f"python -m bench.scoring --task {arguments.task} --seconds {arguments.seconds:g} --threads {arguments.threads}"
+    command = (
+        f"python -m bench.scoring --task {arguments.task} --seconds {arguments.seconds:g} "
+        f"--threads {arguments.threads}"
+    )
     facts = {
         "command": command,
         "torch": torch.__version__,
@@ -178,11 +183,11 @@ def write(arguments: argparse.Namespace, task, rows: list[dict], updates: int) -
     path = arguments.results / f"scoring-{arguments.task}.json"
     path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     lines = [
-        f"# Ways to score a presample: {task.data}, {task.title}",
+        f"# Ways to score a presample: {task.data.title}, {task.title}",
         "",
-        f"`{command}`, torch {torch.__version__}, after {updates:,} uniform updates. Time: scoring B = {RATIO}b samples in units "
-        f"of a training step on b = {task.batch_size}. Correlation: Spearman's, with the true gradient norm of {JUDGED:,} "
-        "training samples.",
+        f"`{command}`, torch {torch.__version__}, after {updates:,} uniform updates. "
+        f"Time: scoring B = {RATIO}b samples in units of a training step on b = {task.batch_size}. "
+        f"Correlation: Spearman's, with the true gradient norm of {JUDGED:,} training samples.",
         "",
         "| way | time | correlation |",
         "|---|---:|---:|",
