@@ -10,9 +10,10 @@ import pytest
 
 pytest.importorskip("scipy")
 pytest.importorskip("rich")
-Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("PIL.Image")
 
 import torch
+from PIL import Image
 from torch import nn
 
 from bench.common import pretrained

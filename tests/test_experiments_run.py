@@ -1,12 +1,12 @@
-"""Runs of the paper's experiments: looks, schedules, files, and that a killed run goes on as if
-nothing had been."""
+"""Runs of the paper's experiments: measurements, schedules, files, and that a killed run goes on as
+if nothing had been."""
 
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
@@ -14,11 +14,7 @@ pytest.importorskip("rich")
 
 import torch
 
-from bench.common.data import load
-from bench.common.datasets import ImageDataset, spread
-from bench.common.images import DataError
 from bench.common.networks import PixelLSTM
-from bench.common.sets import permutation, pixel_rows
 from bench.training import checkpoint, runfile
 from bench.training.experiments import gradients, session
 from bench.training.experiments.measurements import scaled
@@ -89,7 +85,7 @@ def test_checkpoints_are_at_most_ten_seconds_apart(tmp_path, monkeypatch):
         now[0] += 1.0
     steps = made.meter.updates
     assert saves[0] == 0 and steps > 60 and saves[-1] >= steps - 11
-    assert max(later - earlier for earlier, later in zip(saves, saves[1:])) <= 10
+    assert max(later - earlier for earlier, later in pairwise(saves)) <= 10
 
 
 def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
@@ -110,10 +106,10 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
         checkpoint.load_checkpoint(path)
 
 
-# --- looks and schedule ---------------------------------------------------------------------------
+# --- measurements and schedule -------------------------------------------------------------------
 
 
-def test_looks_and_learning_rate_follow_the_time():
+def test_measurements_and_learning_rate_follow_the_time():
     made, rates = new_session(budget=10.0), []
     for _ in made.train():
         rates.append((made.meter.elapsed, made.training.optimizer.param_groups[0]["lr"]))
@@ -129,10 +125,10 @@ def test_looks_and_learning_rate_follow_the_time():
     assert always.points[-1].active_seconds == always.points[-1].elapsed
 
 
-def test_looks_by_updates_fall_on_multiples():
+def test_measurements_by_updates_fall_on_multiples():
     made = new_session(BY_UPDATES, budget=30)
     list(made.train())
-    # 60 updates with a look every 7; half of the budget, so every 4 (3.5 is rounded to even)
+    # 60 updates with a measurement every 7; half of the budget, so every 4 (3.5 is rounded to even)
     assert [point.updates for point in made.points] == [0, 4, 8, 12, 16, 20, 24, 28, 30]
     assert set(made.points[0].distance) == {"uniform", "loss", "upper_bound", "gradient_norm"}
 
@@ -208,56 +204,7 @@ def test_run_files_of_other_settings_are_refused(tmp_path):
         runfile.read_all(tmp_path, "run")
 
 
-# --- data and settings ----------------------------------------------------------------------------
-
-
-def test_pixels_are_permuted_once_for_all():
-    order = permutation(784)
-    assert sorted(order) == list(range(784)) and order[:5].tolist() == [693, 85, 647, 392, 765]
-    pixels = np.arange(784, dtype=np.uint16).reshape(1, 28, 28, 1).repeat(2, 0)
-    inputs, targets = pixel_rows(pixels, np.array([3, 4])).__getitems__([1])
-    assert inputs.shape == (1, 784, 1) and targets.tolist() == [4]
-    assert torch.equal(inputs[0, :, 0], torch.from_numpy(order / 255).float())
-
-
-def test_augmentation_follows_torch_s_generator():
-    moments = torch.zeros(3), torch.ones(3)
-    data = ImageDataset(images().x_train, images().y_train, moments, 4)
-    torch.manual_seed(5)
-    first, other = data.__getitems__([1, 2, 3])[0], data.__getitems__([1, 2, 3])[0]
-    torch.manual_seed(5)
-    again = data.__getitems__([1, 2, 3])[0]
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert len(spread(data, 30)) == 25 and spread(data, 30).indices[-1] == 96
-
-
-def test_cifar100_is_read_from_each_of_its_forms(tmp_path):
-    import pickle
-    import tarfile
-
-    from_npz, from_folder, from_archive = tmp_path / "a", tmp_path / "b", tmp_path / "c"
-    expected = images(size=32, classes=100)
-    from_npz.mkdir(), (from_folder / "cifar-100-python").mkdir(parents=True), from_archive.mkdir()
-    np.savez(from_npz / "cifar100.npz", **expected._asdict())
-    for name, x, y in (("train", *expected[:2]), ("test", *expected[2:])):
-        planes = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
-        content = {b"data": planes, b"fine_labels": y.tolist(), b"coarse_labels": [0] * len(y)}
-        (from_folder / "cifar-100-python" / name).write_bytes(pickle.dumps(content, protocol=2))
-    with tarfile.open(from_archive / "cifar-100-python.tar.gz", "w:gz") as archive:
-        archive.add(from_folder / "cifar-100-python", "cifar-100-python")
-    for root in (from_npz, from_folder, from_archive):
-        made = load("cifar100", root)
-        assert all(np.array_equal(a, b) for a, b in zip(made, expected)), root
-    with pytest.raises(
-        DataError, match=r"no cifar100 in .*: looked for cifar100.npz .* https://www.cs.toronto.edu"
-    ):
-        load("cifar100", tmp_path)
-    np.savez(from_npz / "cifar100.npz", **expected._replace(y_test=np.full(20, 100))._asdict())
-    with pytest.raises(DataError, match="labels must be 0 to 99, got 100 to 100"):
-        load("cifar100", from_npz)
-    (from_folder / "cifar-100-python/train").write_bytes(b"broken")
-    with pytest.raises(DataError, match="cifar-100-python/train in .* is damaged"):
-        load("cifar100", from_folder)
+# --- settings ----------------------------------------------------------------------------------
 
 
 def test_settings_are_the_paper_s():

@@ -98,7 +98,7 @@ class Recorded(Training):
         return losses
 
     def update(self, loss):
-        self.trained = getattr(self, "trained", []) + [(*self.batch, float(loss.detach()))]
+        self.trained = [*getattr(self, "trained", []), (*self.batch, float(loss.detach()))]
         super().update(loss)
 
 
@@ -113,7 +113,8 @@ def test_rank_probabilities_fall_by_the_pressure(pressure):
     p = rank_probabilities(50, pressure).tolist()
     assert p[0] / p[-1] == pytest.approx(pressure ** (49 / 50), rel=1e-5)
     assert all(
-        high / low == pytest.approx(pressure ** (1 / 50), rel=1e-5) for high, low in zip(p, p[1:])
+        high / low == pytest.approx(pressure ** (1 / 50), rel=1e-5)
+        for high, low in itertools.pairwise(p)
     )
 
 

@@ -56,7 +56,7 @@ def test_a_comparison_from_end_to_end(compared):
     assert done.returncode == 0, done.stderr
     page = (folder / "results/regression.md").read_text()
     numbers = json.loads((folder / "results/regression.json").read_text())
-    assert [row["name"] for row in numbers["rows"]][0] == "uniform"
+    assert numbers["rows"][0]["name"] == "uniform"
     assert {row["name"] for row in numbers["rows"]} == {"uniform", "isample", "isample@0.5"}
     assert (folder / "results/regression.png").read_bytes().startswith(b"\x89PNG")
     assert "| uniform" in page and "compare --task regression --seconds 1 --seeds 1" in page

@@ -234,7 +234,7 @@ def test_infobatch_prunes_by_the_losses_that_it_saw_and_stops_near_the_end():
         next(steps)
     first = sum((batch for batch, _ in made.trained), [])
     assert sorted(first) == list(range(SIZE))
-    loss_of = {n: float(l) for batch, losses in made.trained for n, l in zip(batch, losses)}
+    loss_of = {n: float(loss) for batch, losses in made.trained for n, loss in zip(batch, losses)}
     mean = sum(loss_of.values()) / SIZE
     hard = {n for n, loss in loss_of.items() if loss >= mean}
 

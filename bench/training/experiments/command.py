@@ -142,10 +142,13 @@ def outcome(point: Point) -> str:
             f"{told}, training loss {point.training_loss:.4g}, "
             f"test error {100 * point.test_error:.2f} %"
         )
-    title, values = ("squared error", point.squared_error)
-    if values is None:
-        title, values = ("distance from the presample's gradient", point.distance)
-    return f"{told}, {title}: " + ", ".join(f"{k} {value:.4g}" for k, value in values.items())
+    for title, values in (
+        ("distance from the presample's gradient", point.distance),
+        ("squared error", point.squared_error),
+    ):
+        if values is not None:
+            told += f", {title}: " + ", ".join(f"{k} {value:.4g}" for k, value in values.items())
+    return told
 
 
 def draw_figures(arguments: argparse.Namespace, console) -> int:
@@ -184,7 +187,7 @@ def add_commands(commands, formatter) -> None:
     add("--seeds", type=int, default=3, help="runs of each method, with seeds 0, 1, ...")
     add(
         "--methods",
-        help="names separated by commas (default: the paper's figure's; an unknown name lists them)",
+        help="names, by commas (default: those of the paper's figure; an unknown name lists them)",
     )
     add("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data's files are")
     add("--data-name", metavar="NAME", help="what the results call the data, if not its usual name")

@@ -69,9 +69,9 @@ class Experiment:
     by five after each of ``drops``, shares of the budget. The budget is ``seconds`` of training or,
     where ``updates`` is given, that many updates. ``measure`` says what is measured on the way:
     ``progress`` (losses and test error), ``variance`` (figure 1) or ``correlation`` (figure 2);
-    ``every`` is the number of updates, or the share of the time, between two
-    measurements. ``entrants``
-    are the methods that can be run, ``methods`` those that are run where none is named.
+    ``every`` is the number of updates, or the share of the time, between two measurements.
+    ``entrants`` are the methods that can be run, ``methods`` those that are run where none is
+    named: those that the paper's figures compare.
     """
 
     figure: int
@@ -90,11 +90,7 @@ class Experiment:
     measure: str = "progress"
     every: float = 1 / 40
     entrants: Mapping[str, Entrant] = field(default_factory=lambda: ENTRANTS)
-    methods: tuple[str, ...] = (
-        "uniform",
-        "loss",
-        "upper-bound",
-    )  # those that the paper's figures compare
+    methods: tuple[str, ...] = ("uniform", "loss", "upper-bound")
 
 
 # The text of the paper names no time budget for CIFAR: four hours are a choice.
