@@ -7,6 +7,9 @@ ARGS ?=
 
 BIN := .venv/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f 2>/dev/null)
+# the versions that pyproject.toml pins for lint; pip installs an extra with its package alone
+LINT = $(shell sed -n 's/^lint = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ',')
+CPP_FOLDERS := csrc tests/cpp
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -24,6 +27,17 @@ demo: .venv/built ## train a small network by uniform sampling, the paper's algo
 .PHONY: test
 test: .venv/built ## all tests (ARGS go to pytest)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests $(ARGS)
+
+.PHONY: lint
+lint: .venv/lint ## check form, faults and types: ruff, pyright, clang-format
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	@if [ -f .clang-format ]; then \
+	  echo '$(BIN)/clang-format --dry-run -Werror $(CPP_FOLDERS)'; \
+	  find $(CPP_FOLDERS) -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.inc' \
+	    | xargs $(BIN)/clang-format --dry-run -Werror; \
+	else echo 'clang-format is left out: there is no .clang-format'; fi
 
 .PHONY: bench
 bench: .venv/built ## time the ops against plain torch
@@ -65,6 +79,10 @@ clean: ## remove whatever was built, the virtual environment included
 
 .venv/torch: .venv/made
 	$(BIN)/pip install -q $(TORCH) numpy setuptools wheel ninja
+	@touch $@
+
+.venv/lint: .venv/torch pyproject.toml
+	$(BIN)/pip install -q $(LINT)
 	@touch $@
 
 .venv-cuda/torch: .venv-cuda/made

@@ -42,7 +42,7 @@ def why_no_cuda(home):
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA: install a CUDA build of torch"
     if home is None:
-        return "no CUDA toolkit was found: put nvcc on the PATH or set CUDA_HOME to the toolkit's folder"
+        return "no CUDA toolkit was found: put nvcc on the PATH or set CUDA_HOME to its folder"
     if not glob("csrc/cuda/*.cu"):
         return "there are no CUDA sources in csrc/cuda"
     return None
@@ -71,7 +71,7 @@ def extension():
 
     sources = sorted([*glob("csrc/torch/*.cpp"), *glob("csrc/cpu/*.cpp")])
     if not home:
-        sources.remove("csrc/torch/cuda_ops.cpp")
+        sources = [source for source in sources if "/cuda_" not in source]
     # without -fopenmp at::parallel_for silently runs on one thread; the runtime is the one that
     # torch has loaded
     flags = ["-std=c++20", "-O3", "-Wall", "-Wextra", "-fopenmp"]

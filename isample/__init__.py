@@ -1,5 +1,7 @@
 """Importance sampling for deep learning (Katharopoulos & Fleuret 2018), compiled for PyTorch."""
 
+from isample import _moved
+from isample.engine import Engine
 from isample.ops import (
     AliasTable,
     PrefixSum,
@@ -11,28 +13,26 @@ from isample.ops import (
     softmax_score,
 )
 from isample.scoring.forward import Scoring
-from isample.scoring.select import ImportanceSampler
-from isample.sources.memory import MemoryOrderError, MemorySampler
+from isample.sources.order import MemoryOrderError
+from isample.sources.sampler import MemorySampler
 from isample.support.errors import IsampleError, NonFiniteScoreError
-from isample.training.loader import ImportanceLoader, WeightedBatch
 from isample.training.trainer import Trainer
-from isample.values import Evaluation, History, StepReport
+from isample.values import Evaluation, History, Plan, StepReport
 
 __all__ = [
     "AliasTable",
+    "Engine",
     "Evaluation",
     "History",
-    "ImportanceLoader",
-    "ImportanceSampler",
     "IsampleError",
     "MemoryOrderError",
     "MemorySampler",
     "NonFiniteScoreError",
+    "Plan",
     "PrefixSum",
     "Scoring",
     "StepReport",
     "Trainer",
-    "WeightedBatch",
     "alias_table",
     "distribution",
     "draw",
@@ -40,3 +40,5 @@ __all__ = [
     "prefix_sum",
     "softmax_score",
 ]
+
+_moved.keep_old_paths()

@@ -4,6 +4,7 @@ what the next batch is to be."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -117,11 +118,36 @@ class Batch:
     by_memory: bool = False
     scored: int = 0
     observe: bool = False
+    """Whether its training pass is to be scored."""
+    batches: int = 1
+    """Of the user's loader that it came from."""
+    chosen: Tensor | None = None
+    """int64 [size], its places among the candidates; None: all of them."""
     score: Tensor | None = None
-    """Of the candidates, float32 [scored]."""
+    """Of the candidates, float32 [scored], or of the batch, float32 [size], once it is known."""
     tau: Tensor | None = None
     told: dict[str, Tensor] = field(default_factory=dict)
     """What the step has to tell, on the device, by name; read as :class:`Observation`."""
+    began: float = 0.0
+    scoring_seconds: Callable[[], float] | None = None
+    overhead: float = 0.0
+    """Seconds of the host in drawing and remembering."""
+    claimed: str = ""
+    """By whom its logits were taken: ``rows`` or ``loss``; empty while it waits."""
+    heads: int = 0
+    squares: list[tuple[Tensor, Tensor | float]] = field(default_factory=list)
+    """Of each head, the squared norms of its gradient rows, float32 [size], and their scale."""
+    backward: bool = False
+    """Whether its backward pass has run, or nothing waits for it."""
+
+    def saw_backward(self, gradient: Tensor) -> None:
+        """A hook at the logits."""
+        self.backward = True
+
+    def again(self) -> None:
+        """Its forward pass is made once more, as closures do: what the first told is void."""
+        self.heads, self.backward = 0, False
+        self.squares.clear()
 
 
 @dataclass(slots=True)  # not frozen: that takes three times as long to make, once a step

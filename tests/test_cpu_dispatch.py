@@ -23,7 +23,8 @@ for classes in (1, 5, 10, 32, 33, 100, 3000):
             results[classes, dtype, smoothing] = torch.stack([score, loss])
 score = torch.rand(640)
 for method in ("alias", "systematic", "pps"):
-    results[method] = torch.stack([x.double() for x in isample.draw(score, 128, method=method, seed=1)])
+    drawn = isample.draw(score, 128, method=method, seed=1)
+    results[method] = torch.stack([x.double() for x in drawn])
 torch.save((_C.build_info()["cpu"], results), sys.argv[1])
 """
 

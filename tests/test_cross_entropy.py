@@ -1,4 +1,4 @@
-"""The loss of a batch, its gradient and its scores in one op, against torch's own cross-entropy in
+"""The differentiable loss of a batch and its scores in one op, against torch's own cross-entropy in
 float64 and autograd."""
 
 import math
@@ -11,6 +11,7 @@ import isample
 from isample.ops import cross_entropy
 
 B = 48
+with_gradient = torch.ops.isample._cross_entropy_with_gradient.default
 # Of the arithmetic: float32, and of logits that are rounded before.
 ACCURACY = {torch.float32: 2e-6, torch.bfloat16: 2e-6, torch.float16: 2e-6, torch.float64: 1e-12}
 
@@ -37,8 +38,8 @@ def truth(logits, targets, weights, **options):
     return mean.item(), of_rows.norm(dim=1), gradient
 
 
-def check(logits, targets, weights=None, **options):
-    loss, score, gradient = cross_entropy(logits, targets, weights, **options)
+def compare(result, logits, targets, weights=None, **options):
+    loss, score, gradient = result
     expected_loss, expected_score, expected_gradient = truth(logits, targets, weights, **options)
     accuracy = ACCURACY[logits.dtype]
     assert loss.shape == () and loss.item() == pytest.approx(expected_loss, rel=2e-6)
@@ -48,6 +49,19 @@ def check(logits, targets, weights=None, **options):
         gradient.double(), expected_gradient, rtol=10 * accuracy, atol=accuracy * (1 + largest) / B
     )
     assert gradient.dtype == (torch.float64 if logits.dtype == torch.float64 else torch.float32)
+
+
+def check(logits, targets, weights=None, **options):
+    """The op, its node, and the arithmetic that CUDA runs by torch's ops, here on CPU tensors."""
+    result = with_gradient(logits, targets, weights, **options)
+    compare(result, logits, targets, weights, **options)
+    on_cuda = with_gradient._op_dk(torch._C.DispatchKey.CUDA, logits, targets, weights, **options)
+    compare(on_cuda, logits, targets, weights, **options)
+    leaf = logits.detach().clone().requires_grad_()
+    loss, score = cross_entropy(leaf, targets, weights, **options)
+    loss.backward()
+    assert torch.equal(loss, result[0]) and torch.equal(score, result[1])
+    assert torch.equal(leaf.grad, result[2].to(leaf.dtype)) and leaf.grad.dtype == leaf.dtype
 
 
 @pytest.mark.parametrize("dtype", list(ACCURACY))
@@ -92,22 +106,97 @@ def test_probabilities(classes, options):
 
 def test_any_layout_gives_the_same():
     logits, goals = numbers(B, 10), labels(10)
-    expected = cross_entropy(logits, goals)
+    expected = with_gradient(logits, goals)
     for view in (
         logits.t().contiguous().t(),
         torch.cat([logits, logits], 1)[:, :10],
         logits.clone().requires_grad_(),
     ):
-        got = cross_entropy(view, goals)
+        got = with_gradient(view, goals)
         assert all(map(torch.equal, got, expected)) and not any(part.requires_grad for part in got)
     weights = torch.rand(2 * B)[::2]
     assert all(
         map(
             torch.equal,
-            cross_entropy(logits, goals, weights),
-            cross_entropy(logits, goals, weights.clone()),
+            with_gradient(logits, goals, weights),
+            with_gradient(logits, goals, weights.clone()),
         )
     )
+
+
+# ---- The node ------------------------------------------------------------------------------------
+
+
+def test_the_backward_pass_scales_and_may_run_twice():
+    leaf, goals = numbers(B, 10).requires_grad_(), labels(10)
+    gradient = with_gradient(leaf, goals)[2]
+    loss, _ = cross_entropy(leaf, goals)
+    (3.0 * loss).backward(retain_graph=True)
+    assert torch.equal(leaf.grad, 3.0 * gradient)
+    leaf.grad = None
+    loss.backward()
+    assert torch.equal(leaf.grad, gradient)
+
+
+def test_the_score_and_what_needs_no_gradient_are_not_recorded():
+    leaf, goals = numbers(B, 10).requires_grad_(), labels(10)
+    loss, score = cross_entropy(leaf, goals)
+    assert loss.requires_grad and not score.requires_grad
+    with torch.no_grad():
+        alone = cross_entropy(leaf, goals)
+    for part in (*alone, *cross_entropy(leaf.detach(), goals)):
+        assert not part.requires_grad
+    assert torch.equal(alone[0], loss) and torch.equal(alone[1], score)
+
+
+def test_a_score_alone_leaves_no_gradient_behind():
+    leaf, goals = numbers(B, 10).requires_grad_(), labels(10)
+    loss, score = cross_entropy(leaf, goals)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        score.sum().backward()
+    (loss + score.sum()).backward()
+    assert torch.equal(leaf.grad, with_gradient(leaf, goals)[2])
+
+
+def test_a_second_derivative_is_refused():
+    leaf, goals = numbers(B, 10).requires_grad_(), labels(10)
+    (gradient,) = torch.autograd.grad(cross_entropy(leaf, goals)[0], leaf, create_graph=True)
+    assert torch.equal(gradient, with_gradient(leaf, goals)[2])
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("argument", ["targets", "weights", "weight"])
+def test_only_logits_may_require_grad(argument):
+    arguments = {
+        "targets": numbers(B, 10, seed=4).softmax(1),
+        "weights": numbers(B).abs(),
+        "weight": numbers(10).abs(),
+    }
+    arguments[argument].requires_grad_()
+    with pytest.raises(ValueError, match=f"{argument} must not require grad"):
+        cross_entropy(numbers(B, 10), **arguments)
+    with torch.no_grad():
+        cross_entropy(numbers(B, 10), **arguments)
+
+
+def test_it_compiles_with_its_backward_pass():
+    def step(leaf, goals, weights):
+        loss, score = cross_entropy(2 * leaf, goals, weights)
+        return loss * 1.5, score
+
+    goals, weights = labels(10), numbers(B, seed=2).abs()
+    results = []
+    torch._dynamo.reset()
+    for run in (step, torch.compile(step, fullgraph=True, backend="aot_eager")):
+        leaf = numbers(B, 10).requires_grad_()
+        loss, score = run(leaf, goals, weights)
+        loss.backward()
+        results.append((loss.detach(), score, leaf.grad))
+    assert all(map(torch.equal, *results))
+
+
+# ---- Threads, rows that hold nothing, training ---------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [10, 3000])
@@ -117,21 +206,25 @@ def test_any_number_of_threads_gives_the_same(classes):
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            results.append(cross_entropy(logits, goals))
+            results.append(with_gradient(logits, goals))
     finally:
         torch.set_num_threads(kept)
     assert all(map(torch.equal, *results))
 
 
-def test_an_ignored_row_says_nothing_whatever_it_holds():
+@pytest.mark.parametrize("key", ["CPU", "CUDA"])
+def test_an_ignored_row_says_nothing_whatever_it_holds(key):
+    def run():
+        return with_gradient._op_dk(getattr(torch._C.DispatchKey, key), logits, goals)
+
     logits, goals = numbers(B, 10), labels(10)
     logits[5], goals[5] = math.nan, -100
-    loss, score, gradient = cross_entropy(logits, goals)
+    loss, score, gradient = run()
     assert (
         loss.isfinite() and score[5] == 0 and (gradient[5] == 0).all() and gradient.isfinite().all()
     )
     goals[5] = 0
-    loss, score, gradient = cross_entropy(logits, goals)
+    loss, score, gradient = run()
     assert (
         loss.isnan()
         and score[5].isnan()

@@ -7,6 +7,7 @@ change that is meant to change them.
 """
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -15,31 +16,45 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.control.gate import Gate
+from isample.control import Choices, Settings
+from isample.control.noise import Noise, NoiseState
+from isample.values import Plan
 
 PATH = Path(__file__).parent / "golden" / "runs.json"
 b, CLASSES, FEATURES = 32, 5, 8
 
 
-class Scheduled(Gate):
-    """Memory draws from the 20th step on; every third step a presample is scored."""
+class Scheduled:
+    """Memory draws from the 20th step on; every third step candidates are scored."""
 
-    def __init__(self):
-        super().__init__()
-        self.steps = 0
+    settings = Settings()
+    noise = Noise(Choices(b, remembers=True), settings)
 
-    def is_open(self, tau_ema):
-        self.steps += 1
-        self.presample = 2 * b if self.steps % 3 == 0 else None
-        return self.steps > 20
+    def init(self):
+        return 1, NoiseState()
+
+    def observe(self, state, seen):
+        return state[0] + 1, self.noise.observe(state[1], seen)
+
+    def clock(self, state, seconds, overhead):
+        return state
+
+    def plan(self, state):
+        step, noise = state
+        candidates = 2 * b if step % 3 == 0 else None
+        cap = noise.gain_cap if step > 1 else math.inf
+        return Plan(importance=step > 20, candidates=candidates, keep=b, gain_cap=cap)
+
+    def gain(self, state, seen):
+        return self.noise.memory_gain(state[1])
 
 
 RUNS = {
-    "memory": dict(mode="memory", gate="always"),
-    "never": dict(mode="memory", gate="never"),
+    "memory": dict(mode="memory", control="always"),
+    "never": dict(mode="memory", control="never"),
     "paper": dict(paper=True, presample=5 * b, tau_threshold=1.1),
-    "presample": dict(mode="presample", gate="always", presample=3 * b),
-    "memory and presamples": dict(mode="memory", gate=Scheduled),
+    "presample": dict(mode="presample", control="always", presample=3 * b),
+    "memory and presamples": dict(mode="memory", control=Scheduled()),
 }
 
 
@@ -55,8 +70,6 @@ def data():
 def run(name):
     """The losses of all steps, which of them importance chose, and the parameters at the end."""
     options = dict(RUNS[name])
-    if isinstance(options.get("gate"), type):
-        options["gate"] = options["gate"]()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(FEATURES, 16), nn.Tanh(), nn.Linear(16, CLASSES)).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)

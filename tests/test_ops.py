@@ -12,7 +12,7 @@ ops = torch.ops.isample
 LOGITS, LABELS = torch.randn(12, 10), torch.randint(10, (12,))
 SCORE = torch.rand(12)
 
-# opcheck's autograd test compiles gradients, which no op has
+# opcheck's autograd test compiles gradients, which no op of these has
 CHECKS = (
     "test_schema",
     "test_faketensor",
@@ -31,13 +31,20 @@ def cases():
     )
     yield ops.softmax_score, (LOGITS.t().contiguous().t(), LABELS), {"ignore_index": 3}
     yield ops.softmax_score, (LOGITS.clone().requires_grad_(), LABELS), {}
-    for dtype in (torch.float32, torch.bfloat16, torch.float64):
-        yield ops.cross_entropy, (LOGITS.to(dtype), LABELS), {}
-    yield (
-        ops.cross_entropy,
-        (LOGITS, torch.rand(12, 10), torch.rand(12)),
-        {"weight": torch.rand(10), "label_smoothing": 0.1},
-    )
+    for op in (ops.cross_entropy, ops._cross_entropy_with_gradient):
+        for dtype in (torch.float32, torch.bfloat16, torch.float64):
+            yield op, (LOGITS.to(dtype), LABELS), {}
+        yield (
+            op,
+            (LOGITS, torch.rand(12, 10), torch.rand(12)),
+            {"weight": torch.rand(10), "label_smoothing": 0.1},
+        )
+    yield ops.cross_entropy, (LOGITS.clone().requires_grad_(), LABELS), {}
+    yield ops._add_row_squares, (torch.rand(12), LOGITS, 1.0), {}
+    yield ops._scale_rows, (LOGITS, torch.rand(12), torch.rand(12), 2.0), {}
+    yield ops._scale_rows, (LOGITS.t().contiguous().t(), torch.rand(12), None, 1.0), {}
+    pixels = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    yield ops._scale_rows, (pixels, torch.rand(2), None, 1.0), {}
     yield ops.distribution, (SCORE,), {"floor": 0.1}
     yield ops.distribution, (SCORE,), {"tau_ema": torch.tensor(1.0)}
     yield ops.distribution, (torch.rand(24)[::2],), {}
@@ -53,12 +60,12 @@ def cases():
     yield ops.prefix_sum, (SCORE,), {"floor": 0.1}
     yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
     yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
-    yield ops.draw_moments, (SCORE, torch.rand(12), True), {}
+    yield ops.draw_moments, (SCORE, torch.rand(12), True, [0.25, 0.5]), {}
     memory, places = torch.rand(30), torch.arange(12) * 2
     met = torch.rand(256, 3)
-    yield ops.recall, (memory, met, SCORE, places, torch.rand(12), None), {}
-    yield ops.recall, (memory, met, SCORE, places, None, ops.prefix_sum(memory)[0]), {}
-    yield ops.recall, (memory, met, SCORE, places, None, None), {"rate": 0.3}
+    yield ops.recall, (memory, met, SCORE, places, torch.rand(12), None, [0.5]), {}
+    yield ops.recall, (memory, met, SCORE, places, None, ops.prefix_sum(memory)[0], [0.5]), {}
+    yield ops.recall, (memory, met, SCORE, places, None, None, []), {"rate": 0.3}
     yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {"rate": 0.3}
     yield ops.meet, (torch.rand(256, 3), SCORE, torch.rand(12)), {}
     yield (

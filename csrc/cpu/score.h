@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace isample::cpu {
+#include "rows.h"
 
-enum class LogitType { float32, bfloat16, float16, float64 };
+namespace isample::cpu {
 
 // Arithmetic is in float, for float64 logits in double; `soft`, `weight` and their sums are stored in that type.
 struct ScoreTask {
@@ -28,6 +28,7 @@ struct ScoreTask {
 struct ScoreLoops {
   const char* name;
   void (*rows)(const ScoreTask& task, int64_t begin, int64_t end);
+  void (*pass_rows)(const RowsTask& task, int64_t begin, int64_t end);
 };
 
 extern const ScoreLoops baseline_loops;

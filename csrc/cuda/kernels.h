@@ -46,6 +46,23 @@ struct ScoreTask {
 size_t partials_bytes(const ScoreTask& task, const Launcher& launcher);
 cudaError_t launch_softmax_score(const ScoreTask& task, const Launcher& launcher);
 
+// ---- Rows of a gradient ---------------------------------------------------------------------------------------------
+
+// Rows of `size` elements, one behind the other.
+struct RowsTask {
+  const void* gradient;
+  LogitType type;
+  int64_t rows, size;
+  double scale;
+  float* squares;        // to which ||scale row||^2 is added, or null
+  const float* factors;  // or null:
+  void* result;          // the products, of the type of the gradient
+  double* partials;      // row_partials_bytes() of scratch, or null if that is 0
+};
+
+size_t row_partials_bytes(const RowsTask& task, const Launcher& launcher);
+cudaError_t launch_rows(const RowsTask& task, const Launcher& launcher);
+
 // ---- Distribution, table, draws -------------------------------------------------------------------------------------
 
 struct DistributionTask {

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "../core/score.h"
+#include "kernels.h"
 
 namespace isample::cuda {
 
@@ -52,6 +53,26 @@ __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
 __device__ __forceinline__ float widen(bfloat16 x) { return __uint_as_float(static_cast<uint32_t>(x.bits) << 16); }
 __device__ __forceinline__ float widen(float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+
+// Calls `act(T{})` with the element type that `type` names.
+template <class Act> cudaError_t with_logit_type(LogitType type, const Act& act) {
+  switch (type) {
+    case LogitType::float32: return act(float{});
+    case LogitType::bfloat16: return act(bfloat16{});
+    case LogitType::float16: return act(float16{});
+    case LogitType::float64: return act(double{});
+  }
+  return cudaErrorInvalidValue;
+}
+
+// The nearest number of the type, ties to even.
+__device__ __forceinline__ void narrow(float x, float* to) { *to = x; }
+__device__ __forceinline__ void narrow(double x, double* to) { *to = x; }
+__device__ __forceinline__ void narrow(float x, float16* to) { to->bits = __half_as_ushort(__float2half_rn(x)); }
+__device__ __forceinline__ void narrow(float x, bfloat16* to) {
+  const uint32_t bits = __float_as_uint(x);
+  to->bits = x == x ? static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) : uint16_t{0x7fc0};
+}
 
 template <class T> constexpr int kWidth = 16 / static_cast<int>(sizeof(T));
 

@@ -100,15 +100,4 @@ inline dim3 row_grid(const ScoreTask& task, const RowShape& shape) {
 
 inline bool has_hard_targets(const ScoreTask& task) { return task.labels != nullptr && task.smoothing == 0.0; }
 
-// Calls `act(T{})` with the element type of the logits.
-template <class Act> cudaError_t with_logit_type(LogitType type, const Act& act) {
-  switch (type) {
-    case LogitType::float32: return act(float{});
-    case LogitType::bfloat16: return act(bfloat16{});
-    case LogitType::float16: return act(float16{});
-    case LogitType::float64: return act(double{});
-  }
-  return cudaErrorInvalidValue;
-}
-
 }  // namespace isample::cuda

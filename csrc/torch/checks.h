@@ -42,10 +42,14 @@ inline void check_dtype(const char* argument, const at::Tensor& tensor, at::Scal
                    dtype_name(tensor.scalar_type()));
 }
 
+inline void check_float(const char* argument, const at::Tensor& tensor) {
+  const at::ScalarType type = tensor.scalar_type();
+  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf || type == at::kDouble, argument,
+                   " must be float32, bfloat16, float16 or float64, got ", dtype_name(type));
+}
+
 inline void check_logits(const at::Tensor& logits) {
-  const at::ScalarType type = logits.scalar_type();
-  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf || type == at::kDouble,
-                   "logits must be float32, bfloat16, float16 or float64, got ", dtype_name(type));
+  check_float("logits", logits);
   TORCH_CHECK_VALUE(logits.dim() == 2, "logits must be [batch, classes], got shape ", logits.sizes());
   TORCH_CHECK_VALUE(logits.size(1) >= 1 && logits.size(1) <= int64_t{1} << 31,
                     "logits must have between 1 and 2^31 classes, got shape ", logits.sizes());
@@ -75,6 +79,20 @@ inline void check_softmax_score(const at::Tensor& logits, const at::Tensor& targ
                       logits.size(1), "], one for each class, got ", weight->sizes());
   }
   check_share("label_smoothing", label_smoothing);
+}
+
+// A number a row of `rows`, whose name is `reference`.
+inline void check_row_numbers(const char* argument, const at::Tensor& numbers, const char* reference,
+                              const at::Tensor& rows) {
+  check_dtype(argument, numbers, at::kFloat);
+  TORCH_CHECK_VALUE(numbers.dim() == 1 && numbers.size(0) == rows.size(0), argument, " must have shape [", rows.size(0),
+                    "], one for each row of ", reference, ", got ", numbers.sizes());
+  check_device(argument, numbers, reference, rows.device());
+}
+
+// The importance weights of a batch.
+inline void check_weights(const std::optional<at::Tensor>& weights, const at::Tensor& logits) {
+  if (weights.has_value()) check_row_numbers("weights", *weights, "logits", logits);
 }
 
 inline void check_item_count(const char* argument, int64_t n) {

@@ -19,14 +19,6 @@ namespace {
 
 using Given = std::optional<at::Tensor>;
 
-void check_weights(const Given& weights, const at::Tensor& logits) {
-  if (!weights.has_value()) return;
-  check_dtype("weights", *weights, at::kFloat);
-  TORCH_CHECK_VALUE(weights->dim() == 1 && weights->size(0) == logits.size(0), "weights must have shape [", logits.size(0),
-                    "], one for each row of logits, got ", weights->sizes());
-  check_device("weights", *weights, "logits", logits.device());
-}
-
 // Of w_i L_i.
 at::Tensor weighted_mean(const at::Tensor& losses, const float* w) {
   const float* loss = losses.const_data_ptr<float>();
@@ -111,21 +103,34 @@ at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, co
   return p;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
-                                                             const Given& weights, const Given& class_weight,
-                                                             int64_t ignore_index, double label_smoothing) {
-  const at::AutoDispatchBelowADInplaceOrView guard;  // logits that require grad would have the softmax recorded
+std::tuple<at::Tensor, at::Tensor> cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
+                                                 const Given& weights, const Given& class_weight,
+                                                 int64_t ignore_index, double label_smoothing) {
   ScoreLossTensors rows = softmax_score(logits, targets, class_weight, ignore_index, label_smoothing);
   check_weights(weights, logits);
   const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
   const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
-  const auto gradient = logits.scalar_type() == at::kDouble ? &gradient_rows<double> : &gradient_rows<float>;
-  return {weighted_mean(rows.loss, w), std::move(rows.score),
+  return {weighted_mean(rows.loss, w), std::move(rows.score)};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy_with_gradient(
+    const at::Tensor& logits, const at::Tensor& targets, const Given& weights, const Given& class_weight,
+    int64_t ignore_index, double label_smoothing) {
+  const at::AutoDispatchBelowADInplaceOrView guard;  // or the softmax would be recorded
+  auto [loss, score] = cross_entropy(logits, targets, weights, class_weight, ignore_index, label_smoothing);
+  const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
+  const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
+  const bool wide = logits.scalar_type() == at::kDouble;
+  const auto gradient = wide ? &gradient_rows<double> : &gradient_rows<float>;
+  return {std::move(loss), std::move(score),
           gradient(logits, targets, w, class_weight, ignore_index, label_smoothing)};
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(isample, CPU, m) { m.impl("cross_entropy", &cross_entropy); }
+TORCH_LIBRARY_IMPL(isample, CPU, m) {
+  m.impl("cross_entropy", &cross_entropy);
+  m.impl("_cross_entropy_with_gradient", &cross_entropy_with_gradient);
+}
 
 }  // namespace isample::cpu

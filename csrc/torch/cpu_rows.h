@@ -10,6 +10,15 @@
 
 namespace isample::cpu {
 
+inline LogitType logit_type(at::ScalarType type) {
+  switch (type) {
+    case at::kBFloat16: return LogitType::bfloat16;
+    case at::kHalf: return LogitType::float16;
+    case at::kDouble: return LogitType::float64;
+    default: return LogitType::float32;
+  }
+}
+
 struct ScoreLossTensors {
   at::Tensor score, loss;
 };

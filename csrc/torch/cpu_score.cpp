@@ -13,15 +13,6 @@
 namespace isample::cpu {
 namespace {
 
-LogitType logit_type(at::ScalarType type) {
-  switch (type) {
-    case at::kBFloat16: return LogitType::bfloat16;
-    case at::kHalf: return LogitType::float16;
-    case at::kDouble: return LogitType::float64;
-    default: return LogitType::float32;
-  }
-}
-
 void check_labels(const int64_t* labels, int64_t rows, int64_t classes, int64_t ignore_index) {
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t label = labels[row];

@@ -1,8 +1,6 @@
-// All ops for torch on CUDA: checks, tensors to raw pointers, torch's stream, allocator and generator. Nothing here waits
+// Scores to draws for torch on CUDA: checks, tensors to raw pointers, torch's stream, allocator and generator. Nothing here waits
 // for the device: what can only be seen there (a label out of range, a score that is NaN) shows in tau.
-#include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
-#include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
@@ -14,39 +12,10 @@
 #include <utility>
 
 #include "checks.h"
-#include "../cuda/kernels.h"
-#include "../cuda/slots.h"
+#include "cuda_launcher.h"
 
 namespace isample::cuda {
 namespace {
-
-// The current device must be that of the tensors.
-Launcher launcher() {
-  const cudaDeviceProp* device = at::cuda::getCurrentDeviceProperties();
-  TORCH_CHECK(device->major >= 8, "isample's CUDA kernels need a GPU of compute capability 8.0 or higher, ", device->name,
-              " has ", device->major, ".", device->minor, ": move the tensors to the CPU or to a newer GPU");
-  Launcher result = {device->multiProcessorCount, device->sharedMemPerBlockOptin, 0,
-                     at::cuda::getCurrentCUDAStream().stream()};
-  C10_CUDA_CHECK(take_slot(at::cuda::current_device(), result.stream, &result.slot));
-  return result;
-}
-
-at::Tensor empty(at::IntArrayRef shape, const at::Tensor& like, at::ScalarType type) {
-  return at::empty(shape, like.options().dtype(type));
-}
-
-at::Tensor scratch(size_t bytes, const at::Tensor& like) {
-  return empty({static_cast<int64_t>(bytes)}, like, at::kByte);
-}
-
-LogitType logit_type(at::ScalarType type) {
-  switch (type) {
-    case at::kBFloat16: return LogitType::bfloat16;
-    case at::kHalf: return LogitType::float16;
-    case at::kDouble: return LogitType::float64;
-    default: return LogitType::float32;
-  }
-}
 
 // A scoring task, and the tensors that its pointers point into.
 struct Scoring {

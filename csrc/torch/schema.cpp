@@ -14,9 +14,20 @@ TORCH_LIBRARY(isample, m) {
   m.def("softmax_score(Tensor logits, Tensor targets, *, Tensor? weight=None, int ignore_index=-100, "
         "float label_smoothing=0.0) -> (Tensor score, Tensor loss)");
 
-  // The mean of w_i L_i, the scores, and the mean's gradient. CPU only.
+  // The mean of w_i L_i, and the scores. The loss is differentiable in the logits.
   m.def("cross_entropy(Tensor logits, Tensor targets, Tensor? weights=None, *, Tensor? weight=None, "
-        "int ignore_index=-100, float label_smoothing=0.0) -> (Tensor loss, Tensor score, Tensor gradient)");
+        "int ignore_index=-100, float label_smoothing=0.0) -> (Tensor loss, Tensor score)");
+
+  // The same and the gradient of the loss with respect to the logits, which is what its node keeps.
+  m.def("_cross_entropy_with_gradient(Tensor logits, Tensor targets, Tensor? weights=None, *, "
+        "Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
+        "-> (Tensor loss, Tensor score, Tensor gradient)");
+
+  // The identity on z. Its backward pass adds the squared norms of the rows of `scale` dL/dz to `squares`, and gives
+  // the rows times `factors`.
+  m.def("rows(Tensor(a) z, Tensor? factors, Tensor? squares, float scale) -> Tensor(a)");
+  m.def("_add_row_squares(Tensor(a!) squares, Tensor gradient, float scale) -> ()");
+  m.def("_scale_rows(Tensor gradient, Tensor factors, Tensor(a!)? squares, float scale) -> Tensor");
 
   m.def("distribution(Tensor score, *, float floor=0.0, Tensor(a!)? tau_ema=None, float momentum=0.9) "
         "-> (Tensor probabilities, Tensor tau)");
@@ -44,18 +55,20 @@ TORCH_LIBRARY(isample, m) {
   // The weights that items would have, if draws from the sums gave them.
   m.def("draw_weights(Tensor sums, Tensor indices) -> Tensor");
 
-  // Of a batch and its fresh scores: how noisy its draws were, and the scores that these take the place of.
-  m.def("draw_moments(Tensor score, Tensor weights, bool drawn) -> Tensor");
+  // Of a batch and its fresh scores: how noisy its draws were, what it would cost to keep these fractions of it, and the
+  // scores that these take the place of.
+  m.def("draw_moments(Tensor score, Tensor weights, bool drawn, float[] fractions) -> Tensor");
 
   m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score, *, float rate=0.5) -> Tensor");
 
-  // By the octave of the remembered score: adds the squares of fresh and of remembered scores and their number to `met`, [256, 3].
+  // By the octave of the remembered score: adds the squares of fresh and of remembered scores and their number to `met`,
+  // [256, 3].
   m.def("meet(Tensor(a!) met, Tensor remembered, Tensor fresh) -> ()");
 
   // These three in one call, which gives the moments. Without weights the batch is a uniform one; with `sums`, weighed as
-  // draws from them would be. CPU only: elsewhere the parts cost no more.
-  m.def("recall(Tensor(a!) memory, Tensor(b!) met, Tensor score, Tensor indices, Tensor? weights, Tensor? sums, *, "
-        "float rate=0.5) -> Tensor");
+  // draws from them would be.
+  m.def("recall(Tensor(a!) memory, Tensor(b!) met, Tensor score, Tensor indices, Tensor? weights, Tensor? sums, "
+        "float[] fractions, *, float rate=0.5) -> Tensor");
 
   // What remembered scores foretell by such sums, those above `contradicted` with `share` of the draws at most; and, 1 or 0,
   // whether that lowered them.
@@ -69,11 +82,13 @@ TORCH_LIBRARY(isample, m) {
         {at::Tag::nondeterministic_seeded});
 }
 
-// No op is differentiable, so there is nothing for autograd to record, and no time to spend on it.
+// But for cross_entropy and rows, whose nodes are in files of their own, no op is differentiable: there is nothing for
+// autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op : {"softmax_score", "cross_entropy", "distribution", "alias_table", "draw", "draw.table", "prefix_sum",
-                         "draw.prefix_sum", "draw_weights", "draw_moments", "remember", "recall", "meet", "expected_scores",
-                         "importance_sample"})
+  for (const char* op :
+       {"softmax_score", "_cross_entropy_with_gradient", "_add_row_squares", "_scale_rows", "distribution",
+        "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum", "draw_weights", "draw_moments",
+        "remember", "recall", "meet", "expected_scores", "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 

@@ -1,45 +1,66 @@
-"""Turns the noise that importance sampling removes into larger steps or smaller batches (the
-paper's future work).
+"""Turns the noise that importance sampling removes into larger steps (the paper's future work).
 
-Larger steps. A schedule lowers the learning rate because of the noise of the gradient. A batch that
-is as good as one ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al.
-2017), or its root for optimizers that divide by the gradient's own scale (Malladi et al. 2022):
+A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good as
+one ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root
+for optimizers that divide by the gradient's own scale (Malladi et al. 2022):
 
-    lr' = min(lr * gain, lr * cap, headroom * the highest lr that the schedule has had)        if gain >= 1.5
+    lr' = min(lr * gain, lr * cap, headroom * the highest lr of the schedule)      if gain >= 1.5
 
 and for those the root of the cap, too. The last bound is about curvature, not noise: it does not go
 beyond what the user found to be stable by more than ``headroom``. So the rate falls later than the
 schedule's, and still to 0 with it. Gains below 1.5 do not raise it: noise is not all that keeps a
 rate low, and where little of it went, higher rates trained no faster (docs/beyond-the-paper.md).
 
-Smaller batches. With b' draws the noise is b/B + ratio b/b' in units of a uniform batch's, see
-:class:`isample.control.gain.Gain`; it is 1 for b' = b ratio / (1 - b/B).
-
-Noise that a rate at its bound has no use for is not removed: less of it does not train better, and
-where a training set is learnt by heart the run ends in a worse minimum. See :func:`evened_out`.
+Noise that a rate at its bound has no use for need not be removed: ``gain_cap`` says so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import ContextManager
+from typing import Any, Protocol
 
 import torch
 
-from isample.control.gain import Gain
+from isample.support.registry import look_up
 
-ADAPT = ("lr", "batch")
 LEAST_GAIN, CAP, HEADROOM = 1.5, 10.0, 2.0
-LEAST_BATCH = 1 / 4
-TINY = 1e-30  # in place of 0 as a divisor
-DIVIDES_BY_SCALE = ("Adam", "Adagrad", "RMSprop", "Rprop", "Adadelta", "Lion", "NAdam", "RAdam")
+DIVIDES_BY_SCALE = (
+    "Adam",
+    "Adagrad",
+    "RMSprop",
+    "Rprop",
+    "Adadelta",
+    "Lion",
+    "NAdam",
+    "RAdam",
+)
+
+
+class Rates(Protocol):
+    """What use an optimizer's learning rates make of a gain."""
+
+    @property
+    def gain_cap(self) -> float:
+        """The gain, at least 1, above which more is of no use."""
+        ...
+
+    def note(self) -> None:
+        """To be called before every update, to know the highest rates."""
+
+    def raise_for(self, gain: float) -> None:
+        """Sets the rates for batches that are worth ``gain`` of their size; NaN leaves them."""
+
+    def put_back(self) -> None:
+        """Sets the user's own."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class LearningRate:
-    """Raises the rates of ``optimizer`` for one step at a time; schedulers and state see the user's
-    own."""
+    """Raises the rates of ``optimizer`` for one update at a time; schedulers and state see the
+    user's own."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, headroom: float = HEADROOM, cap: float = CAP
@@ -48,80 +69,76 @@ class LearningRate:
         self.root = any(name in other for name in DIVIDES_BY_SCALE for other in names)
         self.optimizer, self.headroom, self.cap = optimizer, headroom, cap
         self.highest = [0.0] * len(optimizer.param_groups)
+        self._own: list[Any] | None = None  # the user's rates, while others are set
 
     def note(self) -> None:
-        """To be called before every step, to know the highest rates."""
-        self.highest += [0.0] * (
-            len(self.optimizer.param_groups) - len(self.highest)
-        )  # groups may be added
-        for index, group in enumerate(self.optimizer.param_groups):
+        groups = self.optimizer.param_groups
+        self.highest += [0.0] * (len(groups) - len(self.highest))  # groups may be added
+        for index, group in enumerate(groups):
             if group["lr"] > self.highest[index]:
                 self.highest[index] = float(group["lr"])
 
     @property
-    def usable(self) -> float:
-        """How many of its size a batch may be worth to some use: more would raise no rate
-        further."""
+    def gain_cap(self) -> float:
         groups = zip(self.optimizer.param_groups, self.highest)
-        room = max(
-            (
-                self.headroom * highest / float(group["lr"])
-                for group, highest in groups
-                if group["lr"] > 0
-            ),
-            default=1.0,
-        )
+        rooms = [self.headroom * high / float(g["lr"]) for g, high in groups if g["lr"] > 0]
+        room = max(rooms, default=1.0)
         return max(1.0, min(self.cap, room**2 if self.root else room))
 
-    def raised(self, gain: float) -> ContextManager[None]:
-        """Within it the optimizer's rates are those for batches that are worth ``gain`` of their
-        size."""
+    def raise_for(self, gain: float) -> None:
+        self.put_back()
         if not gain >= LEAST_GAIN:  # NaN is not known yet
-            return nullcontext()
+            return
         factor = min(gain, self.cap)
-        return self._times(math.sqrt(factor) if self.root else factor)
-
-    @contextmanager
-    def _times(self, factor: float) -> Iterator[None]:
-        groups, own = (
-            self.optimizer.param_groups,
-            [group["lr"] for group in self.optimizer.param_groups],
-        )
-        for group, lr, highest in zip(groups, own, self.highest):
+        factor = math.sqrt(factor) if self.root else factor
+        groups = self.optimizer.param_groups
+        self._own = [group["lr"] for group in groups]
+        for group, lr, highest in zip(groups, self._own, self.highest):
             group["lr"] = max(lr, min(lr * factor, self.headroom * highest))
-        try:
-            yield
-        finally:
-            for group, lr in zip(groups, own):
+
+    def put_back(self) -> None:
+        if self._own is not None:
+            for group, lr in zip(self.optimizer.param_groups, self._own):
                 group["lr"] = lr
+            self._own = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"highest_lr": list(self.highest)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.highest = list(state["highest_lr"])
 
 
-def batch_draws(batch_size: int, gain: Gain) -> int:
-    """b': as many draws as are no noisier than a uniform batch of ``batch_size``, but a quarter of
-    it at least."""
-    ratio = gain.ratio / max(1.0 - gain.share, 1e-6)
-    return batch_size if not ratio < 1 else math.ceil(batch_size * max(ratio, LEAST_BATCH))
+class SteadyRate:
+    """Leaves the rates alone. A gain is of use up to ``gain_cap``: 1 where batches are to be as
+    noisy as uniform ones in less time, infinite where less noise is wanted for itself."""
+
+    def __init__(self, gain_cap: float):
+        self.gain_cap = gain_cap
+
+    def note(self) -> None:
+        pass
+
+    def raise_for(self, gain: float) -> None:
+        pass
+
+    def put_back(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
 
-def evened_out(expected: torch.Tensor, usable: float, floor: float) -> torch.Tensor:
-    """``expected`` scores e, float32 [N], with as much of the uniform distribution mixed in as
-    leaves a batch worth ``usable`` u uniform ones, in units of their mean; as they are if u is
-    infinite. ``floor`` is the share of it that draws mix in anyway.
+ADAPT = {
+    "lr": LearningRate,
+    "batch": lambda optimizer: SteadyRate(1.0),
+    "none": lambda optimizer: SteadyRate(math.inf),
+}
 
-    With the share kappa of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2, a batch is worth
-    kappa tau^2 + 1 - kappa where equals carry all of the noise, and more otherwise (Jensen: 1 / (N
-    p) is concave in E[e] / e, whose mean weighted by e^2 is 1 / tau^2). Hence kappa = min(1 -
-    floor, (u - 1) / (tau^2 - 1)).
 
-    Raises ValueError if ``usable`` is below 1.
-    """
-    if not usable >= 1:
-        raise ValueError(f"usable must be >= 1; got {usable}")
-    if usable == math.inf:
-        return expected
-    relative = expected / expected.mean().clamp(min=TINY)
-    surplus = relative.dot(relative) / len(relative) - 1.0
-    kept = ((usable - 1.0) / ((1.0 - floor) * surplus).clamp(min=TINY)).clamp(
-        max=1.0
-    )  # kappa / (1 - floor)
-    return relative.mul_(kept).add_(1.0 - kept)
+def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
+    """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither."""
+    return look_up(ADAPT, "none" if adapt is None else adapt, "adapt")(optimizer)

@@ -14,6 +14,7 @@ import torch  # noqa: F401  (its libraries, before those of _C)
 
 from isample import _C  # noqa: F401  (registers torch.ops.isample)
 from isample.ops.draws import DrawMethod, Sample, draw, importance_sample
+from isample.ops.rows import rows
 from isample.ops.scores import cross_entropy, softmax_score
 from isample.ops.tables import AliasTable, PrefixSum, alias_table, distribution, prefix_sum
 
@@ -28,5 +29,6 @@ __all__ = [
     "draw",
     "importance_sample",
     "prefix_sum",
+    "rows",
     "softmax_score",
 ]

@@ -58,10 +58,12 @@ def cross_entropy(
     weight: Tensor | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean of ``weights`` times the losses of :func:`softmax_score`, its scores, and the
-    gradient of that mean, in one call, for a training step that goes on with
-    ``logits.backward(gradient)``. On CPU only. Not differentiable itself.
+) -> tuple[Tensor, Tensor]:
+    """The mean of ``weights`` times the losses of :func:`softmax_score`, and its scores.
+
+    The loss is differentiable in ``logits``, once. Its gradient is made in the forward pass, where
+    ``logits`` require grad, and kept as float32 [B, C], for float64 logits float64. No gradient
+    flows back through the score.
 
     Args:
         weights: importance weights, float32 [B], or None for 1. The others are softmax_score's.
@@ -69,11 +71,11 @@ def cross_entropy(
     Returns:
         loss: float32, 0-dim.
         score: float32 [B].
-        gradient: of the loss with respect to logits, [B, C], float32, for float64 logits float64.
 
     Raises:
-        ValueError, TypeError: as softmax_score; ``weights`` of a wrong shape, device or dtype.
-        NotImplementedError: on CUDA.
+        ValueError, TypeError: as softmax_score; ``weights`` of a wrong shape, device or dtype; an
+            argument other than ``logits`` that requires grad.
+        RuntimeError: the gradient is differentiated again.
     """
     return torch.ops.isample.cross_entropy.default(
         logits,
@@ -86,6 +88,12 @@ def cross_entropy(
 
 
 @library.register_fake("isample::cross_entropy")
+def _(logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+    score = logits.new_empty(logits.shape[0], dtype=torch.float32)
+    return score.new_empty(()), score
+
+
+@library.register_fake("isample::_cross_entropy_with_gradient")
 def _(logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     arithmetic = torch.float64 if logits.dtype == torch.float64 else torch.float32

@@ -7,7 +7,9 @@ their scores spends most of the training on learning wrong labels by heart, whic
 prevent: they keep the gradient unbiased, and so do they if such samples are drawn less. Hence their
 share of the draws is at most ``SHARE``, or what it would be under uniform draws if that is more:
 
-    e_i <- min(1, a / (1 - a) * sum of the others' e / sum of theirs) e_i        a = max(SHARE, their share of the data)
+    e_i <- min(1, a / (1 - a) * sum of the others' e / sum of theirs) e_i
+
+with a = max(SHARE, their share of the data).
 
 Where that bound holds draws down and little is gained all the same, most of the gradient's noise is
 that of such samples: there are many. Then :class:`isample.control.gate.MemoryGate` asks for more
@@ -26,8 +28,8 @@ SHARE = 0.25
 def contradicted_above(score: Score, loss: nn.Module) -> float | None:
     """The score above which a label is contradicted; None for scores that have no such bound.
 
-    ||softmax(z) - onehot(y)|| is between 0 and sqrt(2). It is above 1 if another class has all of the rest and the label
-    less than 0.3.
+    ||softmax(z) - onehot(y)|| is between 0 and sqrt(2). It is above 1 if another class has all of
+    the rest and the label less than 0.3.
     """
     bounded = (
         score.from_logits is upper_bound

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ContextManager
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,10 +20,8 @@ from torch import nn
 from isample.support.pytree import logits_of, map_tensors
 
 CPU_CHUNK = 64  # what a CPU's caches hold of most networks; a GPU wants all at once
-TRIALS, BETTER = (
-    3,
-    0.9,
-)  # passes in either precision, and the share of the time that the coarse one may take at most
+TRIALS = 3  # passes in either precision
+BETTER = 0.9  # the share of the time that the coarse one may take at most
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Scoring:
     prepare: Callable[[Any], Any] | None = None
     ahead: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
             raise ValueError(f"chunk must be an integer >= 1 or None; got {self.chunk!r}")
         floating = isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point
@@ -76,10 +74,11 @@ class ScoringPass:
     mode already."""
 
     def __init__(self, scoring: Scoring, device: torch.device):
-        self.scoring, self.device = scoring, device
-        self.chunk = scoring.chunk or (CPU_CHUNK if device.type == "cpu" else None)
+        self.scoring: Scoring = scoring
+        self.device: torch.device = device
+        self.chunk: int | None = scoring.chunk or (CPU_CHUNK if device.type == "cpu" else None)
         self._compiled: dict[int, Callable] = {}
-        self.dtype = scoring.dtype  # "auto" until the first pass
+        self.dtype: torch.dtype | str | None = scoring.dtype  # "auto" until the first pass
 
     def logits(self, model: nn.Module, inputs: Any, size: int) -> torch.Tensor:
         """The logits of ``size`` samples, [size, ...], without a graph."""
@@ -91,7 +90,7 @@ class ScoringPass:
 
             def part(start: int) -> torch.Tensor:
                 chunk = map_tensors(lambda t: t[start : start + step], inputs)
-                with self._precision(self.dtype):
+                with self._precision():
                     return logits_of(forward, chunk, min(step, size - start))
 
             if self.dtype == "auto":
@@ -104,8 +103,10 @@ class ScoringPass:
         """The one that is called."""
         return model if self.scoring.proxy is None else self.scoring.proxy
 
-    def _precision(self, dtype: torch.dtype | None) -> ContextManager:
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+    def _precision(self) -> AbstractContextManager:
+        if not isinstance(self.dtype, torch.dtype):
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     def _faster(self, forward: Callable[[], Any]) -> torch.dtype | None:
         """bfloat16 if ``forward`` takes clearly less time in it, else None."""
@@ -121,7 +122,9 @@ class ScoringPass:
             if self.dtype is None:
                 raise
             warnings.warn(
-                f"presamples are scored in the model's own precision, since in bfloat16 it raised: {error}"
+                f"presamples are scored in the model's own precision, since in bfloat16 it raised: "
+                f"{error}",
+                stacklevel=2,
             )
             return None
         return torch.bfloat16 if least[torch.bfloat16] < BETTER * least[None] else None

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 import torch
 from torch import nn
 
 from isample.support.registry import look_up
 
-Loss = Union[str, nn.Module, Callable[[torch.Tensor, Any], torch.Tensor]]
+Loss: TypeAlias = str | nn.Module | Callable[[torch.Tensor, Any], torch.Tensor]
+
+M = TypeVar("M", bound=nn.Module)
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "cross_entropy": lambda: nn.CrossEntropyLoss(reduction="none"),
@@ -52,9 +54,15 @@ def make_loss(loss: Loss) -> Callable:
     reduction = getattr(loss, "reduction", "none")
     if reduction != "none":
         raise ValueError(
-            f"loss must give one value a sample: build {type(loss).__name__} with reduction='none'; got {reduction!r}"
+            f"loss must give one value a sample: build {type(loss).__name__} with "
+            f"reduction='none'; got {reduction!r}"
         )
     return loss
+
+
+def is_exactly(loss: Callable, kind: type[M]) -> TypeGuard[M]:
+    """Whether ``loss`` is a ``kind`` and no subclass of it, which may compute something else."""
+    return type(loss) is kind
 
 
 def counted(loss: Callable, targets: torch.Tensor) -> torch.Tensor | None:
@@ -107,7 +115,7 @@ def mean_loss(loss: Callable) -> Callable[..., torch.Tensor]:
     number with class weights or ``ignore_index``.
     """
     reduced = None
-    if type(loss) in (nn.MSELoss, nn.BCEWithLogitsLoss):
+    if is_exactly(loss, nn.MSELoss) or is_exactly(loss, nn.BCEWithLogitsLoss):
         reduced = copy.copy(loss)
         reduced.reduction = "mean"
 

@@ -1,49 +1,61 @@
-"""The next presample, scored while the backward pass of the present step runs (beyond the paper).
+"""The next candidates, scored while the backward pass of the present step runs (beyond the paper).
 
     stream          forward t | backward t           | update t | draw t+1 | forward t+1 ...
     side stream               | load and score t+1   |
 
 The scores are those of the parameters one update ago. The weights come from the probabilities that
-were drawn by, so the gradient stays unbiased. The gate's decision, too, is acted on one step later.
+were drawn by, so the gradient stays unbiased. The plan, too, is acted on one step later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
 from torch import nn
 
-from isample.scoring.select import ImportanceSampler, ScoredAhead, leaving_no_trace, start_timer
-from isample.sources.presample import Presample
-from isample.support.pytree import map_tensors
+from isample.scoring.forward import ScoringPass
+from isample.scoring.scorers import ScoredAhead
+from isample.scoring.scores import leaving_no_trace
+from isample.support.clocks import start_timer
+from isample.support.processes import unwrapped
+from isample.support.pytree import as_pair, map_tensors
+from isample.values import Candidates
 
 
-class Ahead:
-    """Fetches and scores presamples for ``sampler`` a step ahead. On a GPU that happens on a stream
-    of its own; a CPU does one after the other, in the same order, and gains nothing.
+class Overlap:
+    """Fetches and scores candidates a step ahead. On a GPU that happens on a stream of its own; a
+    CPU does one after the other, in the same order, and gains nothing.
 
-    ``scored`` is how many samples the step that was last begun has scored for the next one.
+    Args:
+        model: that is trained.
+        scoring_pass: how it scores.
+        batch_size: b; so many samples or fewer are not scored.
+        device: of the model.
     """
 
-    def __init__(self, sampler: ImportanceSampler, device: torch.device):
-        self.sampler, self.device = sampler, device
+    def __init__(
+        self, model: nn.Module, scoring_pass: ScoringPass, batch_size: int, device: torch.device
+    ):
+        self.model, self.scoring_pass = unwrapped(model), scoring_pass
+        self.batch_size, self.device = batch_size, device
         self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.fetch: Callable[[], Presample | None] | None = None
-        self.next: tuple[Presample, ScoredAhead | None] | None = None
-        self.scored = 0
+        self._candidates: Iterator[Candidates] = iter(())
+        self._next: tuple[Candidates | None, ScoredAhead | None] | None = None
 
-    def open(self, fetch: Callable[[], Presample | None]) -> None:
-        """An epoch begins, of which ``fetch`` gives the presamples; what was fetched of another is
-        dropped."""
-        self.fetch, self.next, self.scored = fetch, None, 0
-
-    def take(self) -> tuple[Presample | None, ScoredAhead | None]:
-        """The next presample, and its logits if it is one that was scored; None at the epoch's
-        end."""
-        taken, self.next = self.next or (self.fetch(), None), None
-        return taken
+    def pair(
+        self, candidates: Iterator[Candidates]
+    ) -> Iterator[tuple[Candidates, ScoredAhead | None]]:
+        """``candidates``, with their logits where these are known; what was fetched of another
+        epoch is dropped."""
+        self._candidates, self._next = candidates, None
+        while True:
+            given, ahead = self._next or (next(self._candidates, None), None)
+            self._next = None
+            if given is None:
+                return
+            yield given, ahead
 
     def forward_queued(self) -> None:
         """To be called between the forward and the backward pass: what is scored waits for the
@@ -51,35 +63,29 @@ class Ahead:
         if self.side is not None:
             self.side.wait_stream(torch.cuda.current_stream(self.device))
 
-    def begin(self, model: nn.Module) -> None:
-        """To be called when the backward pass is queued: fetches the next presample, and scores it
-        if it is one."""
+    def begin(self) -> None:
+        """To be called when the backward pass is queued: fetches what is next, and scores it if
+        that is more than a batch."""
         with nullcontext() if self.side is None else torch.cuda.stream(self.side):
-            presample, self.scored = self.fetch(), 0
-            if presample is None:
-                return
-            ahead = None
-            if presample.size > self.sampler.batch_size:
-                ahead, self.scored = self._score(model, presample), presample.size
-            self.next = presample, ahead
+            given, ahead = next(self._candidates, None), None
+            if given is not None and given.size > self.batch_size:
+                ahead = self._score(given)
+            self._next = given, ahead
 
     def wait(self) -> None:
         """To be called before the parameters move: they are not to, as long as they are scored
         with."""
-        if self.side is None or self.next is None:
+        if self.side is None or self._next is None or self._next[0] is None:
             return
         stream = torch.cuda.current_stream(self.device)
         stream.wait_stream(self.side)
-        presample, ahead = (
-            self.next
-        )  # their memory is the side stream's, which must know who reads it
-        used = (presample.inputs, presample.targets, *(() if ahead is None else (ahead.logits,)))
+        given, ahead = self._next  # their memory is the side stream's, which must know its readers
+        used = (given.batch, *(() if ahead is None else (ahead.logits,)))
         map_tensors(lambda tensor: tensor.record_stream(stream), used)
 
-    def _score(self, model: nn.Module, presample: Presample) -> ScoredAhead:
-        sampler = self.sampler
-        with leaving_no_trace(sampler.scoring.module(model), self.device):
-            timer = start_timer(self.device)
-            return ScoredAhead(
-                sampler.scoring.logits(model, presample.inputs, presample.size), timer()
-            )
+    def _score(self, given: Candidates) -> ScoredAhead:
+        inputs, _ = as_pair(given.batch)
+        with leaving_no_trace(self.scoring_pass.module(self.model), self.device):
+            stop = start_timer(self.device)
+            logits = self.scoring_pass.logits(self.model, inputs, given.size)
+            return ScoredAhead(logits, stop())

@@ -1,11 +1,14 @@
 """How important a sample is: one non-negative score a sample, in proportion to which it is drawn.
 
-==============  =====================================================================================================
-upper_bound     norm of the loss gradient at the last layer's pre-activations, from the forward pass alone (eq. 19)
-loss            the loss value, which is what most of the literature sorts by
-gradient_norm   the true norm of each sample's gradient over all trainable parameters: the ideal, and its price
-callable        ``f(logits, targets) -> [B]``
-==============  =====================================================================================================
+upper_bound
+    norm of the loss gradient at the last layer's pre-activations, from the forward pass alone
+    (eq. 19)
+loss
+    the loss value, which is what most of the literature sorts by
+gradient_norm
+    the true norm of each sample's gradient over all trainable parameters: the ideal, and its price
+callable
+    ``f(logits, targets) -> [B]``
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
 from torch import nn
 
 from isample import ops
-from isample.scoring.losses import counted, per_sample_loss
+from isample.scoring.losses import counted, is_exactly, per_sample_loss
 from isample.support.pytree import logits_of, map_tensors
 from isample.support.registry import look_up
 
@@ -32,9 +37,9 @@ def upper_bound(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Ten
     """
     if isinstance(loss, nn.CrossEntropyLoss):
         return _cross_entropy_bound(loss, logits, targets)
-    if type(loss) is nn.BCEWithLogitsLoss and loss.weight is None and loss.pos_weight is None:
+    if is_exactly(loss, nn.BCEWithLogitsLoss) and loss.weight is None and loss.pos_weight is None:
         return _row_norm(torch.sigmoid(logits.float()) - targets, mean=True)
-    if type(loss) is nn.MSELoss:
+    if is_exactly(loss, nn.MSELoss):
         return _row_norm(2.0 * (logits.float() - targets), mean=True)
     with torch.enable_grad():
         leaf = logits.detach().float().requires_grad_(True)
@@ -66,7 +71,8 @@ def _cross_entropy_bound(
         return ops.softmax_score(logits, targets, **options)[0]
     if logits.dim() < 2:
         raise ValueError(
-            f"logits must be [B, C] or [B, C, ...] for cross_entropy; got shape {tuple(logits.shape)}"
+            f"logits must be [B, C] or [B, C, ...] for cross_entropy; "
+            f"got shape {tuple(logits.shape)}"
         )
     # Positions of one sample add up in squares, each divided by how many of them the sample's mean
     # counts.
@@ -108,7 +114,7 @@ def gradient_norm(loss: Callable, model: nn.Module, inputs: Any, targets: Any) -
 
     def one_square(parameters: dict, one_input: Any, one_target: Any) -> torch.Tensor:
         gradients = torch.func.grad(one_loss)(parameters, one_input, one_target)
-        return sum(g.float().square().sum() for g in gradients.values())
+        return reduce(add, (g.float().square().sum() for g in gradients.values()))
 
     squares = torch.func.vmap(
         one_square, in_dims=(None, 0, 0), randomness="different", chunk_size=16

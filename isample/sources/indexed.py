@@ -3,10 +3,14 @@ its own sampler."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
-from typing import Any, Union
+from typing import Any
 
+import numpy
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -14,11 +18,13 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     TensorDataset,
 )
 from torch.utils.data.dataloader import default_collate
 
-from isample.sources.memory import LARGEST, MemorySampler
+from isample.sources.sampler import LARGEST, MemorySampler
+from isample.support.processes import Processes
 
 
 class IndexedDataset(Dataset):
@@ -36,66 +42,131 @@ class IndexedDataset(Dataset):
 
 
 class IndexedCollate:
-    """The loader's own collate function, with the batch's indices beside its result: (inputs,
-    targets), indices."""
+    """The loader's own collate function, with the batch's indices beside its result.
+
+    Weights and scores belong to rows, so row i must be item i. The first batch is collated once
+    more, backward, to see that; ValueError tells where it is not so. A function whose attribute
+    ``keeps_rows`` is True is trusted.
+    """
 
     def __init__(self, collate: Callable):
         self.collate = collate
+        self._trusted = collate is default_collate or getattr(collate, "keeps_rows", False)
 
     def __call__(self, fetched: tuple[list[int], Any]) -> tuple[Any, list[int]]:
         indices, items = fetched
+        if not self._trusted:
+            check_keeps_rows(self.collate, items)
+            self._trusted = True
         return self.collate(items), indices
 
 
-def check_can_be_indexed(loader: Any, batch_size: int) -> None:
-    """Raises TypeError or ValueError, with what to do instead, for a loader that memory mode cannot
-    take over."""
+def check_keeps_rows(collate: Callable, items: list) -> None:
+    """Raises ValueError where ``collate`` sorts ``items``, mixes them or leaves some out."""
+    forward, backward = (_collated(collate, order) for order in (items, items[::-1]))
+    for one, other in zip(forward, backward):
+        if one.dim() == 0 or one.shape[0] != len(items) or one.shape != other.shape:
+            continue
+        if not torch.equal(one, other.flip(0)):
+            raise ValueError(
+                "collate_fn must keep item i in row i, since weights belong to rows; got one that "
+                "sorts or mixes the rows of a batch (sort within the model; or set "
+                "collate_fn.keeps_rows = True where only random augmentation tells them apart)"
+            )
+
+
+def _collated(collate: Callable, items: list) -> list[Tensor]:
+    """The tensors of a batch, made with random states that are put back afterwards."""
+    ours, numpys = random.getstate(), numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            random.seed(0)
+            numpy.random.seed(0)
+            leaves = pytree.tree_leaves(collate(list(items)))
+    finally:
+        random.setstate(ours)
+        numpy.random.set_state(numpys)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def check_can_be_indexed(loader: Any, batch_size: int | None = None) -> None:
+    """Raises TypeError or ValueError, with what to do instead, for a loader whose data set a memory
+    cannot draw from; also for another ``batch_size`` than this."""
     if not isinstance(loader, DataLoader):
         raise TypeError(
-            f"loader must be a torch DataLoader for mode='memory'; got {type(loader).__name__} "
-            "(use mode='presample', or drive a MemorySampler in a loop of your own)"
+            f"loader must be a torch DataLoader for a memory; got {type(loader).__name__} (use "
+            "mode='presample', or drive a MemorySampler in a loop of your own)"
         )
-    if isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__len__"):
+    dataset, sampler = loader.dataset, loader.sampler
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise TypeError(
-            f"loader's dataset must be map-style for mode='memory', with __getitem__ and __len__; got "
-            f"{type(loader.dataset).__name__} (an iterable data set has no indices to remember: use mode='presample')"
+            "loader's dataset must be map-style for a memory, with __getitem__ and __len__; got "
+            f"{type(dataset).__name__} (an iterable data set has no indices to remember: use "
+            "mode='presample')"
         )
-    if (
-        type(loader.sampler) not in (RandomSampler, SequentialSampler, DistributedSampler)
-        or loader.batch_size is None
+    known = (RandomSampler, SequentialSampler, DistributedSampler)
+    if type(sampler) not in known or loader.batch_size is None:
+        raise ValueError(
+            "loader must draw its samples itself (shuffle=True or False) for a memory, whose own "
+            f"sampler takes that place; got a {type(sampler).__name__} in a "
+            f"{type(loader.batch_sampler).__name__} (use mode='presample', which leaves the loader "
+            "as it is)"
+        )
+    if not isinstance(sampler, DistributedSampler) and (
+        getattr(sampler, "replacement", False) or len(sampler) != len(dataset)
     ):
         raise ValueError(
-            "loader must draw its samples itself (shuffle=True or False) for mode='memory', whose own sampler takes that "
-            f"place; got a {type(loader.sampler).__name__} in a {type(loader.batch_sampler).__name__} "
+            f"loader must deal each of its {len(dataset)} samples once an epoch for a memory; got "
+            f"a RandomSampler with num_samples={len(sampler)}, replacement={sampler.replacement} "
             "(use mode='presample', which leaves the loader as it is)"
         )
-    shares = isinstance(loader.sampler, DistributedSampler)
-    if not shares and (
-        getattr(loader.sampler, "replacement", False) or len(loader.sampler) != len(loader.dataset)
-    ):
+    if len(dataset) > LARGEST:
         raise ValueError(
-            f"loader must deal each of its {len(loader.dataset)} samples once an epoch for mode='memory'; got a "
-            f"RandomSampler with num_samples={len(loader.sampler)}, replacement={loader.sampler.replacement} "
-            "(use mode='presample', which leaves the loader as it is)"
+            "loader's dataset must hold at most 2^24 samples for a memory; got "
+            f"{len(dataset):,} (use mode='presample')"
         )
-    if len(loader.dataset) > LARGEST:
-        raise ValueError(
-            f"loader's dataset must hold at most 2^24 samples for mode='memory'; got {len(loader.dataset):,} "
-            "(use mode='presample')"
-        )
-    if loader.batch_size != batch_size:
+    if batch_size is not None and loader.batch_size != batch_size:
         raise ValueError(
             f"loader's batch_size must be the trainer's ({batch_size}); got {loader.batch_size}"
         )
 
 
-def can_be_indexed(loader: Any, batch_size: int) -> bool:
-    """Whether memory mode can take over ``loader``."""
+def can_be_indexed(loader: Any, batch_size: int | None = None) -> bool:
+    """Whether a memory can draw from the data set of ``loader``."""
     try:
         check_can_be_indexed(loader, batch_size)
     except (TypeError, ValueError):
         return False
     return True
+
+
+def part_of(loader: DataLoader, processes: Processes) -> Dataset:
+    """What of the loader's data set is this process's.
+
+    Where it has a DistributedSampler, the samples that this would give it without shuffling: as
+    many as to every other process, for which some are given twice or, with ``drop_last``, some to
+    nobody. Else all of it.
+
+    Raises ValueError if the model is not trained by several processes.
+    """
+    sampler = loader.sampler
+    if not isinstance(sampler, DistributedSampler):
+        return loader.dataset
+    if sampler.num_replicas != processes.count:
+        raise ValueError(
+            f"model must be trained by the {sampler.num_replicas} processes among which loader's "
+            "DistributedSampler shares the data (wrap it in DistributedDataParallel); got one that "
+            f"is trained by {processes.count}"
+        )
+    shares = DistributedSampler(
+        loader.dataset,
+        sampler.num_replicas,
+        sampler.rank,
+        shuffle=False,
+        drop_last=sampler.drop_last,
+    )
+    return Subset(loader.dataset, list(shares))
 
 
 class InProcessLoader:
@@ -128,13 +199,13 @@ class TensorLoader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[tuple[list[torch.Tensor], torch.Tensor | list[int]]]:
+    def __iter__(self) -> Iterator[tuple[list[Tensor], torch.Tensor | list[int]]]:
         for indices in self.sampler.on_device() if self.together else self.sampler:
             index = torch.as_tensor(indices)
             yield [tensor[index] for tensor in self.tensors], indices
 
 
-Indexed = Union[DataLoader, InProcessLoader, TensorLoader]
+Indexed = DataLoader | InProcessLoader | TensorLoader
 
 
 def indexed_loader(loader: DataLoader, dataset: Dataset, sampler: MemorySampler) -> Indexed:

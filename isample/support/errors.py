@@ -1,5 +1,9 @@
 """The exceptions of isample. Bad arguments are the built-in ValueError and TypeError."""
 
+from __future__ import annotations
+
+from torch import Tensor
+
 
 class IsampleError(Exception):
     """Base of every exception that is isample's own."""
@@ -15,8 +19,8 @@ class NonFiniteScoreError(IsampleError, ValueError):
     """
 
     def __init__(self, count: int, rows: list[int]):
-        self.count = count
-        self.rows = rows
+        self.count: int = count
+        self.rows: list[int] = rows
         listed = ", ".join(map(str, rows)) + (", ..." if count > len(rows) else "")
         got = (
             f"got {count} that are not, in rows {listed}"
@@ -26,10 +30,10 @@ class NonFiniteScoreError(IsampleError, ValueError):
         super().__init__(f"scores must be finite and not negative, {got}")
 
     @classmethod
-    def from_scores(cls, score) -> "NonFiniteScoreError":
+    def from_scores(cls, score: Tensor) -> NonFiniteScoreError:
         """The error that tells which of ``score``, a tensor [B], are not valid."""
         rows = (~(score.isfinite() & (score >= 0))).nonzero().flatten()
         return cls(len(rows), rows[:10].tolist())
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[NonFiniteScoreError], tuple[int, list[int]]]:
         return type(self), (self.count, self.rows)

@@ -29,7 +29,8 @@ def batch_length(batch: Any, name: str) -> int:
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if not tensors:
         raise ValueError(
-            f"{name} must be a tensor, or a tuple, list or dict of tensors; got {type(batch).__name__}"
+            f"{name} must be a tensor, or a tuple, list or dict of tensors; "
+            f"got {type(batch).__name__}"
         )
     if any(tensor.dim() == 0 for tensor in tensors):
         raise ValueError(
@@ -48,7 +49,8 @@ def check_batch(inputs: Any, targets: Any, device: torch.device) -> int:
         raise ValueError("inputs must hold at least one sample; got 0")
     if batch_length(targets, "targets") != size:
         raise ValueError(
-            f"targets must hold as many samples as inputs ({size}); got {batch_length(targets, 'targets')}"
+            f"targets must hold as many samples as inputs ({size}); "
+            f"got {batch_length(targets, 'targets')}"
         )
 
     def check_device(tensor: torch.Tensor) -> torch.Tensor:
@@ -63,9 +65,31 @@ def check_batch(inputs: Any, targets: Any, device: torch.device) -> int:
     return size
 
 
-def take(inputs: Any, targets: Any, which: torch.Tensor | slice) -> tuple[Any, Any]:
-    """The samples ``which`` of both."""
-    return tuple(map_tensors(lambda tensor: tensor[which], batch) for batch in (inputs, targets))
+def take(batch: Any, which: torch.Tensor | slice) -> Any:
+    """The samples ``which`` of a batch.
+
+    Raises TypeError for what is not a tensor and not one value for all samples: it cannot be cut.
+    """
+    if isinstance(batch, torch.Tensor):
+        return _cut(batch, which)
+
+    def cut(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return _cut(leaf, which)
+        if leaf is None or isinstance(leaf, bool | int | float):
+            return leaf
+        raise TypeError(
+            f"batch must hold tensors where samples are chosen of it; got {type(leaf).__name__} "
+            "(make it a tensor in collate_fn, or leave it out)"
+        )
+
+    return pytree.tree_map(cut, batch)
+
+
+def _cut(tensor: torch.Tensor, which: torch.Tensor | slice) -> torch.Tensor:
+    if isinstance(which, torch.Tensor) and which.device != tensor.device:
+        which = which.to(tensor.device)
+    return tensor[which]
 
 
 def join(batches: list[Any]) -> Any:
@@ -82,6 +106,13 @@ def join(batches: list[Any]) -> Any:
         for parts in zip(*leaves)
     ]
     return pytree.tree_unflatten(joined, specs[0])
+
+
+def as_pair(batch: Any) -> tuple[Any, Any]:
+    """``batch`` as (inputs, targets); raises TypeError for another form."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"loader must yield (inputs, targets); got {type(batch).__name__}")
+    return batch[0], batch[1]
 
 
 def call(model: Callable, inputs: Any) -> Any:
@@ -103,6 +134,7 @@ def logits_of(model: Callable, inputs: Any, batch: int) -> torch.Tensor:
         raise TypeError(f"model must return floating-point logits; got dtype {logits.dtype}")
     if logits.dim() == 0 or logits.shape[0] != batch:
         raise ValueError(
-            f"model must return one row of logits a sample; got shape {tuple(logits.shape)} for {batch} samples"
+            f"model must return one row of logits a sample; "
+            f"got shape {tuple(logits.shape)} for {batch} samples"
         )
     return logits

@@ -1,145 +1,106 @@
-"""The loop around ``Trainer.step``: epochs, time, joining the loader's batches, and the place to
-resume from."""
+"""The loop around the engine: epochs, time, and the place to resume from."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Union
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from isample.scoring.losses import per_sample_loss
-from isample.scoring.select import leaving_no_trace
-from isample.sources.indexed import can_be_indexed
-from isample.support.pytree import batch_length, logits_of, map_tensors
-from isample.support.random_state import random_state, restore_random_state
-from isample.training.feed import MemoryFeed, PresampleFeed
-from isample.values import History, StepReport
+from isample.engine import Engine
+from isample.sources.loader import Loader
+from isample.training.progress import ProgressBar
+from isample.values import Batch, StepReport
 
 if TYPE_CHECKING:
-    from isample.training.trainer import Trainer
+    pass
 
-Feed = Union[PresampleFeed, MemoryFeed]
-
-
-@dataclass
-class Position:
-    """Where a run stands: ``batches`` of epoch ``epoch`` are consumed, ``elapsed`` seconds of
-    training time spent.
-
-    ``epoch_random`` is torch's random state at the beginning of the epoch: with it the loader deals
-    the same batches again, so that a resumed run can skip those that it had.
-    """
-
-    epoch: int = 0
-    batches: int = 0
-    elapsed: float = 0.0
-    epoch_random: dict[str, torch.Tensor] = field(default_factory=dict)
+Train = Callable[[Batch], StepReport]
 
 
 class Loop:
-    """Drives one trainer over loaders. ``elapsed`` is the training time of the present run,
-    ``progress`` its share."""
+    """Trains by ``train`` on the batches of a loader, for so many epochs or seconds.
 
-    def __init__(self, trainer: Trainer):
-        self._trainer = trainer
-        self._position = Position()
-        self._resuming = False
+    ``progress`` is the share of the budget that is spent, ``elapsed`` the training time of the
+    present run in seconds.
+    """
+
+    def __init__(self, engine: Engine, train: Train):
+        self.engine, self.train = engine, train
         self.progress = 0.0
+        self._before = 0.0  # the engine's seconds when the run began
+        self._loader: Loader | None = None
+        self._resumed: dict[str, Any] | None = None
 
     @property
     def elapsed(self) -> float:
-        return self._position.elapsed
+        return self.engine.elapsed - self._before
 
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self._position)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._position = Position(**state)
-        self._resuming = True
-
-    def fit(
-        self, loader, epochs, seconds, evaluation_loader, scheduler, callbacks, show_progress
-    ) -> History:
-        trainer = self._trainer
-        with _progress_bar(show_progress, epochs, seconds) as bar:
-            epoch = None
-            for report in self.iterate(loader, epochs, seconds):
-                if epoch is not None and self._position.epoch != epoch:
-                    self._end_epoch(evaluation_loader, scheduler)
-                epoch = self._position.epoch
-                trainer.history.steps.append(report)
-                for callback in callbacks:
-                    callback(trainer, report)
-                bar(self.progress, report)
-            self._end_epoch(evaluation_loader, scheduler)
-        return trainer.history
-
-    def _end_epoch(self, evaluation_loader: Iterable | None, scheduler: Any) -> None:
-        if scheduler is not None:
-            scheduler.step()
-        if evaluation_loader is not None:
-            self._trainer.history.evaluations.append(self._trainer.evaluate(evaluation_loader))
-
-    def iterate(
-        self, loader: Iterable, epochs: int | None, seconds: float | None
+    def run(
+        self, loader: Loader, epochs: int | None, seconds: float | None
     ) -> Iterator[StepReport]:
-        _check_budget(loader, epochs, seconds, self._trainer.batch_size)
-        if not self._resuming:
-            self._position = Position()
-        self._resuming = False
-        self._trainer.enter(
-            "memory" if can_be_indexed(loader, self._trainer.batch_size) else "presample"
-        )
-        feed = (MemoryFeed if self._trainer.mode == "memory" else PresampleFeed)(
-            self._trainer, loader
-        )
-        return self._run(feed, epochs, seconds)
+        """Yields each step's report; the clock stands while the caller holds it."""
+        self._loader = loader
+        if self._resumed is None:
+            self._before = self.engine.elapsed
+        else:
+            self._before = self.engine.elapsed - self._resumed["elapsed"]
+            loader.load_state_dict(self._resumed["loader"])
+            self._resumed = None
+        return self._steps(loader, epochs, seconds)
 
-    def _run(self, feed: Feed, epochs: int | None, seconds: float | None) -> Iterator[StepReport]:
-        place = self._position
-        began = time.perf_counter()
-        while place.epoch < epochs if seconds is None else place.elapsed < seconds:
-            batches = self._open_epoch(feed)
-            while (report := feed.step(batches)) is not None:
-                place.batches = feed.batches
-                place.elapsed += self._trainer.clock(report, time.perf_counter() - began)
-                self.progress = self._share_spent(feed.loader, epochs, seconds)
-                report.elapsed = place.elapsed
-                yield report
-                began = time.perf_counter()
-                if seconds is not None and place.elapsed >= seconds:
+    def _steps(
+        self, loader: Loader, epochs: int | None, seconds: float | None
+    ) -> Iterator[StepReport]:
+        clock = self.engine.steps.clock
+        clock.tick()
+        while loader.epoch < epochs if seconds is None else self.elapsed < seconds:
+            begun = loader.batches
+            for batch in loader.tickets():
+                report = self.train(batch)
+                self.progress = self._share_spent(loader, epochs, seconds)
+                report.elapsed = self.elapsed
+                with clock.paused():
+                    yield report
+                if seconds is not None and self.elapsed >= seconds:
+                    self.engine.steps.stop()
                     return
-            if place.batches == 0:
+                begun = loader.batches
+            if begun == 0:
                 raise ValueError("loader must yield at least one batch an epoch; got an empty one")
-            place.epoch, place.batches = place.epoch + 1, 0
+        self.engine.steps.stop()
         self.progress = 1.0
 
-    def _open_epoch(self, feed: Feed) -> Iterator:
-        """The feed's batches from where the epoch stands: at its beginning, or behind those a saved
-        run had."""
-        place, device = self._position, self._trainer.device
-        if place.batches == 0:
-            place.epoch_random = random_state(device)
-            return feed.open(place.epoch, 0)
-        now = random_state(device)
-        restore_random_state(place.epoch_random, device)
-        batches = feed.open(place.epoch, place.batches)
-        restore_random_state(now, device)
-        return batches
-
-    def _share_spent(self, loader: Iterable, epochs: int | None, seconds: float | None) -> float:
-        place = self._position
+    def _share_spent(self, loader: Loader, epochs: int | None, seconds: float | None) -> float:
         if seconds is not None:
-            return min(1.0, place.elapsed / seconds)
-        length = _length(loader)
-        return min(1.0, (place.epoch + (place.batches / length if length else 0.0)) / epochs)
+            return min(1.0, self.elapsed / seconds)
+        length = length_of(loader.loader)
+        return min(1.0, (loader.epoch + (loader.batches / length if length else 0.0)) / epochs)
+
+    def fit(
+        self,
+        steps: Iterator[StepReport],
+        end_epoch: Callable[[], None],
+        after_step: Callable[[StepReport], None],
+        bar: ProgressBar,
+    ) -> None:
+        """Runs ``steps`` to their end."""
+        epoch = None
+        for report in steps:
+            if epoch is not None and self._loader.epoch != epoch:
+                end_epoch()
+            epoch = self._loader.epoch
+            after_step(report)
+            bar(self.progress, report)
+        end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        loader = None if self._loader is None else self._loader.state_dict()
+        return {"loader": loader, "elapsed": self.elapsed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._resumed = state if state["loader"] is not None else None
 
 
-def _length(loader: Iterable) -> int | None:
+def length_of(loader: Iterable) -> int | None:
     """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
     try:
         return len(loader)
@@ -147,7 +108,7 @@ def _length(loader: Iterable) -> int | None:
         return None
 
 
-def _check_budget(
+def check_budget(
     loader: Iterable, epochs: int | None, seconds: float | None, batch_size: int
 ) -> None:
     if (epochs is None) == (seconds is None):
@@ -158,72 +119,8 @@ def _check_budget(
         raise ValueError(f"epochs must be an integer >= 1; got {epochs!r}")
     if seconds is not None and not seconds > 0:
         raise ValueError(f"seconds must be > 0; got {seconds}")
-    if _length(loader) == 0:
+    if length_of(loader) == 0:
         raise ValueError("loader must yield at least one batch an epoch; got an empty one")
     given = getattr(loader, "batch_size", None)
     if given is not None and given != batch_size:
         raise ValueError(f"loader's batch_size must be the trainer's ({batch_size}); got {given}")
-
-
-def evaluate(
-    model: nn.Module, loss: Any, loader: Iterable, device: torch.device
-) -> tuple[float, float]:
-    """Mean loss and share of wrong classes over ``loader``; the latter NaN unless the targets are
-    class indices."""
-    total, wrong, samples, classes = (
-        torch.zeros((), device=device),
-        torch.zeros((), device=device),
-        0,
-        True,
-    )
-    with leaving_no_trace(model, device):
-        for inputs, targets in loader:
-            inputs, targets = map_tensors(
-                lambda t: t.to(device, non_blocking=True), (inputs, targets)
-            )
-            size = batch_length(inputs, "inputs")
-            logits = logits_of(model, inputs, size)
-            total += per_sample_loss(loss, logits, targets).sum()
-            samples += size
-            classes = (
-                classes
-                and isinstance(loss, nn.CrossEntropyLoss)
-                and not targets.is_floating_point()
-            )
-            if classes:
-                wrong += (logits.argmax(1) != targets).float().view(size, -1).mean(1).sum()
-    if samples == 0:
-        raise ValueError("loader must yield at least one batch to evaluate; got an empty one")
-    return total.item() / samples, wrong.item() / samples if classes else float("nan")
-
-
-class _progress_bar:
-    """A bar over the budget, or nothing; called as ``bar(progress, report)``."""
-
-    def __init__(self, show: bool, epochs: int | None, seconds: float | None):
-        self._bar = None
-        if show:
-            try:
-                from tqdm.auto import tqdm
-            except ImportError as error:
-                raise ImportError(
-                    "progress=True needs tqdm: pip install isample[progress]"
-                ) from error
-            unit, total = ("epoch", epochs) if epochs is not None else ("s", seconds)
-            form = "{l_bar}{bar}| {n:.1f}/{total} {unit}{postfix}"
-            self._bar = tqdm(total=total, unit=unit, bar_format=form, mininterval=0.2)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, progress: float, report: StepReport) -> None:
-        if self._bar is not None:
-            phase = "importance" if report.active else "uniform"
-            self._bar.set_postfix_str(
-                f"loss {report.loss:.4f}, tau {report.tau_ema:.2f}, {phase}", refresh=False
-            )
-            self._bar.update(progress * self._bar.total - self._bar.n)

@@ -1,39 +1,41 @@
-"""Training by importance where that pays, uniform training elsewhere: Algorithm 1 of Katharopoulos
-and Fleuret (2018), and what goes beyond it."""
+"""An engine, a loop around it and the optimizer's side: training by importance where that pays."""
 
 from __future__ import annotations
 
-import math
-import time
+import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from isample.control.gate import Gate, is_of_presamples
-from isample.control.rates import ADAPT, batch_draws
-from isample.ops.memory import draw_moments
+from isample.control import Controller, Threshold
+from isample.engine import Engine
+from isample.parts import dataset_of
 from isample.scoring.forward import Scoring
-from isample.scoring.losses import BatchLoss, Loss
-from isample.scoring.overlap import Ahead
-from isample.scoring.select import ImportanceSampler, ScoredAhead, Selection
-from isample.sources.memory import Drawn, MemorySampler
-from isample.support.clocks import Stopwatch
-from isample.support.errors import NonFiniteScoreError
-from isample.support.processes import Clocked, Processes
-from isample.support.pytree import batch_length, check_batch, logits_of, take
+from isample.scoring.losses import Loss
+from isample.scoring.overlap import Overlap
+from isample.scoring.scores import make_score
+from isample.sources.dataset import Dataset
+from isample.sources.indexed import can_be_indexed, check_can_be_indexed
+from isample.sources.loader import Loader
+from isample.sources.sampler import MemorySampler
+from isample.sources.stream import Stream
+from isample.support.processes import Processes, unwrapped
+from isample.support.pytree import as_pair, check_batch, logits_of, take
 from isample.support.random_state import random_state, restore_random_state
 from isample.support.registry import look_up
-from isample.training.loop import Loop, evaluate
-from isample.training.step import Step
+from isample.training.arguments import check_memory, check_sizes, control_of
+from isample.training.evaluate import evaluate
+from isample.training.loop import Loop, check_budget
+from isample.training.progress import ProgressBar
 from isample.training.update import Update
-from isample.values import Evaluation, History, StepReport
+from isample.values import Batch, Candidates, Evaluation, History, StepReport
 
 Callback = Callable[["Trainer", StepReport], None]
-
-MODES = ("auto", "memory", "presample")
+Mode = Literal["auto", "memory", "presample"]
+MODES: dict[str, Mode] = {"auto": "auto", "memory": "memory", "presample": "presample"}
 
 
 class Trainer:
@@ -48,38 +50,37 @@ class Trainer:
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with
         ``reduction="none"``, or a callable ``(logits, targets) -> [B]``.
     batch_size: b, the samples that a step learns from.
-    presample: B >= b, the samples that a scoring pass looks at. By default the speedup gate chooses
-        among 2, 3, 5, 8 and 12 times b, in memory mode also 1.5, by what pays best; with other
-        gates it is 5b, and none there.
+    presample: B >= b, the candidates that a scoring pass looks at. By default the speedup
+        controller chooses; other controllers take 5b.
     mode: ``"memory"``: a remembered score a sample of the data set, see
         :class:`isample.MemorySampler`, and a scoring pass where that pays on top of it.
-        ``"presample"``: a fresh presample is scored, as in Algorithm 1. ``"auto"``: memory mode in
-        a ``fit`` over an ordinary DataLoader of a map-style data set; presample mode for
-        :meth:`step`, for any other loader, for a score that needs a pass of its own, and if a
-        presample is asked for by ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or
-        ``gate="threshold"``.
-    score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable ``(logits, targets) ->
-    [B]``.
-    draws: from a presample: ``"pps"`` (the default) or ``"systematic"``, ``"alias"`` (the paper's,
-    with replacement).
+        ``"presample"``: fresh candidates are scored, as in Algorithm 1. ``"auto"``: a memory in a
+        ``fit`` over an ordinary DataLoader of a map-style data set; candidates for :meth:`step`,
+        for any other loader, for a score that needs a pass of its own, and if they are asked for by
+        ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or ``control="threshold"``.
+    score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable
+        ``(logits, targets) -> [B]``.
+    draws: from candidates: ``"pps"`` (the default), ``"systematic"``, or ``"alias"`` (the paper's,
+        with replacement).
     scoring: how the scoring pass is made cheap, an :class:`isample.Scoring`.
-    gate: ``"speedup"`` (measured, the default), ``"threshold"`` (the paper's rule), ``"always"``,
-        ``"never"``, or an ``isample.gate.Gate``.
-    adapt: what the noise that is saved is used for: ``"lr"`` (the default) raises the learning rate
-        of active steps, to twice the highest that the schedule has had at most, and has a memory
-        save hardly more noise than that takes; ``"batch"`` draws fewer samples; None does neither.
-        See :mod:`isample.control.rates`.
-    tau_threshold: of the threshold gate, which it implies; (B + 3b) / 3b by default.
+    control: ``"speedup"`` (measured, the default), ``"threshold"`` (the paper's rule),
+        ``"always"``, ``"never"``, or a :class:`isample.control.Controller`.
+    adapt: what the noise that is saved is used for. ``"lr"`` (the default) raises the learning rate
+        of active steps, to twice the highest that the schedule has had at most. ``"batch"`` only
+        takes less time for the same noise, by smaller batches. None does neither. See
+        :mod:`isample.control.rates`.
+    tau_threshold: of the threshold controller, which it implies; (B + 3b) / 3b by default.
     tau_momentum: a_tau of the moving average of tau.
     clip_grad_norm: the largest norm of all gradients together, or None.
     autocast: a dtype for ``torch.autocast`` around the forward passes, or None.
     scaler: a ``torch.amp.GradScaler``, or None.
     accumulate: steps whose gradients are averaged before the optimizer moves.
     seed: of the draws; by default taken from torch's generator.
+    gate: the former name of ``control``.
 
     Errors in the arguments are ValueError or TypeError and name argument, rule and value. A step
-    whose scores are not finite raises ``NonFiniteScoreError`` and leaves parameters and tau's
-    average as they were.
+    whose scores are not finite raises ``NonFiniteScoreError`` and leaves the parameters as they
+    were.
     """
 
     def __init__(
@@ -90,10 +91,10 @@ class Trainer:
         batch_size: int = 128,
         presample: int | None = None,
         *,
-        mode: str = "auto",
+        mode: Mode = "auto",
         score: str | Callable = "upper_bound",
         draws: str | None = None,
-        gate: str | Gate | None = None,
+        control: str | Controller | None = None,
         adapt: str | None = "lr",
         scoring: Scoring | None = None,
         tau_threshold: float | None = None,
@@ -103,48 +104,55 @@ class Trainer:
         scaler: torch.amp.GradScaler | None = None,
         accumulate: int = 1,
         seed: int | None = None,
+        gate: str | Controller | None = None,
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-        self.mode = look_up({name: name for name in MODES}, mode, "mode")
-        self.adapt = (
-            None if adapt is None else look_up({name: name for name in ADAPT}, adapt, "adapt")
+        check_sizes(batch_size, presample)
+        control = control_of(control, gate, tau_threshold)
+        asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
+        asks_for_candidates = asks or control == "threshold" or isinstance(control, Threshold)
+        self.mode = look_up(MODES, mode, "mode")
+        if mode == "auto" and (asks_for_candidates or make_score(score).from_logits is None):
+            self.mode = MODES["presample"]
+        if mode == "memory":
+            check_memory(control, presample, scoring)
+        overlaps = scoring is not None and scoring.ahead
+        if overlaps and make_score(score).from_logits is None:
+            raise ValueError(
+                f"scoring must not be ahead for score={score!r}, which needs more than logits; got "
+                "ahead=True"
+            )
+        # Choosing the precision by the clock would spoil runs that go by nothing else of a clock.
+        default = Scoring(dtype="auto" if control == "speedup" else None)
+        self.model, self.optimizer, self.autocast = model, optimizer, autocast
+        self.processes = Processes.of_model(model)
+        self.engine = Engine(
+            optimizer,
+            model=model,
+            loss=loss,
+            control=control,
+            adapt=adapt,
+            attach=False,
+            seed=seed,
+            batch_size=batch_size,
+            processes=self.processes,
+            score=score,
+            draws=draws or "pps",
+            scoring=scoring or default,
+            presample=presample,
+            threshold=tau_threshold,
+            tau_momentum=tau_momentum,
         )
-        self.model, self.optimizer = model, optimizer
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.processes = Processes(model)
-        first = "memory" if mode == "memory" else "presample"
-        self.sampler = ImportanceSampler(
-            loss,
-            batch_size,
-            presample,
-            score,
-            draws or "pps",
-            gate,
-            tau_threshold,
-            tau_momentum,
-            self.processes.seed(seed),
-            self.device,
-            first,
-            scoring,
-        )
-        asks_for_presample = (presample, draws, tau_threshold, scoring) != (
-            None,
-        ) * 4 or is_of_presamples(gate)
-        if mode == "auto" and (asks_for_presample or self.sampler.score.from_logits is None):
-            self.mode = "presample"
-        self.sampler.shared = self.processes.count > 1
-        self.ahead = (
-            Ahead(self.sampler, self.device) if scoring is not None and scoring.ahead else None
-        )
-        self.autocast = autocast
-        self.update = Update(model, optimizer, clip_grad_norm, scaler, accumulate)
-        self.step_count = 0
-        self.selection: Selection | None = None
-        self.memory: MemorySampler | None = None  # made by fit, once the data set is known
+        self.device, self.batch_size = self.engine.parts.device, batch_size
+        self.update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
+        self.overlap: Overlap | None = None
+        if overlaps:
+            scoring_pass = self.engine.parts.scorer.scoring_pass
+            self.overlap = Overlap(model, scoring_pass, batch_size, self.device)
         self.history = History()
-        self._draw_seconds = 0.0  # of the memory's draws, up to the last step
-        self._loop = Loop(self)
+        self.batch: Batch | None = None
+        self._loop = Loop(self.engine, self._train)
 
     @classmethod
     def paper(
@@ -158,174 +166,73 @@ class Trainer:
     ) -> Trainer:
         """The paper's algorithm as it stands: Algorithm 1, draws with replacement, its switch, and
         nothing beyond."""
-        beyond = {"mode": "presample", "draws": "alias", "gate": "threshold", "adapt": None}
+        beyond = {"mode": "presample", "draws": "alias", "adapt": None}
+        if "gate" not in options:
+            beyond["control"] = "threshold"
         return cls(model, optimizer, loss, batch_size, presample, **{**beyond, **options})
 
     @property
-    def batch_size(self) -> int:
-        return self.sampler.batch_size
+    def memory(self) -> MemorySampler | None:
+        """What is remembered of the data set; None without a memory."""
+        source = self.engine.source
+        return source.memory if isinstance(source, Dataset) else None
 
     @property
-    def presample(self) -> int:
-        return self.sampler.presample
-
-    @property
-    def next_size(self) -> int:
-        """How many samples the next ``step`` has use for: B when importance sampling is on, b when
-        it is not."""
-        return self.sampler.next_size
+    def step_count(self) -> int:
+        return self.engine.steps.count
 
     @property
     def progress(self) -> float:
-        """The share of the budget of the present ``fit`` that is spent, in [0, 1]; for schedules by
-        time or epoch."""
+        """The share of the budget of the present ``fit`` that is spent, for schedules: in [0, 1]."""
         return self._loop.progress
 
+    @property
+    def next_size(self) -> int:
+        """How many samples the next :meth:`step` has use for."""
+        self._open_stream(())
+        return self.engine.steps.plan().candidates or self.batch_size
+
     def step(self, inputs: Any, targets: Any) -> StepReport:
-        """One step of Algorithm 1 on ``inputs`` and ``targets``, which hold n samples in random
-        order.
+        """One step on samples that the caller brings: :attr:`next_size` of them.
 
-        Importance sampling on and n > b: all n are scored and b of them drawn. Otherwise a uniform
-        step on the first b (on all, where there are fewer). :attr:`next_size` says how many are of
-        use.
+        Of more than a batch those are drawn that the scores ask for, or the first ``batch_size``
+        taken where nothing is scored.
+
+        Raises ValueError for inputs and targets of other lengths or another device.
         """
-        if self.ahead is not None:
-            raise ValueError(
-                "scoring must not be ahead for step(), which does not know the next presample; got ahead=True"
-            )
-        report = self.train_on(inputs, targets)
-        self.clock(report, report.seconds)
-        return report
-
-    def clock(self, report: StepReport, seconds: float) -> float:
-        """Tells the gate how long a step took, loading included, and gives that time as all
-        processes see it."""
-        active, scored = report.active, report.scored
-        if self.ahead is not None:  # the step that scores is the one that takes longer
-            active, scored = self.ahead.scored > 0, self.ahead.scored
-        step = self.processes.clock(Clocked(active, seconds, report.scoring_seconds, scored))
-        if step is None:
-            return 0.0
-        self.sampler.gate.clock(*step)
-        return step.seconds
-
-    def train_on(self, inputs: Any, targets: Any, ahead: ScoredAhead | None = None) -> StepReport:
-        """:meth:`step` for a caller that tells the gate the time itself, loading included, as
-        :meth:`fit` does, and may have had the presample scored ``ahead``."""
-        begin = time.perf_counter()
-        self.enter("presample")
         if self.mode == "memory":
             raise ValueError(
-                "mode must be 'presample' for step(), which is not told the samples' indices; got 'memory'"
+                "mode must be 'presample' for step(), which is not told the samples' indices; got "
+                "'memory'"
             )
+        if self.overlap is not None:
+            raise ValueError("scoring must not be ahead for step(), which is given one batch")
         size = check_batch(inputs, targets, self.device)
+        self._open_stream(())
+        batch = inputs, targets
+        if size > self.batch_size and self.engine.steps.plan().candidates is None:
+            batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
+        return self._train(self.deal(Candidates(batch, size)))
+
+    def _open_stream(self, loader: Iterable) -> None:
+        if not isinstance(self.engine.source, Stream):
+            self.mode = MODES["presample"]
+            self.engine.open(Stream(loader, self.batch_size, self.device))
+
+    def _train(self, batch: Batch) -> StepReport:
+        inputs, targets = as_pair(batch.batch)
         with self._autocast():
-            if (self.sampler.active or ahead is not None) and size > self.batch_size:
-                draws = (
-                    batch_draws(self.batch_size, self.sampler.gate.gain)
-                    if self.adapt == "batch"
-                    else None
-                )
-                step = Step(
-                    *self._draw_again(inputs, targets, draws, ahead=ahead),
-                    begin,
-                    size,
-                    active=True,
-                    scored=size,
-                )
-            else:
-                if size > self.batch_size:
-                    inputs, targets = take(inputs, targets, slice(self.batch_size))  # line 12
-                logits, selection = self._logits(inputs), None
-                loss = self.sampler.batch_loss(logits, targets)  # line 13
-                if self.sampler.gate.scores_uniform_steps:
-                    selection = self.sampler.observe(
-                        self.processes.model, inputs, targets, logits, loss.score
-                    )  # line 15
-                step = Step(loss, selection, [], begin, min(size, self.batch_size))
-        return self._finish(step)  # lines 10, 14, 17
-
-    def _draw_again(
-        self,
-        inputs: Any,
-        targets: Any,
-        draws: int | None,
-        weights: torch.Tensor | None = None,
-        ahead: ScoredAhead | None = None,
-    ) -> tuple[BatchLoss, Selection, list[torch.Tensor]]:
-        """Loss, selection and moments of what is drawn of a presample."""
-        selection = self.sampler.select(
-            self.processes.model, inputs, targets, draws, weights, ahead
-        )  # lines 6-8
-        inputs, targets = take(inputs, targets, selection.indices)
-        logits = self._logits(inputs)
-        loss = self.sampler.batch_loss(logits, targets, selection.weights)  # line 9
-        fresh = loss.score
-        if self.sampler.score.from_logits is None:
-            fresh = selection.score[selection.indices]
-        elif fresh is None:  # what was foreseen may be coarser than what is seen now
-            fresh = self.sampler.fresh_scores(self.processes.model, inputs, targets, logits)
-        return loss, selection, [draw_moments(fresh, selection.weights, drawn=True)]
-
-    def memory_step(
-        self, inputs: Any, targets: Any, indices: torch.Tensor | list[int]
-    ) -> StepReport:
-        """One step of memory mode, on the batch that ``memory`` drew longest ago; ``indices``,
-        int64 [b] or a list, are its places in the data set. ``fit`` calls this in memory mode."""
-        begin, memory, overhead = time.perf_counter(), self.memory, Stopwatch()
-        size = check_batch(inputs, targets, self.device)
-        if size != len(indices):  # a collate function left samples out
-            raise ValueError(
-                f"inputs must hold all samples drawn ({len(indices)}) for mode='memory'; got {size}"
-            )
-        with overhead:
-            drawn = memory.match(indices)
-        gate, presampled = self.sampler.gate, size > memory.batch_size
-        if not (presampled or drawn.active or self.sampler.active or gate.scores_uniform_steps):
-            return self._plain_step(inputs, targets, begin)
-        with self._autocast():
-            if presampled:
-                step = self._draw_of_drawn(drawn.with_weights(), inputs, targets, begin)
-            else:
-                logits = self._logits(inputs)
-                loss = self.sampler.batch_loss(logits, targets, drawn.weights)
-                with overhead:
-                    score = loss.score
-                    if score is None:
-                        score = self.sampler.fresh_scores(
-                            self.processes.model, inputs, targets, logits
-                        )
-                    moments = memory.recall(score, drawn)
-                    selection = Selection(drawn.indices, drawn.weights, score, memory.tau, float)
-                looked_at = memory.size if drawn.active else size
-                step = Step(
-                    loss, selection, [moments], begin, looked_at, drawn.active, drawn.active
-                )
-        report = self._finish(step)
-        if self.adapt == "batch":
-            memory.draw_size = batch_draws(memory.batch_size, gate.gain)
-        drawing, self._draw_seconds = memory.draw_seconds - self._draw_seconds, memory.draw_seconds
-        report.scoring_seconds += overhead.seconds + drawing
-        return report
-
-    def _draw_of_drawn(self, drawn: Drawn, inputs: Any, targets: Any, begin: float) -> Step:
-        """All that the memory drew is scored, and a batch drawn of it again."""
-        memory = self.memory
-        weights = drawn.weights if drawn.active else memory.implied_weights(drawn.indices)
-        loss, selection, moments = self._draw_again(
-            inputs, targets, memory.batch_size, drawn.weights
-        )
-        moments.append(draw_moments(selection.score, weights, drawn=drawn.active))
-        memory.update(drawn.indices, selection.score)
-        return Step(
-            loss, selection, moments, begin, len(weights), True, drawn.active, scored=len(weights)
-        )
-
-    def enter(self, mode: str) -> None:
-        """Settles which mode this is, if it is ``auto`` still."""
-        if self.mode == "auto":
-            self.sampler.set_mode(mode)
-            self.mode = mode
+            logits = logits_of(self.model, inputs, batch.size)
+            loss = self.engine.loss(logits, targets)
+        if self.overlap is not None:
+            self.overlap.forward_queued()
+        self.update.backward(loss)
+        if self.overlap is not None:
+            with self._autocast():
+                self.overlap.begin()
+            self.overlap.wait()
+        self.batch = batch
+        return self.update.move()
 
     def fit(
         self,
@@ -342,21 +249,32 @@ class Trainer:
         given.
 
         ``loader`` is any iterable of (inputs, targets) batches of ``batch_size`` samples, such as a
-        DataLoader. In memory mode it is a DataLoader, which is built again around its data set with
-        a sampler of the memory's; an epoch is as many batches as before. In presample mode it stays
-        as it is: an active step joins k = B/b of its batches, any other step takes one, so an epoch
-        is always one pass over it. ``evaluate`` is a loader that is evaluated after every epoch and
-        at the end, ``scheduler`` is stepped once an epoch, each of ``callbacks`` is called as
-        ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
-        ``isample[progress]``).
+        DataLoader. With a memory it is a DataLoader, which is built again around its data set; an
+        epoch is as many batches as before. Without one it stays as it is, and an epoch is one pass
+        over it: a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
+        evaluated after every epoch and at the end. ``scheduler`` is stepped once an epoch. Each of
+        ``callbacks`` is called as ``callback(trainer, report)`` after every step. ``progress``
+        shows a bar (needs ``isample[progress]``).
 
         A trainer that was restored by :meth:`load_state_dict` goes on where the saved run was, in
-        the middle of an epoch if need be, and ``epochs`` and ``seconds`` count from that run's
+        the middle of an epoch if need be. ``epochs`` and ``seconds`` count from that run's
         beginning.
         """
-        return self._loop.fit(
-            loader, epochs, seconds, evaluate, scheduler, tuple(callbacks), progress
-        )
+
+        def end_epoch() -> None:
+            if scheduler is not None:
+                scheduler.step()
+            if evaluate is not None:
+                self.history.evaluations.append(self.evaluate(evaluate))
+
+        def after_step(report: StepReport) -> None:
+            self.history.steps.append(report)
+            for callback in callbacks:
+                callback(self, report)
+
+        with ProgressBar(progress, epochs, seconds) as bar:
+            self._loop.fit(self.iterate(loader, epochs, seconds), end_epoch, after_step, bar)
+        return self.history
 
     def iterate(
         self, loader: Iterable, epochs: int | None = None, seconds: float | None = None
@@ -364,30 +282,55 @@ class Trainer:
         """``fit`` as a generator: yields each step's report, and the clock stands while the caller
         holds it. So two trainers can take turns, and whatever is done between steps costs no
         training time."""
-        return self._loop.iterate(loader, epochs, seconds)
+        check_budget(loader, epochs, seconds, self.batch_size)
+        return self._loop.run(self._loader(loader), epochs, seconds)
+
+    def _loader(self, loader: Iterable) -> Loader:
+        if self.mode == "auto":
+            takes_memory = can_be_indexed(loader, self.batch_size)
+            self.mode = MODES["memory" if takes_memory else "presample"]
+        if self.mode == "memory":
+            check_can_be_indexed(loader, self.batch_size)
+            source = dataset_of(self.engine.parts, loader, self.engine.source, self.device)
+        else:
+            source = Stream(loader, self.batch_size, self.device)
+        self.engine.open(source)
+        pair = None if self.overlap is None else self.overlap.pair
+        return Loader(loader, source, self, self.device, pair)
+
+    def begin_epoch(self) -> None:
+        """A loader's epoch begins."""
+        self.engine.begin_epoch()
+
+    def deal(self, candidates: Candidates, ahead: Any = None) -> Batch:
+        """:meth:`isample.Engine.deal`, in the precision of training."""
+        with self._autocast():
+            return self.engine.deal(candidates, ahead)
+
+    def end_epoch(self) -> None:
+        """A loader's epoch is over."""
+        self.engine.end_epoch()
 
     def evaluate(self, loader: Iterable) -> Evaluation:
         """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no
         trace; of this process alone."""
-        with self._autocast():
-            loss, error = evaluate(self.processes.model, self.sampler.loss, loader, self.device)
+        with self.engine.paused(), self._autocast():
+            objective = self.engine.parts.objective
+            loss, error = evaluate(unwrapped(self.model), objective.loss, loader, self.device)
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything of the trainer's own: tau's average, the gate, counters, the place in the
-        epoch, the random states of the draws and of torch. With the model's and the optimizer's own
-        ``state_dict`` a run resumes bit for bit, but for decisions of the speedup gates, which go
-        by the clock.
+        """Everything of the trainer's own: the engine's state, the place in the epoch, torch's
+        random state. With the model's and the optimizer's own ``state_dict`` a run resumes bit for
+        bit, but for what the speedup controller decides by the clock.
 
         Raises RuntimeError between two accumulated steps, whose gradients no state holds.
         """
+        self.update.check_nothing_pends()
         return {
             "mode": self.mode,
-            "update": self.update.state_dict(),
-            "step_count": self.step_count,
-            "sampler": self.sampler.state_dict(),
-            "memory": None if self.memory is None else self.memory.state_dict(),
-            "loop": self._loop.state_dict(),
+            "engine": self.engine.state_dict(),
+            "loop": copy.deepcopy(self._loop.state_dict()),
             "random": random_state(self.device),
         }
 
@@ -396,101 +339,16 @@ class Trainer:
 
         Raises ValueError if that trainer was in another mode.
         """
-        self.enter(state["mode"])
-        if self.mode != state["mode"]:
+        if self.mode not in ("auto", state["mode"]):
             raise ValueError(
                 f"state must be of a trainer in mode {self.mode!r}; got {state['mode']!r}"
             )
-        self.update.load_state_dict(state["update"])
-        self.step_count = state["step_count"]
-        self.sampler.load_state_dict(state["sampler"])
+        self.mode = state["mode"]
+        self.engine.load_state_dict(state["engine"])
         self._loop.load_state_dict(state["loop"])
-        self.memory = (
-            None
-            if state["memory"] is None
-            else MemorySampler.from_state(state["memory"], self.device)
-        )
-        self._draw_seconds = 0.0 if self.memory is None else self.memory.draw_seconds
         restore_random_state(state["random"], self.device)
 
-    def _plain_step(self, inputs: Any, targets: Any, begin: float) -> StepReport:
-        """A uniform step that nobody wants scored: nothing is done that a loop without isample
-        would not do."""
-        with self._autocast():
-            loss = self.sampler.batch_loss(self._logits(inputs), targets)
-        read = self.processes.read_late([loss.mean.detach()], self.device)
-        self.update.backward(loss)
-        (loss_value,) = read()
-        self.update.move(1.0)
-        self._decide(math.nan)
-        self.selection = None
-        self.step_count += 1
-        step = Step(loss, None, [], begin, batch_length(inputs, "inputs"))
-        return step.report(
-            self.step_count, self.batch_size, True, 1.0, loss_value, math.nan, math.nan, 1.0, 1.0
-        )
-
-    def _finish(self, step: Step) -> StepReport:
-        selection, gate = step.selection, self.sampler.gate
-        told = [step.loss.mean.detach()]
-        if selection is not None:
-            last = [self.memory.bounded] if self.mode == "memory" else []
-            told += [
-                selection.tau,
-                selection.tau if last else self.sampler.tau_ema,
-                *step.moments,
-                *last,
-            ]
-        read = self.processes.read_late(told, self.device)
-        if self.ahead is not None:
-            self.ahead.forward_queued()
-        self.update.backward(step.loss)
-        if self.ahead is not None:
-            with self._autocast():
-                self.ahead.begin(self.processes.model)
-        loss_value, *told = (
-            read()
-        )  # the backward pass is queued, so a GPU does not run dry; no parameter has moved
-        tau, tau_ema = told[:2] if selection is not None else (math.nan, math.nan)
-        if selection is not None:
-            if tau != tau or (step.moments and not math.isfinite(told[2])):
-                self.update.discard()
-                raise NonFiniteScoreError.from_scores(selection.score)
-            step.tell(self.sampler, self.memory if self.mode == "memory" else None, tau, told[2:])
-        if self.ahead is not None:
-            self.ahead.wait()
-        worth = gate.worth(step.remembered, step.scored) if step.active else 1.0
-        self.update.move(worth if self.adapt == "lr" else 1.0)
-        self._decide(tau_ema)
-        self.selection, self.step_count = selection, self.step_count + 1
-        weights = told[5:7] if step.active else (1.0, 1.0)
-        replaces = self.sampler.draw.with_replacement or not step.scored
-        return step.report(
-            self.step_count, self.batch_size, replaces, worth, loss_value, tau, tau_ema, *weights
-        )
-
-    def _decide(self, tau_ema: float) -> None:
-        if self.step_count % 8 == 0:  # it changes slowly, and steps may be short
-            self.sampler.gate.usable = self.update.rates.usable if self.adapt == "lr" else math.inf
-        self.sampler.decide(tau_ema)
-        if self.memory is not None:
-            self.tell_memory()
-
-    def tell_memory(self) -> None:
-        """What it is to draw, as the gate has decided."""
-        memory, gate = self.memory, self.sampler.gate
-        memory.active, memory.presample, memory.usable = (
-            self.sampler.active,
-            gate.presample,
-            gate.usable,
-        )
-
-    def _autocast(self):
-        return (
-            nullcontext()
-            if self.autocast is None
-            else torch.autocast(self.device.type, self.autocast)
-        )
-
-    def _logits(self, inputs: Any) -> torch.Tensor:
-        return logits_of(self.model, inputs, batch_length(inputs, "inputs"))
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast)

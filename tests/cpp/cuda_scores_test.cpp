@@ -6,75 +6,13 @@
 #include <functional>
 
 #include "../../csrc/cpu/score.h"
-#include "cuda_testing.h"
+#include "cuda_elements.h"
 
 namespace testing {
 namespace {
 
 using namespace isample::cuda;
-using Real = long double;
-
-struct Format {
-  LogitType type;
-  const char* name;
-  size_t bytes;
-};
-constexpr Format kFormats[] = {{LogitType::float32, "float32", 4},
-                               {LogitType::bfloat16, "bfloat16", 2},
-                               {LogitType::float16, "float16", 2},
-                               {LogitType::float64, "float64", 8}};
-
-uint16_t to_half(double value, bool brain) {  // truncates: any nearby value will do, as long as it is read back below
-  if (std::isnan(value)) return brain ? 0x7fc0 : 0x7e00;
-  const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
-  if (std::isinf(value)) return static_cast<uint16_t>(sign | (brain ? 0x7f80 : 0x7c00));
-  if (brain) {
-    const float narrow = static_cast<float>(value);
-    uint32_t bits;
-    std::memcpy(&bits, &narrow, 4);
-    return static_cast<uint16_t>(bits >> 16);
-  }
-  int exponent;
-  const double fraction = std::frexp(std::fabs(value), &exponent);
-  if (value == 0 || exponent < -13) return sign;
-  return static_cast<uint16_t>(sign | ((exponent + 14) << 10) | (static_cast<int>(fraction * 2048) & 1023));
-}
-
-Real from_half(uint16_t bits, bool brain) {
-  const int width = brain ? 7 : 10, top = brain ? 255 : 31, bias = brain ? 127 : 15;
-  const int exponent = bits >> width & top, fraction = bits & ((1 << width) - 1);
-  Real value = exponent == top ? (fraction ? Real(NAN) : Real(INFINITY))
-                               : std::ldexp(Real(fraction + (exponent ? 1 << width : 0)), std::max(exponent, 1) - bias - width);
-  return bits & 0x8000 ? -value : value;
-}
-
-// Rows of logits of any type, with poison around them and between them.
-struct Logits {
-  Format format;
-  int64_t rows, classes, stride;
-  size_t offset;
-  Fenced<unsigned char> bytes;
-
-  Logits(Format f, int64_t b, int64_t c, int64_t gap, size_t offset_elements)
-      : format(f), rows(b), classes(c), stride(c + gap), offset(offset_elements),
-        bytes(static_cast<size_t>(rows * stride) * f.bytes, 0xff, offset_elements * f.bytes) {}  // 0xff...: a NaN
-
-  unsigned char* at(int64_t row, int64_t column) { return bytes.data() + static_cast<size_t>(row * stride + column) * format.bytes; }
-  void set(int64_t row, int64_t column, double value) {
-    const float narrow = static_cast<float>(value);
-    const uint16_t half = to_half(value, format.type == LogitType::bfloat16);
-    const void* source = format.bytes == 8 ? static_cast<const void*>(&value) : format.bytes == 4 ? static_cast<const void*>(&narrow) : &half;
-    std::memcpy(at(row, column), source, format.bytes);
-  }
-  Real get(int64_t row, int64_t column) {
-    double wide;
-    float narrow;
-    uint16_t half;
-    if (format.bytes == 8) return std::memcpy(&wide, at(row, column), 8), wide;
-    if (format.bytes == 4) return std::memcpy(&narrow, at(row, column), 4), narrow;
-    return std::memcpy(&half, at(row, column), 2), from_half(half, format.type == LogitType::bfloat16);
-  }
-};
+using Logits = Elements;
 
 struct Expected {
   Real score, loss;
@@ -83,15 +21,15 @@ struct Expected {
 // -S a_k ln p_k and the norm of its gradient A p - a, with the target kept out of the sums where it is one class.
 Expected expected(Logits& logits, int64_t row, const std::function<Real(int64_t)>& mass, int64_t label) {
   Real max = -INFINITY, sum = 0, total = 0;
-  for (int64_t k = 0; k < logits.classes; ++k) max = std::max(max, logits.get(row, k)), total += mass(k);
-  for (int64_t k = 0; k < logits.classes; ++k) sum += std::exp(logits.get(row, k) - max);
+  for (int64_t k = 0; k < logits.columns; ++k) max = std::max(max, logits.get(row, k)), total += mass(k);
+  for (int64_t k = 0; k < logits.columns; ++k) sum += std::exp(logits.get(row, k) - max);
   Real squares = 0, loss = 0;
-  for (int64_t k = 0; k < logits.classes; ++k) {
+  for (int64_t k = 0; k < logits.columns; ++k) {
     const Real p = std::exp(logits.get(row, k) - max) / sum;
     Real gradient = total * p - mass(k);
     if (k == label) {  // 1 - p_y as the sum of the others
       gradient = 0;
-      for (int64_t j = 0; j < logits.classes; ++j)
+      for (int64_t j = 0; j < logits.columns; ++j)
         if (j != k) gradient += total * std::exp(logits.get(row, j) - max) / sum;
     }
     squares += gradient * gradient;
@@ -99,7 +37,7 @@ Expected expected(Logits& logits, int64_t row, const std::function<Real(int64_t)
   }
   if (label >= 0) {
     Real others = 0;
-    for (int64_t j = 0; j < logits.classes; ++j)
+    for (int64_t j = 0; j < logits.columns; ++j)
       if (j != label) others += std::exp(logits.get(row, j) - logits.get(row, label));
     loss = total * std::log1p(others);
   }
@@ -114,7 +52,7 @@ void fill(Logits& logits) {
   for (int64_t row = 0; row < logits.rows; ++row) {
     const int kind = static_cast<int>(row % 4);  // spread, narrow, equal, one far above
     const double shift = kind == 2 ? 1.7 : 0.0;
-    for (int64_t k = 0; k < logits.classes; ++k)
+    for (int64_t k = 0; k < logits.columns; ++k)
       logits.set(row, k, kind == 2 ? shift : normal() * (kind == 1 ? 0.1 : 4.0) + (kind == 3 ? -9.3 : 0));
   }
 }
@@ -143,7 +81,7 @@ void expect_near(const char* what, int64_t row, float got, Real wanted, Real tol
 }
 
 ScoreTask task_of(Logits& logits, const int64_t* labels) {
-  return {logits.bytes.data(), logits.format.type, logits.rows, logits.classes, logits.stride, labels, nullptr, nullptr,
+  return {logits.bytes.data(), logits.format.type, logits.rows, logits.columns, logits.stride, labels, nullptr, nullptr,
           -100, 0.0, nullptr, nullptr, nullptr};
 }
 

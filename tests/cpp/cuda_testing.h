@@ -113,5 +113,6 @@ inline isample::cuda::Launcher small_chip(size_t shared_kilobytes) { return {2, 
 void test_scores();
 void test_sampling();
 void test_importance_sample();
+void test_rows();
 
 }  // namespace testing

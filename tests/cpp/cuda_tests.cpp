@@ -1,7 +1,8 @@
-// Runs the kernels: cuda_tests [first seed] [seeds] [scores|importance|sampling|all]. On the stand-in each seed is another
+// Runs the kernels: cuda_tests [first seed] [seeds] [suite]. On the stand-in each seed is another
 // schedule of blocks and threads. The same sources, compiled by nvcc, run on a GPU (standin/build.py --device), where they
 // are what compute-sanitizer is given.
 #include <string>
+#include <utility>
 
 #include "cuda_testing.h"
 
@@ -9,8 +10,14 @@ int main(int argc, char** argv) {
   const unsigned long first = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 1;
   const unsigned long seeds = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
   const std::string suite = argc > 3 ? argv[3] : "all";
-  if (suite != "all" && suite != "scores" && suite != "importance" && suite != "sampling") {
-    std::fprintf(stderr, "the suite must be scores, importance, sampling or all, got %s\n", suite.c_str());
+  const std::pair<const char*, void (*)()> suites[] = {{"scores", testing::test_scores},
+                                                       {"importance", testing::test_importance_sample},
+                                                       {"sampling", testing::test_sampling},
+                                                       {"rows", testing::test_rows}};
+  bool known = suite == "all";
+  for (const auto& [name, test] : suites) known = known || suite == name;
+  if (!known) {
+    std::fprintf(stderr, "the suite must be scores, importance, sampling, rows or all, got %s\n", suite.c_str());
     return 2;
   }
 #if defined(__CUDACC__)
@@ -23,9 +30,8 @@ int main(int argc, char** argv) {
 #if !defined(__CUDACC__)
     standin::seed(seed);
 #endif
-    if (suite == "all" || suite == "scores") testing::test_scores();
-    if (suite == "all" || suite == "importance") testing::test_importance_sample();
-    if (suite == "all" || suite == "sampling") testing::test_sampling();
+    for (const auto& [name, test] : suites)
+      if (suite == "all" || suite == name) test();
   }
   std::printf("%d failures\n", testing::failures);
   return testing::failures == 0 ? 0 : 1;

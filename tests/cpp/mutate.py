@@ -129,6 +129,17 @@ EDITS = [
         "column < classes; column += lanes)",
         "column + lanes < classes; column += lanes)",
     ),
+    # Rows of a gradient
+    (
+        "rows.cu",
+        "begin + part_size < task.size ? begin + part_size : task.size",
+        "begin + part_size",
+    ),
+    ("rows.cu", "if (!is_last_block(slot)) return;", ""),
+    ("rows.cu", "part < parts; ++part) whole", "part < 1; ++part) whole"),
+    ("rows.cu", "task.squares[row] += static_cast", "task.squares[row] = static_cast"),
+    ("rows.cu", "task.squares[i] += static_cast", "task.squares[i] = static_cast"),
+    ("row.cuh", "+ 0x7fff + ((bits >> 16) & 1)", "+ 0x8000"),
     # Masses
     ("distribution.cuh", "if (!is_score(g)) return {kInvalidKey};", ""),
     ("distribution.cuh", "g > 0.f ? __float_as_uint(g) : 0u", "__float_as_uint(g)"),

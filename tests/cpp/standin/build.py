@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU_LOOPS = ["sampling", "score_avx2", "score_avx512", "score_baseline", "score_dispatch"]
-KERNELS = ["score", "distribution", "alias", "draws", "prefix_sum", "importance_sample"]
+KERNELS = ["score", "distribution", "alias", "draws", "prefix_sum", "importance_sample", "rows"]
 FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
 

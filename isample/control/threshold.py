@@ -1,0 +1,77 @@
+"""Controllers of one rule each: the paper's threshold, every step, no step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from isample.control.base import Choices, Settings
+from isample.control.noise import Noise, NoiseState
+from isample.values import Observation, Plan
+
+
+def break_even_tau(batch_size: int, candidates: int) -> float:
+    """(B + 3b) / 3b: from this tau on, a step over B candidates pays if a backward pass costs
+    two forward passes (section 3.3 of the paper)."""
+    return (candidates + 3 * batch_size) / (3 * batch_size)
+
+
+class RuleState(NamedTuple):
+    noise: NoiseState = NoiseState()
+    tau_ema: float = 0.0
+
+
+class Rule:
+    """What the three have in common: they know what a step is worth, and read no clock."""
+
+    def __init__(self, choices: Choices, settings: Settings | None = None):
+        self.choices, self.settings = choices, settings or Settings()
+        self.noise = Noise(choices, self.settings)
+
+    def init(self) -> RuleState:
+        return RuleState()
+
+    def observe(self, state: RuleState, seen: Observation) -> RuleState:
+        known = seen.tau_ema == seen.tau_ema
+        return RuleState(
+            self.noise.observe(state.noise, seen), seen.tau_ema if known else state.tau_ema
+        )
+
+    def clock(self, state: RuleState, seconds: float, overhead: float) -> RuleState:
+        return state
+
+    def gain(self, state: RuleState, seen: Observation) -> float:
+        return self.noise.gain(state.noise, seen)
+
+    def plan(self, state: RuleState) -> Plan:
+        raise NotImplementedError
+
+    def _presample(self) -> Plan:
+        return Plan(candidates=self.choices.presample, keep=self.choices.batch_size)
+
+
+class Threshold(Rule):
+    """Algorithm 1, line 5: candidates are scored while the moving average of tau is above a
+    threshold."""
+
+    def __init__(
+        self, choices: Choices, threshold: float | None = None, settings: Settings | None = None
+    ):
+        super().__init__(choices, settings)
+        if threshold is None:
+            threshold = break_even_tau(choices.batch_size, choices.presample)
+        self.threshold = threshold
+
+    def plan(self, state: RuleState) -> Plan:
+        return self._presample() if state.tau_ema > self.threshold else Plan()
+
+
+class Always(Rule):
+    def plan(self, state: RuleState) -> Plan:
+        if self.choices.remembers:
+            return Plan(importance=True, gain_cap=state.noise.gain_cap)
+        return self._presample()
+
+
+class Never(Rule):
+    def plan(self, state: RuleState) -> Plan:
+        return Plan(observe=False)

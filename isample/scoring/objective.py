@@ -1,0 +1,58 @@
+"""A loss and a score that isample knows, of a model's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from isample import ops
+from isample.scoring.contradicted import contradicted_above
+from isample.scoring.losses import Loss, make_loss, mean_loss
+from isample.scoring.scores import cross_entropy_options, leaving_no_trace, make_score
+
+
+class Objective:
+    """What a model is trained for; arguments are those of :class:`isample.Trainer`."""
+
+    def __init__(self, loss: Loss, score: str | Callable = "upper_bound"):
+        self.loss, self.score = make_loss(loss), make_score(score)
+        self._mean = mean_loss(self.loss)
+
+    @property
+    def contradicted(self) -> float | None:
+        """The score above which a label is contradicted; None where scores have no such bound."""
+        return contradicted_above(self.score, self.loss)
+
+    def mean(
+        self, logits: Tensor, targets: Any, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The mean of ``weights`` times the losses, differentiable, 0-dim; and the scores, float32
+        [b], where these come with it for nothing."""
+        of_torch = type(self.loss) is nn.CrossEntropyLoss  # a derived one may be another loss
+        if of_torch and self.fuses(logits) and logits.device.type == "cpu":
+            options = cross_entropy_options(self.loss)
+            return ops.cross_entropy(logits, targets, weights, **options)
+        return self._mean(logits, targets, weights), None
+
+    def scores(self, model: nn.Module | None, inputs: Any, targets: Any, logits: Tensor) -> Tensor:
+        """The scores of a batch, float32 [b]: free where the ``logits`` of its training pass
+        suffice; else ``model`` makes another pass."""
+        if self.score.from_logits is not None:
+            return self.score.from_logits(self.loss, logits.detach(), targets)
+        with leaving_no_trace(model, logits.device):
+            return self.score.from_model(self.loss, model, inputs, targets)
+
+    def fuses(self, logits: Tensor | None) -> bool:
+        """Whether the scores of ``logits`` are those of softmax_score, which the fused ops begin
+        with."""
+        is_upper_bound = self.score.name == "upper_bound"
+        is_cross_entropy = isinstance(self.loss, nn.CrossEntropyLoss)
+        return is_upper_bound and is_cross_entropy and logits is not None and logits.dim() == 2
+
+    def sample(self, logits: Tensor, targets: Any, count: int, **options: Any) -> ops.Sample:
+        """:func:`isample.importance_sample` of this loss."""
+        return ops.importance_sample(
+            logits, targets, count, **options, **cross_entropy_options(self.loss)
+        )

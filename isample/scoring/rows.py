@@ -1,0 +1,185 @@
+"""The identity at the logits: in its backward pass rows are scored and weighted, whatever the loss.
+
+The row that comes back there is dL/dz_i. Its norm is the upper bound of sample i, and multiplying
+it by w_i is the weighting. A loss that is a mean over tokens, pixels or class weights divides by
+what the batch holds: L = sum s_i / D with D = sum n_i. Of a drawn batch D is another number than of
+a uniform one, and a weighted term over it is biased. With ``counts`` n the row is multiplied by
+w_i D / (b n') instead, where n' is the mean of n over dealt samples: the estimate of
+E[s] / E[n] is then as unbiased as n' is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from isample.ops.rows import rows
+from isample.values import Batch
+
+
+class Marked:
+    """Logits of a scoring pass, where a graph begins: the leaves of each head, and its scale."""
+
+    def __init__(self):
+        self._heads: list[tuple[list[Tensor], Tensor | float]] = []
+
+    def mark(self, z: Any, scale: Tensor | float | None) -> Any:
+        """``z`` as leaves of a new graph; what follows is recorded. None: of a mean over rows."""
+        leaves, shape = pytree.tree_flatten(z)
+        fresh = [_as_leaf(leaf) for leaf in leaves]
+        marked = [leaf for leaf in fresh if isinstance(leaf, Tensor) and leaf.requires_grad]
+        self._heads.append((marked, float(len(marked[0])) if scale is None else scale))
+        torch.set_grad_enabled(True)
+        return pytree.tree_unflatten(fresh, shape)
+
+    def scores(self, loss: Tensor) -> Tensor:
+        """Of the rows, float32 [B], by a reduced ``loss``."""
+        if not self._heads:
+            raise RuntimeError(
+                "objective must call the module that was given as head, or engine.rows, on its "
+                "logits; it did neither"
+            )
+        leaves = [leaf for head, _ in self._heads for leaf in head]
+        scales = [scale for head, scale in self._heads for _ in head]
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        pairs = zip(gradients, scales)
+        return sum(_squares(g) * scale**2 for g, scale in pairs if g is not None).sqrt().float()
+
+
+def _as_leaf(leaf: Any) -> Any:
+    return leaf.detach().requires_grad_(True) if _is_floating(leaf) else leaf
+
+
+def _squares(gradient: Tensor) -> Tensor:
+    return gradient.float().flatten(1).square().sum(1) if gradient.dim() > 1 else gradient**2
+
+
+class MeanCount:
+    """The mean of a row's count over dealt samples; 1 before any was seen."""
+
+    def __init__(self):
+        self.total: Tensor | float = 0.0
+        self.samples = 0
+
+    def add(self, counts: Tensor) -> None:
+        self.total = self.total + counts.sum(dtype=torch.float64)
+        self.samples += len(counts)
+
+    @property
+    def value(self) -> Tensor | float:
+        return self.total / self.samples if self.samples else 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": float(self.total), "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.total, self.samples = state["total"], state["samples"]
+
+
+class Rows:
+    """Passes logits through, and marks those of the batch that is under way.
+
+    A head is a call of :meth:`through` within one batch; each has a mean count of its own.
+    """
+
+    def __init__(self):
+        self._mean_counts: list[MeanCount] = []
+        self._marked: Marked | None = None
+        self._heads_scored = 0
+
+    @property
+    def is_scoring(self) -> bool:
+        return self._marked is not None
+
+    @contextmanager
+    def scoring(self) -> Iterator[Marked]:
+        """Within it logits begin a graph in place of belonging to a batch."""
+        self._marked, self._heads_scored = Marked(), 0
+        try:
+            with torch.no_grad():
+                yield self._marked
+        finally:
+            self._marked = None
+
+    def mark(self, z: Any, counts: Tensor | None) -> Any:
+        """Logits of a scoring pass."""
+        mean_count = self._mean_count(self._heads_scored)
+        self._heads_scored += 1
+        if counts is None:
+            return self._marked.mark(z, None)
+        if mean_count.samples == 0:
+            mean_count.add(counts)
+        return self._marked.mark(z, counts.sum() / mean_count.value)
+
+    def through(self, z: Any, batch: Batch, counts: Tensor | None) -> Any:
+        """Logits of the training pass of ``batch``, a tensor or a tuple, list or dict of tensors,
+        [b, ...] each.
+
+        Raises ValueError where they have not a row a sample, or counts are not [b].
+        """
+        logits = [leaf for leaf in pytree.tree_leaves(z) if _is_floating(leaf)]
+        for leaf in logits:
+            _check_rows("logits", leaf, batch.size)
+        relative = self._relative_count(batch, counts)
+        batch.heads += 1
+        factors = batch.weights
+        if factors is not None and relative is not None:
+            factors = (factors * (relative / batch.size)).float()
+        squares = None
+        if batch.observe and logits:
+            squares = torch.zeros(batch.size, device=logits[0].device)
+            scale = float(batch.size) if relative is None else relative
+            batch.squares.append((squares, scale))
+        if factors is None and squares is None:
+            return z
+
+        def passed(leaf: Tensor) -> Tensor:
+            if not (leaf.is_floating_point() and leaf.requires_grad):
+                return leaf
+            out = rows(leaf, factors, squares)
+            out.register_hook(batch.saw_backward)
+            return out
+
+        return pytree.tree_map_only(Tensor, passed, z)
+
+    def _relative_count(self, batch: Batch, counts: Tensor | None) -> Tensor | None:
+        """D / n', 0-dim; None for a mean over rows."""
+        if counts is None:
+            return None
+        _check_rows("counts", counts, batch.size)
+        if counts.dim() != 1:
+            raise ValueError(f"counts must be [b], one a row; got shape {tuple(counts.shape)}")
+        mean_count = self._mean_count(batch.heads)
+        if batch.weights is None:
+            mean_count.add(counts.detach())
+        return counts.sum() / mean_count.value
+
+    def _mean_count(self, head: int) -> MeanCount:
+        while len(self._mean_counts) <= head:
+            self._mean_counts.append(MeanCount())
+        return self._mean_counts[head]
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [mean_count.state_dict() for mean_count in self._mean_counts]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        self._mean_counts = []
+        for head, of_head in enumerate(state):
+            self._mean_count(head).load_state_dict(of_head)
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def _check_rows(name: str, tensor: Tensor, size: int) -> None:
+    if tensor.dim() == 0 or tensor.shape[0] != size:
+        raise ValueError(
+            f"{name} must have a row for each of the batch's {size} samples along dim 0; got shape "
+            f"{tuple(tensor.shape)} (call rows before tokens or pixels are flattened)"
+        )

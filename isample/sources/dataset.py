@@ -1,0 +1,142 @@
+"""A map-style data set with a memory as a source: it deals shuffled passes, or draws by what it
+remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from isample.ops.memory import draw_moments
+from isample.sources.indexed import check_can_be_indexed, indexed_loader, part_of
+from isample.sources.order import Drawn
+from isample.sources.sampler import MemorySampler
+from isample.support.processes import Processes
+from isample.support.pytree import map_tensors
+from isample.values import Batch, Candidates, Plan
+
+
+class Dataset:
+    """The data set of a user's ``loader``, drawn from by ``memory``.
+
+    Args:
+        loader: a DataLoader that shuffles a map-style data set itself.
+        memory: of as many samples as this process has of it.
+        processes: those that share the data set.
+        device: where batches go; None leaves them where they are.
+    """
+
+    def __init__(
+        self,
+        loader: DataLoader,
+        memory: MemorySampler,
+        processes: Processes,
+        device: torch.device | None = None,
+    ):
+        dataset = part_of(loader, processes)
+        size = len(dataset)
+        if memory.size != size:
+            _fit(memory, size, min(loader.batch_size, size))
+        self.memory, self.device = memory, device
+        self.loader = indexed_loader(loader, dataset, memory)
+
+    @property
+    def batch_size(self) -> int:
+        return self.memory.batch_size
+
+    @property
+    def total(self) -> int:
+        return self.memory.size
+
+    @property
+    def remembers(self) -> bool:
+        return True
+
+    @property
+    def informed(self) -> bool:
+        return self.memory.informed
+
+    def can_deal(self, ratio: float) -> bool:
+        return True
+
+    @classmethod
+    def around(
+        cls,
+        loader: DataLoader,
+        processes: Processes,
+        *,
+        contradicted: float | None,
+        seed: int,
+        memory_device: torch.device,
+        device: torch.device | None = None,
+    ) -> Dataset:
+        """A source with a new memory; raises TypeError or ValueError where there can be none."""
+        check_can_be_indexed(loader, loader.batch_size)
+        size = len(part_of(loader, processes))
+        memory = MemorySampler(
+            size,
+            min(loader.batch_size, size),
+            drop_last=loader.drop_last,
+            contradicted=contradicted,
+            seed=seed,
+            device=memory_device,
+        )
+        return cls(loader, memory, processes, device)
+
+    def follow(self, plan: Plan) -> None:
+        self.memory.follow(plan)
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Candidates]:
+        """The memory knows itself how far its epoch is; ``skip`` says only that it has begun."""
+        if skip > 0 and self.memory.at_end:  # where the memory would begin the next one
+            return iter(())
+        return self._matched(iter(self.loader))
+
+    def _matched(self, batches: Iterator) -> Iterator[Candidates]:
+        for batch, indices in batches:
+            drawn = self.memory.match(indices)
+            if self.device is not None:
+                batch = map_tensors(self._to_device, batch)
+            yield Candidates(batch, len(indices), drawn.indices, drawn.weights)
+
+    def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
+        return self.memory.recall(scores, places, weights)
+
+    def learn_candidates(self, given: Candidates, scores: Tensor) -> Tensor:
+        drawn = given.weights is not None
+        weights = given.weights if drawn else self.memory.implied_weights(given.places)
+        numbers = draw_moments(scores, weights, drawn=drawn)
+        self.memory.update(given.places, scores)
+        return numbers
+
+    def facts(self) -> dict[str, Tensor]:
+        tau = self.memory.tau
+        return {"tau": tau, "tau_ema": tau, "bounded": self.memory.bounded}
+
+    def restart(self) -> None:
+        self.memory.restart()
+
+    def state_dict(self, waiting: list[Batch]) -> dict[str, Any]:
+        return self.memory.state_dict([Drawn(batch.places, batch.weights) for batch in waiting])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        size, batch_size = self.memory.size, self.memory.batch_size
+        self.memory.load_state_dict(state)
+        if self.memory.size != size:
+            _fit(self.memory, size, batch_size)
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        same = tensor.device == self.device
+        return tensor if same else tensor.to(self.device, non_blocking=True)
+
+
+def _fit(memory: MemorySampler, size: int, batch_size: int) -> None:
+    """``memory`` for a data set that has grown; raises ValueError for one that has shrunk."""
+    if memory.size > size:
+        raise ValueError(
+            f"loader's data set must not shrink: its memory holds {memory.size} samples; got {size}"
+        )
+    memory.resize(size, batch_size)

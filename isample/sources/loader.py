@@ -1,0 +1,112 @@
+"""A user's loader whose batches are chosen: what an epoch yields, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from isample.sources.base import Source
+from isample.support.random_state import random_state, restore_random_state
+from isample.values import Batch, Candidates
+
+Paired = Iterator[tuple[Candidates, Any]]
+
+
+class Dealer(Protocol):
+    """Makes of candidates what is trained on."""
+
+    def begin_epoch(self) -> None: ...
+
+    def deal(self, candidates: Candidates, ahead: Any = None) -> Batch: ...
+
+    def end_epoch(self) -> None: ...
+
+
+class Loader:
+    """Yields batches of the user's own kind, epoch after epoch.
+
+    Args:
+        loader: the user's own.
+        source: of candidates, around it.
+        dealer: makes of candidates, and of a scoring pass ahead of them, what is trained on.
+        device: whose random state deals, beside the CPU's.
+        pair: an iterator of candidates as one with scoring passes ahead.
+
+    ``epoch`` is the present one, ``batches`` how many of the user's it has dealt. What a DataLoader
+    has beside these, such as ``dataset``, is the user's own.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable,
+        source: Source,
+        dealer: Dealer,
+        device: torch.device,
+        pair: Callable[[Iterator[Candidates]], Paired] | None = None,
+    ):
+        self.loader, self.source = loader, source
+        self.epoch, self.batches = 0, 0
+        self._dealer, self._device, self._pair = dealer, device, pair
+        self._epoch_random: dict[str, Tensor] = {}
+        self._resumes = False
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("loader", "__setstate__"):
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    @property
+    def batch_size(self) -> int:
+        return self.source.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration is of this epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of an epoch; of what is left of one where a state was loaded."""
+        if not self._resumes and self.batches > 0:
+            self.source.restart()
+            self.epoch, self.batches = self.epoch + 1, 0
+        for batch in self.tickets():
+            yield batch.batch
+
+    def tickets(self) -> Iterator[Batch]:
+        """The same with what is known of them."""
+        self._dealer.begin_epoch()
+        candidates = self._open()
+        paired = self._pair(candidates) if self._pair else ((each, None) for each in candidates)
+        for given, ahead in paired:
+            self.batches += given.batches
+            yield self._dealer.deal(given, ahead)
+        self._dealer.end_epoch()
+        self.epoch, self.batches = self.epoch + 1, 0
+
+    def _open(self) -> Iterator[Candidates]:
+        """The source's candidates, behind those that a saved run had: at the random state of the
+        epoch's beginning the user's loader deals the same batches again."""
+        self._resumes = False
+        if self.batches == 0:
+            self._epoch_random = random_state(self._device)
+            return self.source.epoch(self.epoch)
+        now = random_state(self._device)
+        restore_random_state(self._epoch_random, self._device)
+        candidates = iter(self.source.epoch(self.epoch, self.batches))
+        restore_random_state(now, self._device)
+        return candidates
+
+    def state_dict(self, waiting: list[Batch] | None = None) -> dict[str, Any]:
+        """Where it stands; ``waiting`` batches were dealt and are to come again."""
+        came = self.batches - sum(batch.batches for batch in waiting or ())
+        return {"epoch": self.epoch, "batches": came, "epoch_random": dict(self._epoch_random)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.batches = state["epoch"], state["batches"]
+        self._epoch_random = dict(state["epoch_random"])
+        self._resumes = self.batches > 0

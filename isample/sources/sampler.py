@@ -1,0 +1,317 @@
+"""The batch sampler of a memory: it deals shuffled passes, or draws by remembered scores."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from isample.sources.memory import ScoreMemory
+from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
+from isample.support.pytree import map_tensors
+from isample.values import Plan
+
+AVERAGED = 6  # scores of a sample, about, that what is remembered is the mean of
+LARGEST = 2**24  # samples, the ops' limit
+
+
+class MemorySampler(Sampler[list[int]]):
+    """Draws batches of indices over a data set of ``size`` samples; a ``batch_sampler`` for a
+    DataLoader.
+
+        sampler = isample.MemorySampler(len(dataset), batch_size=128)
+        loader = DataLoader(dataset_with_indices, batch_sampler=sampler, num_workers=4)
+        for inputs, targets, indices in loader:
+            weights = sampler.take(indices).weights
+            logits = model(inputs)
+            (weights * F.cross_entropy(logits, targets, reduction="none")).mean().backward()
+            sampler.update(indices, isample.softmax_score(logits.detach(), targets)[0])
+
+    An epoch is ceil(N / b) batches, or floor(N / b) with ``drop_last``. Those of the first
+    ``uniform_epochs`` are dealt from shuffled passes over the data with weights of 1, as are all
+    while the plan it follows asks for no importance. The others are stratified draws in proportion
+    to the remembered scores; a sample that was never seen counts as an average one.
+
+    Parameters
+    ----------
+    size: N, from 1 to 2^24 samples.
+    batch_size: b.
+    drop_last: whether what is left over of a shuffled pass after its last whole batch is left out,
+        as a DataLoader's is.
+    floor: least share of the uniform distribution mixed in, in (0, 1].
+    uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily whole.
+    half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
+        By default none does: what an old score foretells is measured, and fading blurs that.
+    contradicted: score above which the network contradicts a sample's label. All such samples
+        together get a quarter of the draws at most, or their share of the data if that is more. See
+        :mod:`isample.scoring.contradicted`. By default none is.
+    rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a
+        64th of the scores are new. ``rebuild_seconds`` measures the cost.
+    seed: of the draws; by default taken from torch's generator.
+    device: where scores, draws and weights live. On a GPU nothing waits for the host but
+        ``__iter__``, whose indices are Python integers; :meth:`draw` gives them on the device.
+
+    It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an
+    int32 order.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        floor: float = 0.2,
+        uniform_epochs: float = 1.0,
+        half_life: float = math.inf,
+        contradicted: float | None = None,
+        rebuild_every: int | None = None,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        _check(size, batch_size, floor, uniform_epochs, half_life, contradicted, rebuild_every)
+        self.drop_last, self._rebuild_every = drop_last, rebuild_every
+        self.generator = torch.Generator(device)
+        self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
+        self.epoch, self.num_batches = 0, 0  # whole epochs; batches of batch_size that were drawn
+        self.plan = Plan(importance=True)
+        self._passes = Passes(size, batch_size, drop_last, self.generator)
+        self.memory = ScoreMemory(
+            size,
+            self.generator,
+            floor=floor,
+            contradicted=contradicted,
+            half_life=half_life * len(self),
+            rebuild_every=self.rebuild_every,
+        )
+        self._pending = Pending()
+        self._uniform_batches = math.ceil(uniform_epochs * len(self))
+        self._left = len(self)  # batches that this epoch still has to draw
+
+    @property
+    def size(self) -> int:
+        return self._passes.size
+
+    @property
+    def score(self) -> Tensor:
+        """The remembered scores, float32 [N]; below 0 where a sample was never seen."""
+        return self.memory.score
+
+    @property
+    def batch_size(self) -> int:
+        return self._passes.batch_size
+
+    @property
+    def rebuild_every(self) -> int:
+        return self._rebuild_every or max(1, self.size // (64 * self.batch_size))
+
+    @property
+    def rate(self) -> float:
+        """What a fresh score counts for in the mean that is remembered: that of as many as samples
+        were seen on the mean."""
+        return 1.0 / min(1.0 + max(1.0, self.num_batches / len(self)), AVERAGED)
+
+    @property
+    def tau(self) -> Tensor:
+        """tau of the table in use, float32 0-dim: 1 before there is one."""
+        return self.memory.tau
+
+    @property
+    def bounded(self) -> Tensor:
+        """1, float32 0-dim, where draws of contradicted samples are held down; else 0."""
+        return self.memory.bounded
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.size, self.batch_size)
+        return whole if self.drop_last or rest == 0 else whole + 1
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the present epoch has nothing left to draw, and nothing drawn that is not
+        taken."""
+        return self._left == 0 and not self._pending
+
+    def follow(self, plan: Plan) -> None:
+        """What the next batches are to be: dealt or drawn, how many samples, how flat."""
+        self.plan = plan
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of one epoch, or of what is left of one that was broken off. Those that were
+        drawn before and never asked back come first."""
+        return self._batches(lambda batch: batch.indices.tolist())
+
+    def on_device(self) -> Iterator[Tensor]:
+        """The batches of :meth:`__iter__` as int64 [b] on the sampler's device."""
+        return self._batches(lambda batch: batch.indices)
+
+    def _batches(self, form: Callable[[Drawn], Indices]) -> Iterator[Indices]:
+        pending = self._pending.in_form(form)
+        yield from pending
+        if self._left == 0 and pending:
+            return  # they were the epoch's last
+        if self._left == 0:
+            self.epoch, self._left = self.epoch + 1, len(self)
+        while self._left > 0:
+            batch = self._next()
+            indices = form(batch)
+            self._pending.add(indices, batch)
+            yield indices
+
+    def draw(self) -> Drawn:
+        """The next batch, on the sampler's device."""
+        return self._next().with_weights()
+
+    def take(self, indices: Indices) -> Drawn:
+        """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices``, int64
+        [b], must be its indices.
+
+        Raises MemoryOrderError where they are not: something between the sampler and the model
+        reorders.
+        """
+        return self.match(indices).with_weights()
+
+    def match(self, indices: Indices) -> Drawn:
+        """:meth:`take`, without the trouble of making a dealt batch's weights of 1: they are
+        None."""
+        return self._pending.match(indices)
+
+    @property
+    def informed(self) -> bool:
+        """True once a whole epoch was drawn, so that every sample has a score."""
+        return self.num_batches > len(self)
+
+    def recall(self, score: Tensor, indices: Tensor, weights: Tensor | None = None) -> Tensor:
+        """:meth:`update` with the fresh scores, float32 [b], of a batch that was drawn with
+        ``weights``, or dealt (None). Returns what they tell of the draws, see
+        :func:`isample.ops.memory.recall`."""
+        gain_cap = self.plan.gain_cap if self.informed else None
+        return self.memory.recall(score, indices, weights, rate=self.rate, gain_cap=gain_cap)
+
+    def implied_weights(self, indices: Tensor) -> Tensor:
+        """The weights, float32 [b], that samples would have if the table gave them; 1 before it is
+        :attr:`informed`."""
+        if self.informed:
+            return self.memory.implied_weights(indices, self.plan.gain_cap)
+        return torch.ones(indices.shape, device=self.score.device)
+
+    def update(self, indices: Tensor, score: Tensor) -> None:
+        """Remembers fresh scores, float32 [b], of the samples ``indices``, int64 [b]."""
+        if score.shape != indices.shape:
+            raise ValueError(
+                f"score must have the shape of indices, {tuple(indices.shape)}; got "
+                f"{tuple(score.shape)}"
+            )
+        self.memory.update(score, indices, rate=self.rate)
+
+    def by_group(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the training goes: of each group of samples, such as a class, the mean remembered
+        score, NaN where none was seen, and the share of the draws, both float32 [G]; ``groups``
+        int64 [N] in [0, G)."""
+        if groups.shape != self.score.shape or groups.dtype != torch.int64:
+            raise ValueError(
+                f"groups must be int64 [{self.size}]; got {groups.dtype} {list(groups.shape)}"
+            )
+        return self.memory.by_group(groups, self.plan.gain_cap)
+
+    def resize(self, size: int, batch_size: int | None = None) -> None:
+        """The data set has grown to ``size`` samples; ``batch_size`` None leaves that as it is."""
+        if size < self.size:
+            raise ValueError(f"size must be at least the present {self.size}; got {size}")
+        _check_size(size)
+        batch_size = batch_size or self.batch_size
+        self._passes = Passes(size, batch_size, self.drop_last, self.generator)
+        self.memory.grow(size, self.rebuild_every)
+
+    def restart(self) -> None:
+        """The next epoch begins anew; what is left of this one is not drawn."""
+        self._left = 0
+        self._pending = Pending()
+
+    def state_dict(self, waiting: Sequence[Drawn] = ()) -> dict[str, Any]:
+        """All of it, as plain types: also batches that a DataLoader has drawn ahead, and before
+        them those ``waiting``, which were fetched and are to come again."""
+        state = {
+            "size": self.size,
+            "batch_size": self.batch_size,
+            "drop_last": self.drop_last,
+            "rebuild_every": self._rebuild_every,
+            "epoch": self.epoch,
+            "num_batches": self.num_batches,
+            "plan": asdict(self.plan),
+            "uniform_batches": self._uniform_batches,
+            "left": self._left,
+            "passes": self._passes.state_dict(),
+            "memory": self.memory.state_dict(),
+            "pending": [*map(as_pending, waiting), *self._pending.state()],
+            "generator": self.generator.get_state(),
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` gave, which was of a device of this sampler's kind."""
+        device = self.score.device
+        random = state["generator"].cpu()
+        state = map_tensors(lambda tensor: tensor.to(device, copy=True), dict(state))
+        self.drop_last, self._rebuild_every = state["drop_last"], state["rebuild_every"]
+        self._passes = Passes(state["size"], state["batch_size"], self.drop_last, self.generator)
+        self._passes.load_state_dict(state["passes"])
+        self.memory.load_state_dict(state["memory"])
+        self.epoch, self.num_batches = state["epoch"], state["num_batches"]
+        self.plan = Plan(**state["plan"])
+        self._uniform_batches, self._left = state["uniform_batches"], state["left"]
+        self._pending.load(state["pending"])
+        self.generator.set_state(random)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> MemorySampler:
+        """A sampler as it was when :meth:`state_dict` was taken."""
+        sampler = cls(state["size"], state["batch_size"], seed=0, device=device)
+        sampler.load_state_dict(state)
+        return sampler
+
+    def _next(self) -> Drawn:
+        """The next batch, drawn by importance or dealt from a shuffled pass."""
+        if self._left == 0:
+            self.epoch, self._left = self.epoch + 1, len(self)
+        self._left -= 1
+        plan = self.plan
+        draws = plan.candidates or min(plan.keep or self.batch_size, self.batch_size)
+        batches = max(1, -(-draws // self.batch_size))
+        self.num_batches += batches
+        if not plan.importance or self.num_batches <= self._uniform_batches:
+            dealt = [self._passes.deal() for _ in range(batches)]
+            return Drawn(dealt[0] if batches == 1 else torch.cat(dealt), None)
+        self._passes.forget()
+        return Drawn(*self.memory.next_batch(draws, plan.gain_cap))
+
+
+def _check(size, batch_size, floor, uniform_epochs, half_life, contradicted, rebuild_every) -> None:
+    for name, value in (("size", size), ("batch_size", batch_size)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+    _check_size(size)
+    if not uniform_epochs > 0:
+        raise ValueError(f"uniform_epochs must be > 0; got {uniform_epochs}")
+    if batch_size > size:
+        raise ValueError(
+            f"batch_size must be <= size, the data set's length {size}; got {batch_size}"
+        )
+    if not 0 < floor <= 1:
+        raise ValueError(f"floor must be in (0, 1]; got {floor}")
+    if not half_life > 0:
+        raise ValueError(f"half_life must be > 0 epochs; got {half_life}")
+    if contradicted is not None and not contradicted > 0:
+        raise ValueError(f"contradicted must be > 0; got {contradicted}")
+    if rebuild_every is not None and (not isinstance(rebuild_every, int) or rebuild_every < 1):
+        raise ValueError(f"rebuild_every must be an integer >= 1; got {rebuild_every!r}")
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise ValueError(f"size must be at most 2^24 = {LARGEST:,}; got {size:,}")

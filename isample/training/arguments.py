@@ -1,0 +1,57 @@
+"""Checks of a trainer's arguments, against each other."""
+
+from __future__ import annotations
+
+import warnings
+
+from isample.control import Controller, Threshold
+from isample.scoring.forward import Scoring
+
+
+def control_of(
+    control: str | Controller | None, gate: str | Controller | None, tau_threshold: float | None
+) -> str | Controller:
+    if gate is not None:
+        if control is not None:
+            raise ValueError(f"gate must be None with control={control!r}, its new name; got both")
+        warnings.warn("gate= is called control= now", DeprecationWarning, stacklevel=4)
+        control = gate
+    if control is None:
+        control = "speedup" if tau_threshold is None else "threshold"
+    if tau_threshold is not None and control != "threshold":
+        raise ValueError(
+            f"tau_threshold must be given with control='threshold' only; got control={control!r}"
+        )
+    return control
+
+
+def check_sizes(batch_size: int, presample: int | None) -> None:
+    sizes = (("batch_size", batch_size), ("presample", 1 if presample is None else presample))
+    for name, value in sizes:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+    if presample is not None and presample < batch_size:
+        raise ValueError(
+            f"presample must be >= batch_size; got presample={presample}, batch_size={batch_size}"
+        )
+
+
+def check_memory(control: str | Controller, presample: int | None, scoring: Scoring | None) -> None:
+    if control == "threshold" or isinstance(control, Threshold):
+        raise ValueError(
+            "control must be one of always, never, speedup for mode='memory'; got 'threshold'"
+        )
+    if presample is not None and control in ("always", "never"):
+        raise ValueError(
+            f"presample must be None for control={control!r} in mode='memory'; got {presample}"
+        )
+    if scoring is not None and scoring.proxy is not None:
+        raise ValueError(
+            "scoring must have no proxy in mode='memory', which remembers the model's scores; got "
+            "one"
+        )
+    if scoring is not None and scoring.ahead:
+        raise ValueError(
+            "scoring must not be ahead in mode='memory', whose draws wait for the scores; got "
+            "ahead=True"
+        )
