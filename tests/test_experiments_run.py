@@ -14,6 +14,7 @@ pytest.importorskip("rich")
 
 import torch
 
+import isample
 from bench.common.networks import PixelLSTM
 from bench.training import checkpoint, runfile
 from bench.training.experiments import gradients, session
@@ -207,7 +208,14 @@ def test_run_files_of_other_settings_are_refused(tmp_path):
 # --- settings ----------------------------------------------------------------------------------
 
 
-def test_settings_are_the_paper_s():
+def test_settings_are_the_paper_s(monkeypatch):
+    asked = {}
+
+    def noted(*arguments, **options):
+        asked.update(options)
+        return SimpleNamespace(state_dict=None, load_state_dict=None)
+
+    monkeypatch.setattr(isample.Trainer, "paper", noted)
     cifar, pixels = EXPERIMENTS["cifar100"], EXPERIMENTS["pixel-mnist"]
     network = torch.nn.Linear(1, 1)
     sgd = cifar.optimizer(network).param_groups[0]
@@ -234,14 +242,15 @@ def test_settings_are_the_paper_s():
             "upper-bound",
         )
         training = Training(experiment, None, network, adam, 1.0, seed=0)
-        trainer = experiment.entrants["upper-bound"](training).trainer
-        assert trainer.presample == presample and trainer.sampler.gate.threshold == threshold
-        assert trainer.sampler.draw.name == "alias" and trainer.adapt is None
-        assert experiment.entrants["loss"](training).trainer.sampler.score.name == "loss"
-    ablation = EXPERIMENTS["ablation-b"]
-    training = Training(ablation, None, network, adam, 1.0, seed=0)
-    trainers = [make(training).trainer for make in ablation.entrants.values()]
-    assert [trainer.presample for trainer in trainers] == [256, 384, 640, 1024]
-    assert {trainer.sampler.gate.threshold for trainer in trainers} == {1.5}
+        for method, score in (("upper-bound", "upper_bound"), ("loss", "loss")):
+            experiment.entrants[method](training)
+            assert (asked["presample"], asked["tau_threshold"]) == (presample, threshold)
+            assert asked["score"] == score
+    ablation, presamples = EXPERIMENTS["ablation-b"], []
+    for make in ablation.entrants.values():
+        make(Training(ablation, None, network, adam, 1.0, seed=0))
+        presamples.append(asked["presample"])
+        assert asked["tau_threshold"] == 1.5
+    assert presamples == [256, 384, 640, 1024]
     assert (EXPERIMENTS["variance"].updates, EXPERIMENTS["variance"].every) == (50_000, 3_000)
     assert isinstance(pixels.model(1.0, None, 10), PixelLSTM)

@@ -61,14 +61,15 @@ class Bench:
         training = self.training
         self.memory = MemorySampler(len(training.sets.training), training.batch_size, seed=0)
         self.memory.active = False
+        self.updates = 0
         began, kept = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - began) < seconds or kept < 2:
             training.progress = min(1.0, elapsed / seconds) / 2
             training.decay_learning_rate()
-            if self.memory.drawn % STALE == 0:
+            if self.updates % STALE == 0:
                 stale, kept = copy.deepcopy(training.model), kept + 1
             self.update()
-        while self.memory.drawn % STALE > 0:
+        while self.updates % STALE > 0:
             self.update()
         self.ways[f"parameters of {STALE} updates ago"] = Scoring(proxy=stale)
         self.ways["parameters of one update ago (ahead=True)"] = Scoring(
@@ -78,6 +79,7 @@ class Bench:
 
     def update(self) -> None:
         training, indices = self.training, self.memory.draw().indices
+        self.updates += 1
         inputs, targets = training.sets.training.__getitems__(indices)
         outputs = training.model(inputs)
         self.memory.update(indices, upper_bound(self.loss, outputs.detach(), targets))
@@ -165,7 +167,7 @@ def main(argv: list[str]) -> int:
         "resnet" in arguments.task,
     )
     bench.train(arguments.seconds)
-    write(arguments, task, bench.run(), bench.memory.drawn)
+    write(arguments, task, bench.run(), bench.updates)
     return 0
 
 
