@@ -16,7 +16,7 @@ from bench.training.experiments.session import Session, do_run
 from bench.training.methods.importance import isample_default, upper_bound
 from bench.training.runfile import Run
 
-ALWAYS = partial(upper_bound, presample=24, tau_threshold=None, gate="always")
+ALWAYS = partial(upper_bound, presample=24, tau_threshold=None, control="always")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ SMALL = replace(
     entrants={
         **EXPERIMENTS["cifar10"].entrants,
         "always": ALWAYS,
-        "memory": partial(isample_default, gate="always"),
+        "memory": partial(isample_default, control="always"),
     },
     batch_size=8,
     every=1 / 8,

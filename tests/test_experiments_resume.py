@@ -39,7 +39,7 @@ STEPS = 60
 # What is decided by the clock is no matter of the state: this gate is open. Katyusha's y has no
 # weight where tau1 is 1/2.
 STEADY = {
-    "isample": partial(isample_default, gate="always"),
+    "isample": partial(isample_default, control="always"),
     "katyusha": partial(Katyusha, tau1=0.2),
     "online-batch-selection": partial(OnlineBatchSelection, recompute_every=20),
 }

@@ -141,7 +141,7 @@ class Race:
                 name, trainer, trainer.iterate(loader, seconds=settings.seconds), watch
             )
 
-        self.uniform = contestant("uniform", Trainer.paper, gate="never")
+        self.uniform = contestant("uniform", Trainer.paper, control="never")
         self.paper = contestant("paper", Trainer.paper, presample=settings.presample)
         self.isample = contestant("isample", Trainer)
         self.contestants = (self.uniform, self.paper, self.isample)
