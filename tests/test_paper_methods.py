@@ -45,7 +45,7 @@ def test_algorithm_1_draws_in_proportion_to_its_score(name):
     for _ in range(25):
         weight, bias = (p.detach().clone() for p in made.model.parameters())
         active = next(steps).active
-        selection = method.trainer.selection
+        selection = method.trainer.batch
         batches = [next(loaded) for _ in range(len(selection.score) // 32)]
         inputs, targets = (torch.cat(parts) for parts in zip(*batches))
         residual = (weight * inputs + bias - targets)[:, 0]
@@ -54,7 +54,7 @@ def test_algorithm_1_draws_in_proportion_to_its_score(name):
         weights, chosen = torch.ones(32), torch.arange(32)
         if active:
             active_steps += 1
-            chosen = selection.indices
+            chosen = selection.chosen
             weights = score.sum() / (len(score) * score[chosen])
             torch.testing.assert_close(selection.weights, weights, rtol=1e-4, atol=1e-5)
         slope = (weights * 2 * residual[chosen]).mean()
