@@ -15,7 +15,7 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
-from isample.support.errors import IsampleError, NonFiniteScoreError
+from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
 
@@ -27,6 +27,7 @@ __all__ = [
     "IsampleError",
     "MemoryOrderError",
     "MemorySampler",
+    "NonFiniteLossError",
     "NonFiniteScoreError",
     "Plan",
     "PrefixSum",

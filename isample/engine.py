@@ -33,7 +33,7 @@ from isample.sources.base import Source
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
 from isample.steps import Steps, tell_loss
-from isample.support.errors import NonFiniteScoreError
+from isample.support.errors import NonFiniteError
 from isample.support.processes import Processes
 from isample.support.pytree import batch_length
 from isample.tickets import Tickets
@@ -120,7 +120,7 @@ class Engine:
         self._state: dict[str, Any] | None = None  # until there is a source to load it into
         self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
-        self._invalid: NonFiniteScoreError | None = None  # of a batch that no update has used
+        self._invalid: NonFiniteError | None = None  # of a batch that no update has used
         if head is not None:
             head.register_forward_hook(self._at_head)
         if attach:
@@ -255,7 +255,8 @@ class Engine:
     def before_update(self) -> None:
         """Reads the numbers of all batches since the last update; raises the learning rate.
 
-        Raises NonFiniteScoreError where a score is no finite number, before a parameter changes.
+        Raises NonFiniteScoreError or NonFiniteLossError where a score or the loss is no finite
+        number, before a parameter changes.
         """
         self._settle(is_update=True)
         waiting = self._tickets.waiting
@@ -289,7 +290,7 @@ class Engine:
                 learn_rows(self.parts, self.source, batch)
             try:
                 self.steps.settle(batch, informed=self.source.informed)
-            except NonFiniteScoreError as error:
+            except NonFiniteError as error:
                 if is_update:
                     raise
                 self._invalid = error  # a gradient scaler may have left this update out
