@@ -12,7 +12,7 @@ from isample.parts import Parts, Wishes, controller_of
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
 from isample.steps import Steps
-from isample.support.errors import NonFiniteScoreError
+from isample.support.errors import NonFiniteError
 from isample.tickets import Tickets
 from isample.values import Batch, Candidates
 
@@ -27,7 +27,7 @@ class Dealer:
         self.parts, self.wishes, self.steps = parts, wishes, steps
         self.source: Source | None = None
         self.tickets = Tickets()
-        self._invalid: NonFiniteScoreError | None = None  # of a batch that no update has used
+        self._invalid: NonFiniteError | None = None  # of a batch that no update has used
         self._state: dict[str, Any] | None = None  # until there is a source to load it into
 
     def open(self, source: Source) -> None:
@@ -74,7 +74,7 @@ class Dealer:
         """Reads the numbers of all batches whose backward pass has run, and follows the plan that
         comes of them; whether the update has a batch to use.
 
-        Raises NonFiniteScoreError where a score is no finite number, before a parameter changes.
+        Raises NonFiniteError where a score is no finite number, before a parameter changes.
         """
         self._settle_finished(is_update=True)
         error, self._invalid = self._invalid, None
@@ -89,7 +89,7 @@ class Dealer:
                 learn_rows(self.parts, self.source, batch)
             try:
                 self.steps.settle(batch, informed=self.source.informed)
-            except NonFiniteScoreError as error:
+            except NonFiniteError as error:
                 if is_update:
                     raise
                 self._invalid = error  # a gradient scaler may have left this update out

@@ -204,7 +204,8 @@ class Engine:
     def before_update(self) -> None:
         """Reads the numbers of all batches since the last update; raises the learning rate.
 
-        Raises NonFiniteScoreError where a score is no finite number, before a parameter changes.
+        Raises NonFiniteScoreError or NonFiniteLossError where a score or the loss is no finite
+        number, before a parameter changes.
         """
         waiting = self.dealer.tickets.waiting
         if not self.dealer.settle() and waiting and not self.dealer.tickets.under_way:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from isample.control import Choices, Controller, make_controller
+from isample.control import Choices, Controller, check_control, make_controller
 from isample.scoring.forward import Scoring, ScoringPass
 from isample.scoring.losses import Loss
 from isample.scoring.objective import Objective
@@ -58,6 +58,9 @@ class Wishes:
     sampling: Sampling
     batch_size: int | None
     thins: bool
+
+    def __post_init__(self):
+        check_control(self.control, self.threshold)
 
 
 def make_parts(

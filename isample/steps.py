@@ -15,7 +15,7 @@ from isample.control.base import Controller, from_dict, to_dict
 from isample.control.rates import Rates
 from isample.ops.memory import moments_of
 from isample.support.clocks import StepClock
-from isample.support.errors import NonFiniteScoreError
+from isample.support.errors import NonFiniteLossError, NonFiniteScoreError
 from isample.support.processes import Processes
 from isample.values import Batch, History, Observation, Plan, StepReport
 
@@ -113,7 +113,8 @@ class Steps:
     def settle(self, batch: Batch, *, informed: bool) -> None:
         """Reads what ``batch`` tells, and tells the controller.
 
-        Raises NonFiniteScoreError where a score is not a finite number; nothing has changed then.
+        Raises NonFiniteScoreError where a score is not a finite number, NonFiniteLossError where
+        the loss is none; nothing has changed then.
         """
         told = self._numbers(batch)
         self.rates.note()
@@ -228,6 +229,8 @@ def _check_finite(batch: Batch, seen: Observation) -> None:
     valid = all(map(math.isfinite, moments))
     if not valid or ("tau" in batch.told and math.isnan(seen.tau)):
         raise NonFiniteScoreError.from_scores(batch.score)
+    if "loss" in batch.told and not math.isfinite(seen.loss):
+        raise NonFiniteLossError(seen.loss)
 
 
 def _report(

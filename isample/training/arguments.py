@@ -24,7 +24,7 @@ def control_of(
     if gate is not None:
         if control is not None:
             raise ValueError(f"gate must be None with control={control!r}, its new name; got both")
-        warnings.warn("gate= is called control= now", DeprecationWarning, stacklevel=4)
+        warnings.warn("gate= is called control= now", DeprecationWarning, stacklevel=3)
         control = gate
     if control is None:
         control = "speedup" if tau_threshold is None else "threshold"

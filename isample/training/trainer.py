@@ -22,7 +22,7 @@ from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
 from isample.support.processes import Processes, unwrapped
-from isample.support.pytree import as_pair, check_batch, logits_of, take
+from isample.support.pytree import as_pair, check_batch, check_holds, logits_of, take
 from isample.support.random_state import random_state, restore_random_state
 from isample.training.arguments import (
     Mode,
@@ -82,8 +82,8 @@ class Trainer:
     gate: the former name of ``control``.
 
     Errors in the arguments are ValueError or TypeError and name argument, rule and value. A step
-    whose scores are not finite raises ``NonFiniteScoreError`` and leaves the parameters as they
-    were.
+    whose scores or loss are not finite raises ``NonFiniteScoreError`` or ``NonFiniteLossError`` and
+    leaves the parameters as they were.
     """
 
     def __init__(
@@ -211,6 +211,7 @@ class Trainer:
 
     def _train(self, batch: Batch) -> StepReport:
         inputs, targets = as_pair(batch.batch)
+        check_holds(inputs, batch.size)
         with self._autocast():
             logits = logits_of(self.model, inputs, batch.size)
             loss = self.engine.loss(logits, targets)
