@@ -60,12 +60,12 @@ def cases():
     yield ops.prefix_sum, (SCORE,), {"floor": 0.1}
     yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
     yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
-    yield ops.draw_moments, (SCORE, torch.rand(12), True), {}
+    yield ops.draw_moments, (SCORE, torch.rand(12), True, [0.25, 0.5]), {}
     memory, places = torch.rand(30), torch.arange(12) * 2
     met = torch.rand(256, 3)
-    yield ops.recall, (memory, met, SCORE, places, torch.rand(12), None), {}
-    yield ops.recall, (memory, met, SCORE, places, None, ops.prefix_sum(memory)[0]), {}
-    yield ops.recall, (memory, met, SCORE, places, None, None), {"rate": 0.3}
+    yield ops.recall, (memory, met, SCORE, places, torch.rand(12), None, [0.5]), {}
+    yield ops.recall, (memory, met, SCORE, places, None, ops.prefix_sum(memory)[0], [0.5]), {}
+    yield ops.recall, (memory, met, SCORE, places, None, None, []), {"rate": 0.3}
     yield ops.remember, (torch.rand(30), torch.tensor([3, 0, 29]), SCORE[:3]), {"rate": 0.3}
     yield ops.meet, (torch.rand(256, 3), SCORE, torch.rand(12)), {}
     yield (

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #if defined(__CUDACC__)
 #define ISAMPLE_HD __host__ __device__ __forceinline__
@@ -25,6 +26,16 @@ ISAMPLE_HD uint64_t mulhi(uint64_t a, uint64_t b) {
   return __umul64hi(a, b);
 #else
   return static_cast<uint64_t>((static_cast<unsigned __int128>(a) * b) >> 64);
+#endif
+}
+
+ISAMPLE_HD uint32_t float_bits(float value) {
+#if defined(__CUDA_ARCH__)
+  return __float_as_uint(value);
+#else
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
 #endif
 }
 

@@ -55,18 +55,20 @@ TORCH_LIBRARY(isample, m) {
   // The weights that items would have, if draws from the sums gave them.
   m.def("draw_weights(Tensor sums, Tensor indices) -> Tensor");
 
-  // Of a batch and its fresh scores: how noisy its draws were, and the scores that these take the place of.
-  m.def("draw_moments(Tensor score, Tensor weights, bool drawn) -> Tensor");
+  // Of a batch and its fresh scores: how noisy its draws were, what it would cost to keep these fractions of it, and the
+  // scores that these take the place of.
+  m.def("draw_moments(Tensor score, Tensor weights, bool drawn, float[] fractions) -> Tensor");
 
   m.def("remember(Tensor(a!) memory, Tensor indices, Tensor score, *, float rate=0.5) -> Tensor");
 
-  // By the octave of the remembered score: adds the squares of fresh and of remembered scores and their number to `met`, [256, 3].
+  // By the octave of the remembered score: adds the squares of fresh and of remembered scores and their number to `met`,
+  // [256, 3].
   m.def("meet(Tensor(a!) met, Tensor remembered, Tensor fresh) -> ()");
 
   // These three in one call, which gives the moments. Without weights the batch is a uniform one; with `sums`, weighed as
-  // draws from them would be. CPU only: elsewhere the parts cost no more.
-  m.def("recall(Tensor(a!) memory, Tensor(b!) met, Tensor score, Tensor indices, Tensor? weights, Tensor? sums, *, "
-        "float rate=0.5) -> Tensor");
+  // draws from them would be.
+  m.def("recall(Tensor(a!) memory, Tensor(b!) met, Tensor score, Tensor indices, Tensor? weights, Tensor? sums, "
+        "float[] fractions, *, float rate=0.5) -> Tensor");
 
   // What remembered scores foretell by such sums, those above `contradicted` with `share` of the draws at most; and, 1 or 0,
   // whether that lowered them.

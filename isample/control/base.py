@@ -63,11 +63,11 @@ class Settings:
     """The shares of a batch that may be trained on."""
     noise_limit: float = 1.1
     """The noise V up to which a plan gives the same result as a uniform batch."""
-    gain_share: float = 0.5
+    gain_share: float = 0.7
     """The part of a gain beyond 1 that counts as time."""
     doubtful_gain: float = 1.5
     """The gain below which nothing is made of it where many labels are contradicted."""
-    margin: float = 0.03
+    margin: float = 0.02
     """How much better another plan has to be."""
     doubt: float = 1.0
     """Standard errors of a time that count for it in a trial, and against it in a choice."""
@@ -76,7 +76,7 @@ class Settings:
     row: int = 6
     """Steps of a trial."""
     cold: int = 2
-    """Steps that tell nothing of the time, after one of another kind."""
+    """Steps that tell little of the time, after one of another kind."""
     patience: int = 64
     """Steps after which a trial is given up that did not come back."""
     trials: float = 0.01
@@ -85,10 +85,10 @@ class Settings:
     """The share of the time that it may cost to observe uniform steps."""
     resume: float = 0.75
     """The part of that share below which observing begins anew."""
-    drift: float = 0.02
+    drift: float = 0.01
     """By how much of itself the time of all steps may change in a step."""
-    own_drift: float = 0.006
-    """By how much of a step's time each of its parts may change in a step."""
+    fading: float = 1 / 2000
+    """By how much more the variance of each part of a step's time grows in a step."""
     clip: float = 3.0
     """Standard errors from the time foretold beyond which a step's time is not believed."""
 

@@ -18,9 +18,11 @@ from isample.control.base import Settings
 SIZE = 4
 FEW = 2.0  # steps whose noise is taken for unknown
 PRIOR = (0.25, 0.0, 0.35, 0.75)  # t0, o, f, c in units of a plain step
-PRIOR_SPREAD = (0.25, 0.1, 0.35, 0.25)  # their standard errors
+PRIOR_SPREAD = (0.25, 0.3, 0.35, 0.25)  # their standard errors
 NOISE = 0.1  # of a step's time, before it was seen
 NOISE_STEPS = 50
+SURPRISE = 3.0  # standard errors from the time foretold beyond which something has changed
+COLD_NOISE = 0.5  # of the first steps of a kind, which find the caches as another has left them
 
 
 class Kind(NamedTuple):
@@ -68,9 +70,11 @@ class Cost:
         alike += 1
         if kind.remembers and not kind.scored:
             known = known + (overhead - known) / min(alike, NOISE_STEPS) if known else overhead
-        if alike <= self.settings.cold:
-            return CostState(parts, spread, noise, known, kind, alike, count, total)
         own = seconds - known * kind.remembers
+        if alike <= self.settings.cold:
+            if parts:
+                parts, spread = self._told(parts, spread, COLD_NOISE, kind, 1, own)
+            return CostState(parts, spread, noise, known, kind, alike, count, total)
         if not parts:
             parts, spread = begin(max(own, 1e-9))
         expected, error = foretell(parts, spread, kind)
@@ -87,13 +91,8 @@ class Cost:
         """T; NaN before a step was believed."""
         if not state.parts:
             return math.nan
-        fixed, rest, scoring, training = state.parts
-        return (
-            max(fixed, 0.0) * kind.fixed
-            + (state.overhead + max(rest, 0.0)) * kind.remembers
-            + max(scoring, 0.0) * kind.scored
-            + max(training, 0.0) * kind.kept
-        )
+        known = state.overhead * kind.remembers
+        return known + sum([max(a, 0.0) * b for a, b in zip(state.parts, kind)])
 
     def doubt(self, state: CostState, one: Kind, other: Kind) -> float:
         """The standard error of the difference of their T, in seconds."""
@@ -104,33 +103,38 @@ class Cost:
         """Parts and spread after ``count`` steps of a ``kind`` that took ``total`` seconds."""
         together = count * self.settings.drift**2
         scale = sum(max(part, 0.0) for part in (parts[0], parts[3]))
-        alone = count * (self.settings.own_drift * scale) ** 2
+        alone = 1.0 + count * self.settings.fading
         spread = [
-            spread[SIZE * i + j] + together * parts[i] * parts[j] + (alone if i == j else 0.0)
+            spread[SIZE * i + j] * (alone if i == j else 1.0) + together * parts[i] * parts[j]
             for i in range(SIZE)
             for j in range(SIZE)
         ]
         for i in range(SIZE):  # no part is known less than before anything was
-            most = (PRIOR_SPREAD[i] * scale) ** 2
+            most = max(PRIOR_SPREAD[i] * scale, parts[i]) ** 2
             if spread[SIZE * i + i] > most > 0:
                 shrink = math.sqrt(most / spread[SIZE * i + i])
                 for j in range(SIZE):
                     spread[SIZE * i + j] *= shrink
                     spread[SIZE * j + i] *= shrink
-        expected = sum(a * b for a, b in zip(parts, kind))
+        residual = total / count - sum(a * b for a, b in zip(parts, kind))
+        known = (noise * total / count) ** 2 / count + 1e-30
+        surprise = residual**2 - SURPRISE**2 * (quadratic(spread, kind) + known)
+        if surprise > 0:  # which part of it changed is not known
+            for i in range(SIZE):
+                spread[(SIZE + 1) * i] += surprise * (kind[i] > 0)
         along = [sum(spread[SIZE * i + j] * kind[j] for j in range(SIZE)) for i in range(SIZE)]
-        variance = sum(a * b for a, b in zip(along, kind))
-        variance += (noise * expected) ** 2 / count + 1e-30
-        residual = total / count - expected
-        parts = tuple([part + a * residual / variance for part, a in zip(parts, along)])
-        spread = tuple(
-            [
-                spread[SIZE * i + j] - along[i] * along[j] / variance
-                for i in range(SIZE)
-                for j in range(SIZE)
-            ]
-        )
-        return parts, spread
+        variance = sum(a * b for a, b in zip(along, kind)) + known
+        parts = [part + a * residual / variance for part, a in zip(parts, along)]
+        spread = [
+            spread[SIZE * i + j] - along[i] * along[j] / variance
+            for i in range(SIZE)
+            for j in range(SIZE)
+        ]
+        for i in range(SIZE):
+            if parts[i] < 0.0 < spread[(SIZE + 1) * i]:  # nothing takes less than no time
+                less = parts[i] / spread[(SIZE + 1) * i]
+                parts = [part - less * spread[SIZE * i + j] for j, part in enumerate(parts)]
+        return tuple(parts), tuple(spread)
 
 
 def begin(seconds: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -96,11 +96,12 @@ class Noise:
         return memory.below / memory.above if self._known(memory, state.step) else math.nan
 
     def coarseness(self, state: NoiseState) -> float:
-        """C, 1 before anything was drawn."""
+        """C, which is 1 until draws show otherwise: as many of them as make the noise known."""
         found, foretold = state.found, state.foretold
         if not found.weight:
             return 1.0
-        return (found.above / found.below) / (foretold.above / foretold.below)
+        ratio = (found.above / found.below) / (foretold.above / foretold.below)
+        return (self.enough + found.weight * ratio) / (self.enough + found.weight)
 
     def of_memory(self, state: NoiseState, keep: int) -> float:
         """V of ``keep`` draws by memory; NaN before it is known."""
@@ -119,6 +120,15 @@ class Noise:
         if not self._known(parts, state.step):
             return math.nan
         return coarse * share * growth(parts, keep / candidates)
+
+    def most_gained(self, state: NoiseState, by_memory: bool) -> float:
+        """1 / V per b of scored candidates, however many are kept, at most; NaN before it is
+        known."""
+        sums = state.recalled if by_memory else state.dealt
+        if not self._known(state.rho if self.choices.with_replacement else sums, state.step):
+            return math.nan
+        prior = self.memory_gain(state) if by_memory else 1.0
+        return prior if self.choices.with_replacement else prior / self.coarseness(state)
 
     def gain(self, state: NoiseState, seen: Observation) -> float:
         """1 / V of the step seen; NaN before it is known."""

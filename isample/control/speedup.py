@@ -18,6 +18,7 @@ by the same rule.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from isample.control.base import Choices, Settings
@@ -133,6 +134,7 @@ class Speedup:
         return self.noise.gain(state.noise, seen)
 
     def _decide(self, state: SpeedupState) -> SpeedupState:
+        """The best plan, or a trial of one that may be better."""
         if not state.cost.parts:
             return state
         settings, chosen, tried, row = self.settings, state.chosen, state.tried, 0
@@ -145,46 +147,53 @@ class Speedup:
         surest, likeliest = (least, chosen), (least, chosen)
         waiting, credit = state.waiting, state.credit
         left = settings.trials * state.elapsed - state.spent
-        for index in self._worth_a_look(state, kind, least):
+        may_try = left >= 0 and not waiting
+        for index in self._worth_a_look(state, kind, least, may_try):
             other = self._value(state, index)
-            if index == chosen or other != other:
-                continue
             took = self.cost.seconds(state.cost, self.options[index].kind)
+            if index == chosen or not other > 0.1 * took * least:  # NaN is not known
+                continue
+            hoped = self._hoped(state, took, self.options[index].kind, kind)
             doubt = settings.doubt * self.cost.doubt(state.cost, self.options[index].kind, kind)
             surest = max(surest, (other / (took + doubt), index))
             allowed = seconds * min(1.0, other / value)
-            if not waiting and settings.row * (took - allowed) <= left:
-                likeliest = max(likeliest, (other / max(took - doubt, 0.1 * took), index))
+            if may_try and settings.row * (took - allowed) <= left:
+                likeliest = max(likeliest, (other / hoped, index))
         if surest[0] > least:
             chosen = surest[1]
         elif likeliest[0] > least:
             tried, row, waiting = likeliest[1], settings.row, settings.patience
             credit = seconds * min(1.0, self._value(state, tried) / value)
         share = 1.0 if state.watching else settings.resume
+        watching = state.watched <= settings.watching * share * state.elapsed
         state = state._replace(
-            chosen=chosen,
-            tried=tried,
-            row=row,
-            waiting=waiting,
-            credit=credit,
-            watching=state.watched <= settings.watching * share * state.elapsed,
+            chosen=chosen, tried=tried, row=row, waiting=waiting, credit=credit, watching=watching
         )
         return state._replace(asked=self._plan(state, tried if row else chosen))
 
-    def _worth_a_look(self, state: SpeedupState, kind: Kind, least: float):
+    def _worth_a_look(
+        self, state: SpeedupState, kind: Kind, least: float, may_try: bool
+    ) -> Iterator[int]:
         """The options of groups that could exceed ``least``, by a bound on the best of each."""
+        most = [self.noise.most_gained(state.noise, by_memory) for by_memory in (False, True)]
         for group in self.groups:
             last = group[-1]
             if last.candidates:
-                prior = self.noise.memory_gain(state.noise) if last.by_memory else 1.0
-                gain = last.kind.scored * prior / self.noise.coarseness(state.noise)
+                value = self._worth(state, last.kind.scored * most[last.by_memory], False)
                 took = self.cost.seconds(state.cost, last.kind)
-                doubt = self.settings.doubt * self.cost.doubt(state.cost, last.kind, kind)
-                most = self._worth(state, last, gain, False)
-                if not most > least * max(took - doubt, 0.1 * took):
+                if may_try and value == value:
+                    took = self._hoped(state, took, last.kind, kind)
+                if not value > least * took:  # NaN is not known
                     continue
             for option in group:
                 yield option.index
+
+    def _hoped(self, state: SpeedupState, took: float, kind: Kind, than: Kind) -> float:
+        """What a step of a ``kind`` may take instead, seen from one of another; if it does all
+        that the other does, not less than that."""
+        doubt = self.settings.doubt * self.cost.doubt(state.cost, kind, than)
+        more = all(a >= b for a, b in zip(kind, than))
+        return max(took - doubt, self.cost.seconds(state.cost, than) if more else 0.1 * took)
 
     def _value(self, state: SpeedupState, index: int) -> float:
         """What a step is worth in plain ones; NaN where that is not known or may not be."""
@@ -197,9 +206,9 @@ class Speedup:
             v = self.noise.of_memory(noise, option.keep)
         is_chosen = index == state.chosen
         limit = self.settings.noise_limit * (1.0 + self.settings.margin * is_chosen)
-        return self._worth(state, option, 1.0 / v, is_chosen) if v <= limit else math.nan
+        return self._worth(state, 1.0 / v, is_chosen) if v <= limit else math.nan
 
-    def _worth(self, state: SpeedupState, option: Option, gain: float, is_chosen: bool) -> float:
+    def _worth(self, state: SpeedupState, gain: float, is_chosen: bool) -> float:
         """The part of a ``gain`` that counts."""
         if state.noise.bounded and not is_chosen and gain < self.settings.doubtful_gain:
             gain = min(gain, 1.0)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, library
 
 from isample.ops.tables import PrefixSum
-from isample.values import Moments, Thinning
+from isample.values import KEEP_FRACTIONS, Moments, Thinning
 
 
 def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
@@ -16,7 +18,7 @@ def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.
-        IndexError: on CPU, an index outside [0, N).
+        IndexError: on CPU, an index outside [0, N); on CUDA its weight is NaN.
     """
     return torch.ops.isample.draw_weights.default(table.sums, indices)
 
@@ -26,42 +28,54 @@ def _(sums, indices):
     return sums.new_empty(indices.shape, dtype=torch.float32)
 
 
-def draw_moments(score: Tensor, weights: Tensor, *, drawn: bool) -> Tensor:
-    """How noisy a batch's draws were, by its fresh scores g, whatever stale or foreseen ones had
-    led to the weights w.
+def draw_moments(
+    score: Tensor, weights: Tensor, *, drawn: bool, fractions: Sequence[float] = KEEP_FRACTIONS
+) -> Tensor:
+    """How noisy a batch's draws were, and what it would cost in noise to keep a part of it.
+
+    The fresh scores g tell it, whatever stale or foreseen ones had led to the weights w.
 
     Args:
         score: float32 [b].
-        weights: float32 [b]: those of importance draws, also where the batch was not drawn by
-        importance.
-        drawn: whether it was; if not, it is a uniform batch.
+        weights: float32 [b], of importance draws, also where the batch was not drawn by importance.
+        drawn: whether it was; if not, it was dealt.
+        fractions: of the batch, each in (0, 1], at most 16.
 
     Returns:
-        float64 [5]: unbiased estimates of E[g], of E[g^2] under uniform draws and of E[(w g)^2]
-        under importance draws; the least and the largest weight. If drawn, the estimates are mean(w
-        g), mean(w g^2) and mean(w^2 g^2); if not, mean(g), mean(g^2) and mean(w g^2). The first is
-        not finite if some score is negative or not finite.
+        float64 [6 + K], K the number of fractions; :func:`moments_of` names the numbers. Of a drawn
+        batch the unbiased estimates of E[g], E[g^2] and E[(w g)^2] are mean(w g), mean(w g^2) and
+        mean(w^2 g^2). Of one that was dealt they are mean(g), mean(g^2) and mean(w g^2). The norms
+        x that are thinned are w g, or g. The first is not finite if some score is negative or not
+        finite.
 
     Raises:
-        ValueError, TypeError: wrong shape, device or dtype.
+        ValueError, TypeError: wrong shape, device or dtype; a fraction outside (0, 1].
     """
-    return torch.ops.isample.draw_moments.default(score, weights, drawn)
+    return torch.ops.isample.draw_moments.default(score, weights, drawn, fractions)
 
 
 @library.register_fake("isample::draw_moments")
-def _(score, weights, drawn):
-    return score.new_empty(5, dtype=torch.float64)
+def _(score, weights, drawn, fractions):
+    return score.new_empty(6 + len(fractions), dtype=torch.float64)
+
+
+def moments_of(numbers: Sequence[float]) -> tuple[Moments, Thinning]:
+    """The numbers of :func:`draw_moments` or :func:`recall`, by name."""
+    mean, uniform, importance, least_weight, largest_weight, whole, *parts = numbers
+    moments = Moments(mean, uniform, importance, least_weight, largest_weight)
+    return moments, Thinning(whole, tuple(parts))
 
 
 def remember(memory: Tensor, indices: Tensor, score: Tensor, *, rate: float = 0.5) -> Tensor:
     """Remembers fresh scores, float32 [b], in ``memory``, float32 [N], at ``indices``, int64 [b];
     returns those that were there, float32 [b]. What is kept is old^(1 - rate) fresh^rate, a
     geometric mean, or the fresh score where one of the two is not above 0; a fresh score that is
-    negative or not finite is not remembered.
+    negative or not finite is not remembered. Of an index that comes up twice, the last fresh score
+    is blended in.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype; a rate outside (0, 1].
-        IndexError: on CPU, an index outside [0, N).
+        IndexError: on CPU, an index outside [0, N); on CUDA it is passed over and NaN returned.
     """
     return torch.ops.isample.remember.default(memory, indices, score, rate=rate)
 
@@ -95,38 +109,31 @@ def recall(
     *,
     weights: Tensor | None,
     table: PrefixSum | None,
+    fractions: Sequence[float] = KEEP_FRACTIONS,
     rate: float = 0.5,
 ) -> Tensor:
     """:func:`draw_moments`, :func:`remember` and :func:`meet` for a batch and its fresh scores,
-    float32 [b], on a CPU in one call.
+    float32 [b], in one call.
 
-    ``weights`` are those of importance draws. None means that the batch is a uniform one; its
-    moments are then told by the weights that draws from ``table`` would have, or, without a table,
-    by weights of 1.
+    ``weights`` are those of importance draws. None means that the batch was dealt. Its moments are
+    then told by the weights that draws from ``table`` would have, or, without a table, by weights
+    of 1.
 
     Returns:
-        the moments, float64 [5].
+        what draw_moments returns. On CUDA the first number is NaN if an index is out of range.
+
+    Raises:
+        ValueError, TypeError, IndexError: as these three. Nothing has changed then.
     """
     sums = None if table is None else table.sums
-    if score.device.type == "cpu":
-        return torch.ops.isample.recall.default(
-            memory, met, score, indices, weights, sums, rate=rate
-        )
-    implied = (
-        weights
-        if weights is not None
-        else torch.ones_like(score)
-        if table is None
-        else draw_weights(table, indices)
+    return torch.ops.isample.recall.default(
+        memory, met, score, indices, weights, sums, fractions, rate=rate
     )
-    moments = draw_moments(score, implied, drawn=weights is not None)
-    meet(met, remember(memory, indices, score, rate=rate), score)
-    return moments
 
 
 @library.register_fake("isample::recall")
-def _(memory, met, score, indices, weights, sums, *, rate=0.5):
-    return score.new_empty(5, dtype=torch.float64)
+def _(memory, met, score, indices, weights, sums, fractions, *, rate=0.5):
+    return score.new_empty(6 + len(fractions), dtype=torch.float64)
 
 
 def expected_scores(
@@ -159,8 +166,3 @@ def expected_scores(
 @library.register_fake("isample::expected_scores")
 def _(score, experience, *, prior, contradicted, share):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
-
-
-def moments_of(numbers: list[float]) -> tuple[Moments, Thinning | None]:
-    """The names of what :func:`draw_moments` gives."""
-    return Moments(*numbers[:5]), Thinning(numbers[5], tuple(numbers[6:])) if numbers[5:] else None

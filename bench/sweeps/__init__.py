@@ -1,0 +1,1 @@
+"""What each constant of the controllers is worth, on simulated machines."""
