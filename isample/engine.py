@@ -218,10 +218,7 @@ class Engine:
             return self._rows.mark(z, counts)
         if self._paused or not torch.is_grad_enabled():
             return z
-        batch = self._claim("rows")
-        out = self._rows.through(z, batch, counts)
-        batch.backward = batch.weights is None and not batch.observe  # nothing waits for it
-        return out
+        return self._rows.through(z, self._claim("rows"), counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
         return self.rows(output) if module.training or self._rows.is_scoring else None
@@ -236,6 +233,8 @@ class Engine:
             return objective.mean(outputs, targets)[0]
         batch = self._claim("loss")
         mean, score = objective.mean(outputs, targets, batch.weights)
+        if self._tickets.is_settled(batch):
+            return mean
         tell_loss(batch, mean)
         if batch.observe:
             learn_outputs(self.parts, self.source, batch, score, targets, outputs)
@@ -257,7 +256,7 @@ class Engine:
 
         Raises NonFiniteScoreError where a score is no finite number, before a parameter changes.
         """
-        self._settle(is_update=True)
+        finished = self._settle(is_update=True)
         waiting = self._tickets.waiting
         if waiting and not self._tickets.under_way and self.steps.is_idle:
             raise RuntimeError(
@@ -266,6 +265,7 @@ class Engine:
             )
         self.steps.raise_rates()
         self._open = True
+        self._tickets.begin_update(finished)
 
     def after_update(self) -> StepReport | None:
         """Puts the learning rate back; the report of the last batch.
@@ -275,6 +275,7 @@ class Engine:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
+        self._tickets.end_update()
         return self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
@@ -282,7 +283,8 @@ class Engine:
         self._settle(is_update=True)
         return self.steps.close(is_update=False)
 
-    def _settle(self, *, is_update: bool) -> None:
+    def _settle(self, *, is_update: bool) -> list[Batch]:
+        """Tells of the batches whose backward pass has run; these."""
         finished = self._tickets.finished()
         for batch in finished:
             if batch.observe and batch.claimed == "rows":
@@ -299,6 +301,7 @@ class Engine:
             error, self._invalid = self._invalid, None
             if not self._gradients_are_finite():
                 raise error
+        return finished
 
     def _gradients_are_finite(self) -> bool:
         groups = self._optimizer.param_groups
