@@ -191,6 +191,8 @@ class Engine:
             return objective.mean(outputs, targets)[0]
         batch = self.dealer.claim("loss")
         mean, score = objective.mean(outputs, targets, batch.weights)
+        if self._tickets.is_settled(batch):
+            return mean
         tell_loss(batch, mean)
         if batch.observe:
             self.dealer.learn_outputs(batch, score, targets, outputs)
@@ -215,6 +217,7 @@ class Engine:
             )
         self.steps.raise_rates()
         self._open = True
+        self._tickets.begin_update(finished)
 
     def after_update(self) -> StepReport | None:
         """Puts the learning rate back; the report of the last batch.
@@ -224,6 +227,7 @@ class Engine:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
+        self._tickets.end_update()
         return self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
