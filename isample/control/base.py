@@ -67,11 +67,9 @@ class Settings:
     """The part of a gain beyond 1 that counts as time."""
     doubtful_gain: float = 1.5
     """The gain below which nothing is made of it where many labels are contradicted."""
-    margin: float = 0.02
-    """How much better another plan has to be."""
-    doubt: float = 1.0
+    doubt: float = 0.5
     """Standard errors of a time that count for it in a trial, and against it in a choice."""
-    every: int = 8
+    every: int = 16
     """Steps from one choice to the next."""
     row: int = 6
     """Steps of a trial."""
@@ -90,7 +88,14 @@ class Settings:
     fading: float = 1 / 2000
     """By how much more the variance of each part of a step's time grows in a step."""
     clip: float = 3.0
-    """Standard errors from the time foretold beyond which a step's time is not believed."""
+    """Standard errors from the time foretold beyond which a step's time is not believed, and many
+    together show that something has changed."""
+    prior: tuple[float, ...] = (0.25, 0.0, 0.35, 0.75)
+    """t0, the rest of o, f and c in plain steps, before they were seen."""
+    prior_spread: tuple[float, ...] = (0.25, 0.3, 0.35, 0.25)
+    """Their standard errors."""
+    cold_noise: float = 0.5
+    """The standard error of a cold step's time, in units of it."""
 
 
 class Controller(Protocol[State]):
