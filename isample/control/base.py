@@ -53,7 +53,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The constants of the controllers; each names the page that shows what it is worth."""
+    """The constants of the controllers. bench/sweeps/results has a page for each, by its name."""
 
     decay: float = 0.98
     """Of what was seen of the noise, a step."""
@@ -67,8 +67,10 @@ class Settings:
     """The part of a gain beyond 1 that counts as time."""
     doubtful_gain: float = 1.5
     """The gain below which nothing is made of it where many labels are contradicted."""
-    doubt: float = 0.5
-    """Standard errors of a time that count for it in a trial, and against it in a choice."""
+    hope: float = 0.5
+    """Standard errors by which a plan may take less time than foretold, for a trial."""
+    doubt: float = 1.0
+    """Standard errors by which it may take more, for it to be taken."""
     every: int = 16
     """Steps from one choice to the next."""
     row: int = 6
@@ -77,7 +79,7 @@ class Settings:
     """Steps that tell little of the time, after one of another kind."""
     patience: int = 64
     """Steps after which a trial is given up that did not come back."""
-    trials: float = 0.01
+    trials: float = 0.007
     """The share of the time that all trials may cost."""
     watching: float = 0.02
     """The share of the time that it may cost to observe uniform steps."""

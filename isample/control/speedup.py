@@ -191,7 +191,7 @@ class Speedup:
     def _hoped(self, state: SpeedupState, took: float, kind: Kind, than: Kind) -> float:
         """What a step of a ``kind`` may take instead, seen from one of another; if it does all
         that the other does, not less than that."""
-        doubt = self.settings.doubt * self.cost.doubt(state.cost, kind, than)
+        doubt = self.settings.hope * self.cost.doubt(state.cost, kind, than)
         more = all(a >= b for a, b in zip(kind, than))
         return max(took - doubt, self.cost.seconds(state.cost, than) if more else 0.1 * took)
 
