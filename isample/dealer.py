@@ -70,19 +70,19 @@ class Dealer:
         """Of a training pass whose loss is known."""
         learn_outputs(self.parts, self.source, batch, score, targets, outputs)
 
-    def settle(self) -> bool:
+    def settle(self) -> list[Batch]:
         """Reads the numbers of all batches whose backward pass has run, and follows the plan that
-        comes of them; whether the update has a batch to use.
+        comes of them; these batches.
 
         Raises NonFiniteError where a score is no finite number, before a parameter changes.
         """
-        self._settle_finished(is_update=True)
+        finished = self._settle_finished(is_update=True)
         error, self._invalid = self._invalid, None
         if error is not None and not self.steps.gradients_are_finite():
             raise error
-        return not self.steps.is_idle
+        return finished
 
-    def _settle_finished(self, *, is_update: bool) -> None:
+    def _settle_finished(self, *, is_update: bool) -> list[Batch]:
         finished = self.tickets.finished()
         for batch in finished:
             if batch.observe and batch.claimed == "rows":
@@ -95,6 +95,7 @@ class Dealer:
                 self._invalid = error  # a gradient scaler may have left this update out
         if finished:
             self.source.follow(self.steps.plan())
+        return finished
 
     def state_dict(self) -> dict[str, Any]:
         waiting = list(self.tickets.waiting)

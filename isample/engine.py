@@ -173,10 +173,7 @@ class Engine:
             return self._rows.mark(z, counts)
         if self._paused or not torch.is_grad_enabled():
             return z
-        batch = self.dealer.claim("rows")
-        out = self._rows.through(z, batch, counts)
-        batch.backward = batch.weights is None and not batch.observe  # nothing waits for it
-        return out
+        return self._rows.through(z, self.dealer.claim("rows"), counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
         return self.rows(output) if module.training or self._rows.is_scoring else None
@@ -191,7 +188,7 @@ class Engine:
             return objective.mean(outputs, targets)[0]
         batch = self.dealer.claim("loss")
         mean, score = objective.mean(outputs, targets, batch.weights)
-        if self._tickets.is_settled(batch):
+        if self.dealer.tickets.is_settled(batch):
             return mean
         tell_loss(batch, mean)
         if batch.observe:
@@ -209,15 +206,15 @@ class Engine:
         Raises NonFiniteScoreError or NonFiniteLossError where a score or the loss is no finite
         number, before a parameter changes.
         """
-        waiting = self.dealer.tickets.waiting
-        if not self.dealer.settle() and waiting and not self.dealer.tickets.under_way:
+        finished, tickets = self.dealer.settle(), self.dealer.tickets
+        if tickets.waiting and not tickets.under_way and self.steps.is_idle:
             raise RuntimeError(
                 "logits must pass through engine.rows, engine.loss or a head in training mode "
-                f"before the update; {len(waiting)} batches were fetched and none did"
+                f"before the update; {len(tickets.waiting)} batches were fetched and none did"
             )
         self.steps.raise_rates()
         self._open = True
-        self._tickets.begin_update(finished)
+        tickets.begin_update(finished)
 
     def after_update(self) -> StepReport | None:
         """Puts the learning rate back; the report of the last batch.
@@ -227,7 +224,7 @@ class Engine:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
-        self._tickets.end_update()
+        self.dealer.tickets.end_update()
         return self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
