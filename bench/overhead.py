@@ -2,7 +2,7 @@
 
 Two copies of one loop take turns in one process, one with `isample.Engine` and one without. Their
 data, network and optimizer are alike. A turn is some fifty steps; the ratio of a turn with the
-engine to the turn without beside it is taken, and the median of all these ratios. Labels are random, so no
+engine to the turn beside it is taken, and the median of all these. Labels are random, so no
 sample teaches more than another.
 """
 
@@ -124,7 +124,8 @@ def page(report: dict) -> str:
     ]
     for row, (_, _, most) in zip(report["rows"], CASES):
         lines.append(
-            f"| {row['control']} | {row['milliseconds']:.2f} ms | {row['added']:+.1%} "
+            f"| {row['control']} | {row['milliseconds']:.2f} ms "
+            f"| {row['added']:+.1%} "
             f"({row['p20']:+.1%} to {row['p80']:+.1%}) | {most:.0%} |"
         )
     return "\n".join(lines) + "\n"
