@@ -299,14 +299,13 @@ class Engine:
             self.source.follow(self.steps.plan())
         if is_update and self._invalid is not None:
             error, self._invalid = self._invalid, None
-            if not self._gradients_are_finite():
+            if not all(bool(gradient.isfinite().all()) for gradient in self._gradients()):
                 raise error
         return finished
 
-    def _gradients_are_finite(self) -> bool:
+    def _gradients(self) -> Iterator[Tensor]:
         groups = self._optimizer.param_groups
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+        return (p.grad for group in groups for p in group["params"] if p.grad is not None)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -324,8 +323,11 @@ class Engine:
         """All of it, as plain types and tensors: memory, controller, random states, the place in
         the epoch. Batches that were fetched and not trained on come again.
 
-        Raises RuntimeError between a batch's backward pass and its update.
+        Raises RuntimeError between a batch's forward pass and its update, unless that was left out
+        and its gradients are forgotten.
         """
+        if next(self._gradients(), None) is None:
+            self._settle(is_update=False)
         if self._tickets.under_way:
             raise RuntimeError(
                 "state_dict must be taken between an update and the next forward pass; a batch is "
