@@ -12,10 +12,11 @@ from isample.ops import (
     prefix_sum,
     softmax_score,
 )
+from isample.parts import Sampling
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
-from isample.support.errors import IsampleError, NonFiniteScoreError
+from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
 
@@ -27,9 +28,11 @@ __all__ = [
     "IsampleError",
     "MemoryOrderError",
     "MemorySampler",
+    "NonFiniteLossError",
     "NonFiniteScoreError",
     "Plan",
     "PrefixSum",
+    "Sampling",
     "Scoring",
     "StepReport",
     "Trainer",

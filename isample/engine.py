@@ -13,7 +13,6 @@ are scored and weighted. Before the optimizer's step the numbers are read.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,25 +20,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isample.batches import chosen, learn_outputs, learn_rows
 from isample.control import Controller
 from isample.control.rates import make_rates
-from isample.parts import Wishes, controller_of, make_parts, make_source
-from isample.scoring.forward import Scoring
+from isample.dealer import Dealer
+from isample.parts import Sampling, Wishes, make_parts, make_source
 from isample.scoring.losses import Loss
 from isample.scoring.rows import Rows
-from isample.scoring.scorers import ScoredAhead
-from isample.sources.base import Source
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
 from isample.steps import Steps, tell_loss
-from isample.support.errors import NonFiniteScoreError
 from isample.support.processes import Processes
 from isample.support.pytree import batch_length
-from isample.tickets import Tickets
-from isample.values import Batch, Candidates, History, StepReport
+from isample.values import Candidates, History, StepReport
 
 VERSION = 1  # of a state
+DEFAULT_SAMPLING = Sampling()
 
 
 class Engine:
@@ -63,8 +58,8 @@ class Engine:
         loop whose optimizer is given a closure calls them itself.
     seed: of the draws; by default taken from torch's generator.
     batch_size: b; by default that of the loader.
+    sampling: how candidates are scored and drawn from.
     processes: those that train together; by default torch's process group.
-    score, draws, scoring, presample, threshold, tau_momentum: see :class:`isample.Trainer`.
 
     Attributes
     ----------
@@ -84,18 +79,10 @@ class Engine:
         attach: bool = True,
         seed: int | None = None,
         batch_size: int | None = None,
+        sampling: Sampling = DEFAULT_SAMPLING,
         processes: Processes | None = None,
-        score: str | Callable = "upper_bound",
-        draws: str = "pps",
-        scoring: Scoring | None = None,
-        presample: int | None = None,
-        threshold: float | None = None,
-        tau_momentum: float = 0.9,
     ):
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(
-                f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
-            )
+        rates = make_rates(adapt, optimizer)
         processes = processes or Processes.running()
         self._rows = Rows()
         self.parts = make_parts(
@@ -104,23 +91,16 @@ class Engine:
             processes,
             model=model,
             loss=loss,
-            score=score,
             objective=objective,
-            draws=draws,
-            scoring=scoring,
-            tau_momentum=tau_momentum,
+            sampling=sampling,
             seed=seed,
         )
-        self._wishes = Wishes(control, threshold, presample, batch_size, adapt is not None)
-        self.steps = Steps(make_rates(adapt, optimizer), processes, self.parts.device)
-        self._optimizer = optimizer
-        self.source: Source | None = None
-        self._tickets = Tickets()
+        self.steps = Steps(optimizer, rates, processes, self.parts.device)
+        wishes = Wishes(control, sampling, batch_size, adapt is not None)
+        self.dealer = Dealer(self.parts, wishes, self.steps)
         self._loader: Loader | None = None
-        self._state: dict[str, Any] | None = None  # until there is a source to load it into
         self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
-        self._invalid: NonFiniteScoreError | None = None  # of a batch that no update has used
         if head is not None:
             head.register_forward_hook(self._at_head)
         if attach:
@@ -148,20 +128,11 @@ class Engine:
         Where it shuffles a map-style data set, that is drawn from by a memory. Any other iterable
         is dealt as it is, and thinned where something can score.
         """
-        self.open(make_source(self.parts, self._wishes, loader, self.source))
-        self._loader = Loader(loader, self.source, self, self.parts.device)
+        dealer = self.dealer
+        dealer.open(make_source(self.parts, dealer.wishes, loader, dealer.source))
+        self._loader = Loader(loader, dealer.source, dealer, self.parts.device)
         self._load_place()
         return self._loader
-
-    def open(self, source: Source) -> None:
-        """Batches come from ``source`` from now on."""
-        is_first = self.source is None
-        self.source = source
-        if is_first:
-            self.steps.control(controller_of(self.parts, self._wishes, source), source.batch_size)
-        source.follow(self.steps.plan())
-        if self._state is not None:
-            self.load_state_dict(self._state)
 
     def choose(self, batch: Any) -> Any:
         """Of a batch that the caller fetched, what to train on, in the same form.
@@ -174,31 +145,15 @@ class Engine:
                 "objective=; got neither"
             )
         size = batch_length(batch, "batch")
-        if self.source is None:
-            self.open(Stream([batch], self._wishes.batch_size or size))
-        self._tickets.waiting.clear()
-        return self.deal(Candidates(batch, size)).batch
-
-    def begin_epoch(self) -> None:
-        """The source deals an epoch from its beginning, or from where it stands."""
-        self._tickets.begin_epoch()
-
-    def end_epoch(self) -> None:
-        """The source has nothing more of it."""
-        self._tickets.end_epoch()
-
-    def deal(self, candidates: Candidates, ahead: ScoredAhead | None = None) -> Batch:
-        """What is to be trained on of ``candidates``: its ticket waits for its logits."""
-        self.steps.tick()
-        began = time.perf_counter()
-        batch = chosen(self.parts, self.source, self.steps.plan(), candidates, ahead)
-        batch.began = began
-        self._tickets.waiting.append(batch)
-        return batch
+        dealer = self.dealer
+        if dealer.source is None:
+            dealer.open(Stream([batch], dealer.wishes.batch_size or size))
+        dealer.tickets.waiting.clear()
+        return dealer.deal(Candidates(batch, size)).batch
 
     def skip(self) -> None:
         """The batch that was fetched longest ago is not trained on."""
-        self._tickets.skip()
+        self.dealer.tickets.skip()
 
     # ---- Point 2: logits ------------------------------------------------------------------------
 
@@ -218,7 +173,7 @@ class Engine:
             return self._rows.mark(z, counts)
         if self._paused or not torch.is_grad_enabled():
             return z
-        return self._rows.through(z, self._claim("rows"), counts)
+        return self._rows.through(z, self.dealer.claim("rows"), counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
         return self.rows(output) if module.training or self._rows.is_scoring else None
@@ -231,41 +186,35 @@ class Engine:
             raise RuntimeError("loss must be given to Engine for engine.loss; got none")
         if self._paused or not torch.is_grad_enabled():
             return objective.mean(outputs, targets)[0]
-        batch = self._claim("loss")
+        batch = self.dealer.claim("loss")
         mean, score = objective.mean(outputs, targets, batch.weights)
-        if self._tickets.is_settled(batch):
+        if self.dealer.tickets.is_settled(batch):
             return mean
         tell_loss(batch, mean)
         if batch.observe:
-            learn_outputs(self.parts, self.source, batch, score, targets, outputs)
+            self.dealer.learn_outputs(batch, score, targets, outputs)
         self.steps.read_late(batch)
         if mean.requires_grad:
             mean.register_hook(batch.saw_backward)
         return mean
-
-    def _claim(self, by: str) -> Batch:
-        batch, is_new = self._tickets.claim(by)
-        if is_new:
-            self._settle(is_update=False)  # gradients that accumulate
-        return batch
 
     # ---- The update -----------------------------------------------------------------------------
 
     def before_update(self) -> None:
         """Reads the numbers of all batches since the last update; raises the learning rate.
 
-        Raises NonFiniteScoreError where a score is no finite number, before a parameter changes.
+        Raises NonFiniteScoreError or NonFiniteLossError where a score or the loss is no finite
+        number, before a parameter changes.
         """
-        finished = self._settle(is_update=True)
-        waiting = self._tickets.waiting
-        if waiting and not self._tickets.under_way and self.steps.is_idle:
+        finished, tickets = self.dealer.settle(), self.dealer.tickets
+        if tickets.waiting and not tickets.under_way and self.steps.is_idle:
             raise RuntimeError(
                 "logits must pass through engine.rows, engine.loss or a head in training mode "
-                f"before the update; {len(waiting)} batches were fetched and none did"
+                f"before the update; {len(tickets.waiting)} batches were fetched and none did"
             )
         self.steps.raise_rates()
         self._open = True
-        self._tickets.begin_update(finished)
+        tickets.begin_update(finished)
 
     def after_update(self) -> StepReport | None:
         """Puts the learning rate back; the report of the last batch.
@@ -275,37 +224,13 @@ class Engine:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
-        self._tickets.end_update()
+        self.dealer.tickets.end_update()
         return self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
         """A batch was trained on whose gradients wait for the next update."""
-        self._settle(is_update=True)
+        self.dealer.settle()
         return self.steps.close(is_update=False)
-
-    def _settle(self, *, is_update: bool) -> list[Batch]:
-        """Tells of the batches whose backward pass has run; these."""
-        finished = self._tickets.finished()
-        for batch in finished:
-            if batch.observe and batch.claimed == "rows":
-                learn_rows(self.parts, self.source, batch)
-            try:
-                self.steps.settle(batch, informed=self.source.informed)
-            except NonFiniteScoreError as error:
-                if is_update:
-                    raise
-                self._invalid = error  # a gradient scaler may have left this update out
-        if finished:
-            self.source.follow(self.steps.plan())
-        if is_update and self._invalid is not None:
-            error, self._invalid = self._invalid, None
-            if not all(bool(gradient.isfinite().all()) for gradient in self._gradients()):
-                raise error
-        return finished
-
-    def _gradients(self) -> Iterator[Tensor]:
-        groups = self._optimizer.param_groups
-        return (p.grad for group in groups for p in group["params"] if p.grad is not None)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -326,24 +251,16 @@ class Engine:
         Raises RuntimeError between a batch's forward pass and its update, unless that was left out
         and its gradients are forgotten.
         """
-        if next(self._gradients(), None) is None:
-            self._settle(is_update=False)
-        if self._tickets.under_way:
+        self.dealer.settle_left_out()
+        tickets = self.dealer.tickets
+        if tickets.under_way:
             raise RuntimeError(
                 "state_dict must be taken between an update and the next forward pass; a batch is "
                 "under way"
             )
-        waiting = list(self._tickets.waiting)
-        return copy.deepcopy(
-            {
-                "version": VERSION,
-                "steps": self.steps.state_dict(),
-                "selector": self.parts.selector.state_dict(),
-                "rows": self._rows.state_dict(),
-                "source": None if self.source is None else self.source.state_dict(waiting),
-                "loader": None if self._loader is None else self._loader.state_dict(waiting),
-            }
-        )
+        loader = None if self._loader is None else self._loader.state_dict(list(tickets.waiting))
+        state = {"version": VERSION, "rows": self._rows.state_dict(), "loader": loader}
+        return copy.deepcopy({**state, "dealer": self.dealer.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave; before there is a loader, once there is one.
@@ -352,18 +269,10 @@ class Engine:
         """
         if state.get("version") != VERSION:
             raise ValueError(f"state must be of version {VERSION}; got {state.get('version')!r}")
-        if self.source is None:
-            self._state = state
-            return
-        self._state = None
-        self.parts.selector.load_state_dict(state["selector"])
         self._rows.load_state_dict(state["rows"])
-        if state["source"] is not None:
-            self.source.load_state_dict(state["source"])
-        self.steps.load_state_dict(state["steps"])
-        self._tickets, self._place = Tickets(), state["loader"]
+        self.dealer.load_state_dict(state["dealer"])
+        self._place = state["loader"]
         self._load_place()
-        self.source.follow(self.steps.plan())
 
     def _load_place(self) -> None:
         if self._loader is not None and self._place is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from isample.control import Choices, Controller, make_controller
+from isample.control import Choices, Controller, check_control, make_controller
 from isample.scoring.forward import Scoring, ScoringPass
 from isample.scoring.losses import Loss
 from isample.scoring.objective import Objective
@@ -39,14 +39,28 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How candidates are scored and drawn from; the names are those of :class:`isample.Trainer`."""
+
+    score: str | Callable = "upper_bound"
+    draws: str = "pps"
+    scoring: Scoring | None = None
+    presample: int | None = None
+    threshold: float | None = None
+    tau_momentum: float = 0.9
+
+
+@dataclass(frozen=True)
 class Wishes:
-    """What a user asked of the controller."""
+    """What a user asked of source and controller."""
 
     control: str | Controller
-    threshold: float | None
-    presample: int | None
+    sampling: Sampling
     batch_size: int | None
     thins: bool
+
+    def __post_init__(self):
+        check_control(self.control, self.sampling.threshold)
 
 
 def make_parts(
@@ -56,11 +70,8 @@ def make_parts(
     *,
     model: nn.Module | None,
     loss: Loss | None,
-    score: str | Callable,
     objective: Callable[[nn.Module, Any], torch.Tensor] | None,
-    draws: str,
-    scoring: Scoring | None,
-    tau_momentum: float,
+    sampling: Sampling,
     seed: int | None,
 ) -> Parts:
     """Arguments are those of :class:`isample.Engine`."""
@@ -72,13 +83,13 @@ def make_parts(
         (p.device for group in optimizer.param_groups for p in group["params"]),
         torch.device("cpu"),
     )
-    selector = Selector(draws, tau_momentum, processes.seed(seed), device)
-    known = None if loss is None else Objective(loss, score)
+    selector = Selector(sampling.draws, sampling.tau_momentum, processes.seed(seed), device)
+    known = None if loss is None else Objective(loss, sampling.score)
     scorer: Scorer | None = None
     if objective is not None:
         scorer = ObjectiveScorer(model, objective, rows, selector)
     elif known is not None and model is not None:
-        scoring_pass = ScoringPass(scoring or Scoring(), device)
+        scoring_pass = ScoringPass(sampling.scoring or Scoring(), device)
         scorer = ModelScorer(model, known, scoring_pass, selector, processes.count > 1)
     return Parts(model, known, scorer, selector, processes, device)
 
@@ -121,8 +132,8 @@ def make_choices(parts: Parts, wishes: Wishes, source: Source) -> Choices:
     b, scorer = source.batch_size, parts.scorer
     if scorer is None:
         candidates: tuple[int, ...] = ()
-    elif wishes.presample is not None:
-        candidates = (wishes.presample,)
+    elif wishes.sampling.presample is not None:
+        candidates = (wishes.sampling.presample,)
     else:
         candidates = tuple(int(ratio * b) for ratio in RATIOS if source.can_deal(ratio))
     return Choices(
@@ -139,4 +150,4 @@ def controller_of(parts: Parts, wishes: Wishes, source: Source) -> Controller:
     if not isinstance(wishes.control, str):
         return wishes.control
     choices = make_choices(parts, wishes, source)
-    return make_controller(wishes.control, choices, wishes.threshold)
+    return make_controller(wishes.control, choices, wishes.sampling.threshold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from isample.control.base import Controller, from_dict, to_dict
 from isample.control.rates import Rates
 from isample.ops.memory import moments_of
 from isample.support.clocks import StepClock
-from isample.support.errors import NonFiniteScoreError
+from isample.support.errors import NonFiniteLossError, NonFiniteScoreError
 from isample.support.processes import Processes
 from isample.values import Batch, History, Observation, Plan, StepReport
 
@@ -24,14 +24,22 @@ class Steps:
     """Settles batches that were trained on, in order: numbers in, a plan out.
 
     Args:
-        rates: the optimizer's learning rates, and what use they have for a gain.
+        optimizer: whose updates these are.
+        rates: its learning rates, and what use they have for a gain.
         processes: those that train together; their numbers are averaged.
         device: of the numbers.
 
     ``elapsed`` is the time of all steps so far, in seconds.
     """
 
-    def __init__(self, rates: Rates, processes: Processes, device: torch.device):
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        rates: Rates,
+        processes: Processes,
+        device: torch.device,
+    ):
+        self.optimizer = optimizer
         self.rates, self.processes, self.device = rates, processes, device
         self.clock, self.history = StepClock(), History()
         self.count, self.elapsed, self.batch_size = 0, 0.0, 1
@@ -105,7 +113,8 @@ class Steps:
     def settle(self, batch: Batch, *, informed: bool) -> None:
         """Reads what ``batch`` tells, and tells the controller.
 
-        Raises NonFiniteScoreError where a score is not a finite number; nothing has changed then.
+        Raises NonFiniteScoreError where a score is not a finite number, NonFiniteLossError where
+        the loss is none; nothing has changed then.
         """
         told = self._numbers(batch)
         self.rates.note()
@@ -159,6 +168,17 @@ class Steps:
         self._settled.clear()
         self._gains.clear()
         self._reads.clear()
+
+    def gradients_are_finite(self) -> bool:
+        """Whether the optimizer could make an update of its gradients."""
+        return all(bool(gradient.isfinite().all()) for gradient in self._gradients())
+
+    def has_gradients(self) -> bool:
+        return next(self._gradients(), None) is not None
+
+    def _gradients(self) -> Iterator[Tensor]:
+        groups = self.optimizer.param_groups
+        return (p.grad for group in groups for p in group["params"] if p.grad is not None)
 
     # ---- State --------------------------------------------------------------------------------
 
@@ -214,6 +234,8 @@ def _check_finite(batch: Batch, seen: Observation) -> None:
     valid = all(map(math.isfinite, moments))
     if not valid or ("tau" in batch.told and math.isnan(seen.tau)):
         raise NonFiniteScoreError.from_scores(batch.score)
+    if "loss" in batch.told and not math.isfinite(seen.loss):
+        raise NonFiniteLossError(seen.loss)
 
 
 def _report(

@@ -88,7 +88,7 @@ def noise(trust):
     sampler.draw()
     moments = []
     for _ in range(400):
-        indices, weights, _ = sampler.draw()
+        indices, weights = sampler.draw()
         moments.append((weights * fresh[indices]).square().mean().item())
     return sum(moments) / len(moments)
 

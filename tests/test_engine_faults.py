@@ -191,7 +191,7 @@ def test_a_scaler_leaves_an_update_out(known):
         optimizer.zero_grad()
         engine.state_dict()
     assert scaler.left_out == 2 and all(p.isfinite().all() for p in model.parameters())
-    assert engine.source.memory.score.isfinite().all()
+    assert engine.dealer.source.memory.score.isfinite().all()
     assert [r.active for r in engine.history.steps[-7:]] == [True] * 7
 
 

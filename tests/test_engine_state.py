@@ -204,7 +204,7 @@ def test_a_data_set_that_has_grown():
     grown = Run(make_loader(TensorDataset(*(torch.cat([x, x[:b]]) for x in tensors))), 0)
     grown.begin()
     grown.load_state_dict(state)
-    assert len(grown.engine.source.memory.score) == 58
+    assert len(grown.engine.dealer.source.memory.score) == 58
     follow(grown)
     shrunk = Run(make_loader(TensorDataset(*(x[:-b] for x in tensors))), 0)
     shrunk.begin()

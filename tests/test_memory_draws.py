@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import isample
+from isample.values import Plan
 from tests.test_memory import N, make_scores, warm_sampler
 
 
@@ -20,8 +21,7 @@ def test_frequencies_and_weights_follow_the_formula(floor):
     expected = (1 - floor) * scores.double() / scores.double().sum() + floor / N
     counts, batches = torch.zeros(N), 2000
     for _ in range(batches):
-        indices, weights, active = sampler.draw()
-        assert active
+        indices, weights = sampler.draw()
         torch.testing.assert_close(weights.double(), 1 / (N * expected[indices]), rtol=1e-5, atol=0)
         assert weights.max() <= 1 / floor * (1 + 1e-6)
         counts += torch.bincount(indices, minlength=N)
@@ -30,50 +30,51 @@ def test_frequencies_and_weights_follow_the_formula(floor):
     assert chi_square < N - 1 + 5 * math.sqrt(2 * (N - 1))
 
 
-@pytest.mark.parametrize("usable", [1.0, 1.5, 4.0, 10.0, 1e6])
+@pytest.mark.parametrize("gain_cap", [1.0, 1.5, 4.0, 10.0, 1e6])
 @pytest.mark.parametrize("floor", [0.2, 1.0])
 @pytest.mark.parametrize("equals", [True, False])
-def test_draws_are_evened_out_as_far_as_a_batch_is_worth_what_is_of_use(usable, floor, equals):
+def test_draws_are_flattened_as_far_as_a_batch_still_gains_what_is_of_use(gain_cap, floor, equals):
     """Few samples carry the noise, a fiftieth of them or powers of random numbers. The distribution
-    by the formula in double precision, and the worth of its draws, E[s^2] / E[s^2 / (N p)]: what is
-    of use where equals carry the noise, more otherwise, and no more than the floor leaves."""
+    by the formula in double precision, and the gain of its draws, E[s^2] / E[s^2 / (N p)]: the cap
+    where equals carry the noise, more otherwise, and no more than the floor leaves."""
     scores = torch.rand(N, generator=torch.Generator().manual_seed(0)) ** 150
     if equals:
         scores = (torch.arange(N) % 50 == 7).float()
     sampler = warm_sampler(scores, floor=floor, rebuild_every=10**9)
-    sampler.usable = usable
+    sampler.follow(Plan(importance=True, gain_cap=gain_cap))
     sampler.draw()
-    masses = sampler._table.sums.diff(prepend=torch.zeros(1, dtype=torch.int64)).double()
+    masses = sampler.memory._table.sums.diff(prepend=torch.zeros(1, dtype=torch.int64)).double()
     s, p = scores.double(), masses / masses.sum()
     tau_squared = (s.square().mean() / s.mean() ** 2).item()
     assert tau_squared == pytest.approx(50 if equals else 74, rel=0.01)
-    share = min(1 - floor, (usable - 1) / (tau_squared - 1))
+    share = min(1 - floor, (gain_cap - 1) / (tau_squared - 1))
     torch.testing.assert_close(p, share * s / s.sum() + (1 - share) / N, rtol=1e-5, atol=1e-9)
-    worth = (s.square().mean() / (s.square() / (N * p)).mean()).item()
-    least = min(usable, (1 - floor) * tau_squared + floor)
-    assert worth == pytest.approx(least, rel=1e-4) if equals else worth > least * (1 - 1e-4)
+    gain = (s.square().mean() / (s.square() / (N * p)).mean()).item()
+    least = min(gain_cap, (1 - floor) * tau_squared + floor)
+    assert gain == pytest.approx(least, rel=1e-4) if equals else gain > least * (1 - 1e-4)
 
 
 @pytest.mark.parametrize("scores", [torch.zeros(N), torch.full((N,), 3.0), torch.ones(1)])
-@pytest.mark.parametrize("usable", [1.0, 2.0])
-def test_scores_that_are_all_alike_have_nothing_to_even_out(scores, usable):
+@pytest.mark.parametrize("gain_cap", [1.0, 2.0])
+def test_scores_that_are_all_alike_have_nothing_to_flatten(scores, gain_cap):
     sampler = warm_sampler(scores, batch_size=1)
-    sampler.usable = usable
+    sampler.follow(Plan(importance=True, gain_cap=gain_cap))
     assert (sampler.draw().weights == 1).all()
 
 
-def test_what_is_of_use_is_kept_and_is_one_batch_at_least():
+def test_the_plan_is_kept_and_its_cap_is_one_batch_at_least():
     sampler = warm_sampler(make_scores())
-    sampler.usable = 3.0
-    assert isample.MemorySampler.from_state(sampler.state_dict()).usable == 3.0
-    sampler.usable = 0.9
-    with pytest.raises(ValueError, match="usable must be >= 1; got 0.9"):
+    sampler.follow(Plan(importance=True, gain_cap=3.0))
+    assert isample.MemorySampler.from_state(sampler.state_dict()).plan == sampler.plan
+    sampler.follow(Plan(importance=True, gain_cap=0.9))
+    with pytest.raises(ValueError, match="gain_cap must be >= 1; got 0.9"):
         sampler.draw()
 
 
-def test_a_score_that_is_none_is_not_evened_out():
+def test_a_score_that_is_none_is_not_flattened():
     sampler = warm_sampler(make_scores())
-    sampler.usable, sampler.score[3] = 3.0, math.inf
+    sampler.follow(Plan(importance=True, gain_cap=3.0))
+    sampler.score[3] = math.inf
     with pytest.raises(isample.NonFiniteScoreError):
         sampler.draw()
 
@@ -85,7 +86,7 @@ def test_stratified_draws_are_less_noisy_than_independent_ones():
     values = (0.8 * scores / scores.sum() + 0.2 / N).double() * torch.arange(N)
     sampler = warm_sampler(scores, rebuild_every=10**9)
     estimates = torch.stack(
-        [(values[i] * w).mean() for i, w, _ in (sampler.draw() for _ in range(3000))]
+        [(values[i] * w).mean() for i, w in (sampler.draw() for _ in range(3000))]
     )
     table = isample.alias_table(scores, floor=0.2)
     independent = torch.stack(
@@ -101,9 +102,9 @@ def test_a_table_serves_as_many_batches_whatever_their_sizes():
     not counted."""
     sampler, tables = warm_sampler(make_scores(), rebuild_every=4), []
     for size in (10, 10, 7, 10, 7, 7, 7, 7, 10):
-        sampler.draw_size = size
+        sampler.follow(Plan(importance=True, keep=size))
         assert len(sampler.draw().indices) == size
-        tables.append(sampler._table.sums)
+        tables.append(sampler.memory._table.sums)
     assert [next(k for k, other in enumerate(tables) if other is table) for table in tables] == [
         0
     ] * 4 + [4] * 4 + [8]
@@ -120,7 +121,7 @@ def test_weights_stay_unbiased_while_scores_follow_the_visits():
     )
     means = []
     for _ in range(20_000):
-        indices, weights, _ = sampler.draw()
+        indices, weights = sampler.draw()
         factor = torch.where(torch.rand(10, generator=random) < 0.6, 0.5, 2.0)
         sampler.score[indices] = (sampler.score[indices] * factor).clamp(1e-3, 1e3)
         means.append(weights.mean())

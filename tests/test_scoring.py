@@ -10,7 +10,7 @@ from torch import nn
 import isample
 from isample.scoring.forward import Scoring, ScoringPass
 from isample.scoring.scores import leaving_no_trace
-from tests.test_trainer import B, b, make_data, make_model
+from tests.small_training import B, b, make_data, make_model
 
 CPU = torch.device("cpu")
 
@@ -111,12 +111,12 @@ def test_the_precision_of_training_s_autocast_stands():
 def test_the_clock_chooses_the_precision_only_where_it_chooses_already():
     def dtype_of(make=isample.Trainer, **options):
         model = make_model()
-        return make(
-            model, torch.optim.SGD(model.parameters(), lr=0.1), batch_size=b, **options
-        ).sampler.scoring.dtype
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        trainer = make(model, optimizer, batch_size=b, **options)
+        return trainer.engine.parts.scorer.scoring_pass.dtype
 
     assert dtype_of() == dtype_of(mode="memory") == dtype_of(presample=B) == "auto"
-    assert [dtype_of(gate=gate) for gate in ("always", "never", "threshold")] == [None] * 3
+    assert [dtype_of(control=control) for control in ("always", "never", "threshold")] == [None] * 3
     assert dtype_of(isample.Trainer.paper) is None
     assert dtype_of(scoring=Scoring()) is None
 
@@ -149,19 +149,16 @@ def test_the_trainer_scores_as_told_and_leaves_no_trace(scoring):
         torch.optim.SGD(model.parameters(), lr=0.0),
         batch_size=b,
         presample=B,
-        gate="always",
+        control="always",
         scoring=scoring,
         seed=1,
     )
     twin = copy.deepcopy(model)
     trainer.step(inputs, targets)
-    selection = trainer.selection
-    (
-        selection.weights
-        * nn.functional.cross_entropy(
-            twin(inputs[selection.indices]), targets[selection.indices], reduction="none"
-        )
-    ).mean().backward()
+    batch = trainer.batch
+    logits, labels = twin(inputs[batch.chosen]), targets[batch.chosen]
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    (batch.weights * losses).mean().backward()
     for mine, theirs in zip(model.parameters(), twin.parameters()):
         torch.testing.assert_close(mine.grad, theirs.grad)
     for mine, theirs in zip(model.buffers(), twin.buffers()):

@@ -12,44 +12,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample.ops import reference
-
-B, b, CLASSES = 60, 12, 5
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These networks are too small to share out, and bit-equality asks for one order of
-    summation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def make_data(n=360, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.randint(CLASSES, (n,), generator=generator)
-    centres = torch.randn(CLASSES, 8, generator=generator) * 2.0
-    return centres[targets] + torch.randn(n, 8, generator=generator), targets
-
-
-def make_model(seed=0, dropout=0.0):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, CLASSES)
-    )
-
-
-def make_trainer(model, **options):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    options = {"batch_size": b, "presample": B, "tau_threshold": 1.15, "seed": 7} | options
-    if options.get("gate", "threshold") != "threshold":
-        options.pop("tau_threshold")
-    return isample.Trainer.paper(model, optimizer, **options)
-
-
-def parameters_of(model):
-    return [p.detach().clone() for p in model.state_dict().values()]
+from tests.small_training import (  # noqa: F401
+    CLASSES,
+    B,
+    b,
+    make_data,
+    make_model,
+    make_trainer,
+    one_thread,
+    parameters_of,
+)
 
 
 def test_step_replays_algorithm_1_line_by_line():
@@ -71,7 +43,7 @@ def test_step_replays_algorithm_1_line_by_line():
     for _ in range(60):
         active = tau_ema > 1.15  # line 5
         decisions.append(active)
-        assert trainer.sampler.active == active
+        assert trainer.next_size == (B if active else b)
         chosen = torch.randperm(len(inputs), generator=order)[: B if active else b]  # lines 6, 12
         x, y = inputs[chosen], targets[chosen]
         report = trainer.step(x, y)
@@ -85,10 +57,10 @@ def test_step_replays_algorithm_1_line_by_line():
                 % 2**64
             )
             picks, weights = reference.draw(
-                reference.masses(trainer.selection.score), b, "alias", seed
+                reference.masses(trainer.batch.score), b, "alias", seed
             )  # line 8
-            assert torch.equal(trainer.selection.indices, picks)
-            assert torch.equal(trainer.selection.weights, weights)
+            assert torch.equal(trainer.batch.chosen, picks)
+            assert torch.equal(trainer.batch.weights, weights)
         else:
             picks, weights = torch.arange(b), torch.ones(b)  # line 13
         training_logits = twin(x[picks])
@@ -123,7 +95,8 @@ def test_default_threshold_is_the_papers(batch_size, presample, expected):
     trainer = isample.Trainer.paper(
         model, torch.optim.SGD(model.parameters(), 0.1), "mse", batch_size, presample
     )
-    assert trainer.sampler.gate.threshold == pytest.approx(expected)
+    assert trainer.next_size == batch_size
+    assert trainer.engine.steps.controller.threshold == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("draws", ["alias", "systematic", "pps"])
@@ -133,7 +106,7 @@ def test_weighted_gradient_is_unbiased(draws):
     is fixed)."""
     inputs, targets = make_data(B)
     model = make_model().eval()  # BatchNorm as a constant, so that a sample's gradient is its own
-    trainer = make_trainer(model, draws=draws, gate="always")
+    trainer = make_trainer(model, draws=draws, control="always")
     F.cross_entropy(model(inputs), targets).backward()
     truth = torch.cat([p.grad.flatten() for p in model.parameters()]).double()
     gradients = []
@@ -147,42 +120,6 @@ def test_weighted_gradient_is_unbiased(draws):
     assert (error <= limit).all()
 
 
-def trained(make, epochs, save_at=None, resume=None):
-    """A trainer that ``make(model)`` made, fitted on a shuffling loader and a network with dropout;
-    the parameters; and, if ``save_at`` is a step, all state as it was then and whether that step
-    was active, for a later ``resume``."""
-    model = make_model(dropout=0.3)
-    trainer, saved = make(model), {}
-    torch.manual_seed(11)
-    parts = {"model": model, "optimizer": trainer.optimizer, "trainer": trainer}
-    if resume:
-        for name, part in parts.items():
-            part.load_state_dict(resume[name])
-
-    def save(trainer, report):
-        if report.step == save_at:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            saved.update(copy.deepcopy({**states, "active": report.active}))
-
-    loader = DataLoader(TensorDataset(*make_data()), batch_size=b, shuffle=True)
-    trainer.fit(loader, epochs=epochs, callbacks=[save])
-    return trainer, parameters_of(model), saved
-
-
-def test_resumed_run_is_bit_identical():
-    """Saved in the middle of an epoch, in the active phase, with dropout and a shuffling loader."""
-    whole, expected, saved = trained(make_trainer, epochs=5, save_at=40)
-    assert saved["active"], "the save must fall into the active phase"
-    assert 0 < saved["trainer"]["loop"]["batches"] < 30, "and into the middle of an epoch"
-    resumed, parameters, _ = trained(make_trainer, epochs=5, resume=saved)
-    assert resumed.step_count == whole.step_count
-    assert [r.tau_ema for r in resumed.history.steps] == [
-        r.tau_ema for r in whole.history.steps[40:]
-    ]
-    for mine, theirs in zip(parameters, expected):
-        assert torch.equal(mine, theirs)
-
-
 def test_epoch_is_one_pass_over_the_loader():
     inputs, targets = make_data(100)  # not a multiple of b, and the last presample is short
     seen = []
@@ -192,9 +129,9 @@ def test_epoch_is_one_pass_over_the_loader():
             seen.append(index)
             return super().__getitem__(index)
 
-    for gate in ("always", "never", "threshold"):
+    for control in ("always", "never", "threshold"):
         seen.clear()
-        make_trainer(make_model(), gate=gate).fit(
+        make_trainer(make_model(), control=control).fit(
             DataLoader(Recording(inputs, targets), batch_size=b, shuffle=True), epochs=2
         )
         assert sorted(seen) == sorted(list(range(100)) * 2)
@@ -205,38 +142,39 @@ def test_a_stream_without_a_length_trains():
         def __iter__(self):
             return iter(TensorDataset(*make_data(120)))
 
-    for gate in ("always", "never"):
-        trainer = make_trainer(make_model(), gate=gate)
+    for control in ("always", "never"):
+        trainer = make_trainer(make_model(), control=control)
         trainer.fit(DataLoader(Stream(), batch_size=b), epochs=2)
-        assert trainer.step_count == (4 if gate == "always" else 20) and trainer.progress == 1.0
+        assert trainer.step_count == (4 if control == "always" else 20) and trainer.progress == 1.0
 
 
 def test_scoring_leaves_no_trace():
     inputs, targets = make_data(B)
     model = make_model(dropout=0.5)
     model[3].eval()  # a mode of its own, to be found again
-    trainer = make_trainer(model, gate="always")
+    trainer = make_trainer(model, control="always")
     before, random = parameters_of(model), torch.get_rng_state()
-    trainer.sampler.select(model, inputs, targets)
+    scorer = trainer.engine.parts.scorer
+    scorer.select((inputs, targets), B, b, None)
     assert all(torch.equal(a, c) for a, c in zip(before, parameters_of(model)))
     assert torch.equal(random, torch.get_rng_state())
     assert [m.training for m in model] == [True, True, True, False, True] and model.training
     assert all(p.grad is None for p in model.parameters())
     with pytest.raises(ValueError):
-        trainer.sampler.select(model, inputs, torch.full((B,), CLASSES))
+        scorer.select((inputs, torch.full((B,), CLASSES)), B, b, None)
     assert model.training and not model[3].training
 
 
-@pytest.mark.parametrize("gate", ["always", "threshold"])
+@pytest.mark.parametrize("control", ["always", "threshold"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_non_finite_scores_stop_the_step(gate, bad):
+def test_non_finite_scores_stop_the_step(control, bad):
     inputs, targets = make_data(B)
     model = nn.Linear(8, CLASSES)
-    trainer = make_trainer(model, gate=gate)
+    trainer = make_trainer(model, control=control)
     trainer.step(inputs, targets)
     before, tau_ema, steps = (
         parameters_of(model),
-        trainer.sampler.tau_ema.clone(),
+        trainer.engine.parts.selector.tau_ema.clone(),
         trainer.step_count,
     )
     inputs = inputs.clone()
@@ -246,13 +184,13 @@ def test_non_finite_scores_stop_the_step(gate, bad):
     assert caught.value.count == 2 and list(caught.value.rows) == [3, 9]
     assert "2" in str(caught.value) and "3" in str(caught.value) and "9" in str(caught.value)
     assert all(torch.equal(a, c) for a, c in zip(before, parameters_of(model)))
-    assert trainer.sampler.tau_ema == tau_ema and trainer.step_count == steps
+    assert trainer.engine.parts.selector.tau_ema == tau_ema and trainer.step_count == steps
 
 
 def test_never_is_plain_training():
     inputs, targets = make_data(120)
     model, twin = make_model(), make_model()
-    trainer = make_trainer(model, gate="never")
+    trainer = make_trainer(model, control="never")
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.9)
     for start in range(0, 120, b):
         report = trainer.step(inputs[start : start + b], targets[start : start + b])
@@ -269,7 +207,7 @@ def test_accumulation_equals_one_large_step():
     inputs, targets = make_data(2 * b)
     model, twin = nn.Linear(8, CLASSES), nn.Linear(8, CLASSES)
     twin.load_state_dict(model.state_dict())
-    trainer = make_trainer(model, gate="never", accumulate=2)
+    trainer = make_trainer(model, control="never", accumulate=2)
     trainer.step(inputs[:b], targets[:b])
     with pytest.raises(RuntimeError, match="pending"):
         trainer.state_dict()
@@ -284,7 +222,7 @@ def test_clipping_and_autocast():
     inputs, targets = make_data(B)
     model = nn.Linear(8, CLASSES)
     before = model.weight.detach().clone()
-    trainer = make_trainer(model, gate="always", clip_grad_norm=1e-3, autocast=torch.bfloat16)
+    trainer = make_trainer(model, control="always", clip_grad_norm=1e-3, autocast=torch.bfloat16)
     report = trainer.step(inputs * 100, targets)
     assert report.active and math.isfinite(report.loss)
     assert (model.weight - before).norm() <= 0.1 * 1e-3 * 1.001  # lr times the clipped norm
@@ -305,83 +243,11 @@ def test_nested_inputs_and_seconds_and_iterate():
         for i in range(0, 96, b)
     ]
     model = TwoInputs()
-    trainer = make_trainer(model, gate="always")
+    trainer = make_trainer(model, control="always")
     history = trainer.fit(pairs, seconds=0.2, evaluate=pairs)
     assert trainer.progress == 1.0 and history.steps[-1].elapsed >= 0.2
     assert 0 <= history.evaluations[-1].error <= 1 and history.active_share > 0.5
-    assert [r.step for r in trainer.iterate(pairs, epochs=1)][0] == len(history.steps) + 1
+    steps = [report.step for report in trainer.iterate(pairs, epochs=1)]
+    assert steps[0] == len(history.steps) + 1
     tuples = [((x["left"], x["right"]), y) for x, y in pairs]
     assert math.isfinite(trainer.step(*tuples[0]).loss)
-
-
-@pytest.mark.parametrize(
-    "options,match",
-    [
-        ({"batch_size": 0}, "batch_size must be an integer >= 1; got 0"),
-        ({"batch_size": 8, "presample": 4}, "presample must be >= batch_size"),
-        (
-            {"score": "gradnorm"},
-            "score must be one of gradient_norm, loss, upper_bound; got 'gradnorm'",
-        ),
-        ({"draws": "x"}, "draws must be one of alias, pps, systematic"),
-        ({"gate": "x"}, "gate must be one of always, never, speedup, threshold"),
-        ({"loss": "x"}, "loss must be one of bce_with_logits, cross_entropy, mse"),
-        ({"loss": nn.CrossEntropyLoss()}, "reduction='none'"),
-        ({"gate": "always", "tau_threshold": 2.0}, "tau_threshold"),
-        ({"tau_momentum": 1.0}, r"tau_momentum must be in \[0, 1\)"),
-        ({"accumulate": 0}, "accumulate must be an integer >= 1"),
-        ({"clip_grad_norm": 0.0}, "clip_grad_norm must be > 0"),
-    ],
-)
-def test_bad_arguments(options, match):
-    model = make_model()
-    with pytest.raises(ValueError, match=match):
-        isample.Trainer(model, torch.optim.SGD(model.parameters(), 0.1), **options)
-
-
-def test_bad_batches_change_nothing():
-    inputs, targets = make_data(B)
-    cases = [
-        (inputs, targets[:-1], {}, "targets must hold as many samples"),
-        (inputs[:0], targets[:0], {}, "at least one sample"),
-        (inputs, torch.full((B,), CLASSES), {}, "targets"),
-        (inputs, targets, {"loss": lambda z, y: F.cross_entropy(z, y)}, "not reduced"),
-        (inputs, targets, {"score": lambda z, y: z}, "one value a sample"),
-    ]
-    for x, y, options, match in cases:
-        for gate in ("always", "threshold"):
-            model = nn.Linear(8, CLASSES)
-            trainer = make_trainer(model, gate=gate, **options)
-            before = parameters_of(model)
-            with pytest.raises(ValueError, match=match):
-                trainer.step(x, y)
-            assert (
-                all(torch.equal(a, c) for a, c in zip(before, parameters_of(model)))
-                and trainer.step_count == 0
-            )
-
-    class Dictionary(nn.Linear):
-        def forward(self, x):
-            return {"logits": super().forward(x)}
-
-    with pytest.raises(TypeError, match="model must return a tensor of logits; got dict"):
-        make_trainer(Dictionary(8, CLASSES)).step(inputs, targets)
-
-
-def test_bad_loaders_and_budgets():
-    inputs, targets = make_data(B)
-    trainer = make_trainer(nn.Linear(8, CLASSES))
-    with pytest.raises(ValueError, match="at least one batch"):
-        trainer.fit([], epochs=1)
-    with pytest.raises(ValueError, match="at least one batch"):
-        trainer.fit(iter(()), epochs=1)
-    with pytest.raises(ValueError, match=r"batch_size must be the trainer's \(12\); got 20"):
-        trainer.fit(DataLoader(TensorDataset(inputs, targets), batch_size=20), epochs=1)
-    with pytest.raises(ValueError, match="at most batch_size=12"):
-        trainer.fit([(inputs, targets)], epochs=1)
-    with pytest.raises(TypeError, match=r"loader must yield \(inputs, targets\); got Tensor"):
-        trainer.fit([inputs[:b]], epochs=1)
-    for budget in ({}, {"epochs": 1, "seconds": 1.0}):
-        with pytest.raises(ValueError, match="exactly one of epochs and seconds"):
-            trainer.fit([(inputs[:b], targets[:b])], **budget)
-    assert trainer.step_count == 0

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "../core/draws.h"
+#include "../core/memory.h"
 
 namespace isample::cuda {
 
@@ -115,6 +116,60 @@ cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void*
 cudaError_t launch_draw_prefix_sum(const int64_t* sums, int64_t n, bool stratified, const DrawTask& draw,
                                    const Launcher& launcher);
 cudaError_t launch_draw_table(const ConstAliasTable& table, const DrawTask& draw, const Launcher& launcher);
+
+// ---- Remembering ----------------------------------------------------------------------------------------------------
+
+// Of a batch, each kept.
+struct Fractions {
+  double values[kMaxFractions];
+  int count;
+};
+
+// A place outside [0, size) is passed over.
+struct RememberTask {
+  float* memory;
+  int64_t size;
+  const int64_t* places;
+  const float* fresh;
+  int64_t count;
+  double rate;
+  float* before;  // what was remembered before the batch; NaN for a place outside
+};
+
+struct MeetTask {
+  float* met;  // [kOctaves, kOctaveSums]
+  const float* remembered;
+  const float* fresh;
+  int64_t count;
+};
+
+struct ExpectedTask {
+  const float* score;  // remembered
+  int64_t size;
+  const float* experience;  // [kOctaves, kOctaveSums]
+  double prior;
+  float above;  // what is above it is contradicted; INFINITY: nothing is
+  double share;
+  float* expected;
+  float* bounded;  // 1 where the bound lowered some of them, else 0
+};
+
+// One launch each. `numbers` are those of cpu/memory.h.
+cudaError_t launch_draw_weights(const int64_t* sums, int64_t items, const int64_t* places, int64_t count,
+                                float* weights, const Launcher& launcher);
+cudaError_t launch_draw_moments(const ScoredBatch& batch, const Fractions& fractions, double* numbers,
+                                const Launcher& launcher);
+cudaError_t launch_remember(const RememberTask& task, const Launcher& launcher);
+cudaError_t launch_meet(const MeetTask& task, const Launcher& launcher);
+// All of it: draws' weights by the batch's sums, moments, remembering and meeting. One launch.
+cudaError_t launch_recall(const ScoredBatch& batch, const Fractions& fractions, double* numbers,
+                          const RememberTask& remember, float* met, const Launcher& launcher);
+
+// Three launches, two where nothing can be contradicted.
+size_t expected_workspace_bytes();
+cudaError_t launch_expected_scores(const ExpectedTask& task, void* workspace, const Launcher& launcher);
+
+// ---- All of it ------------------------------------------------------------------------------------------------------
 
 // Scores, tau and draws. One launch for up to 4096 rows of hard targets and 20 MB of logits.
 cudaError_t launch_importance_sample(const ScoreTask& score, const DistributionTask& task, const DrawTask& draw,

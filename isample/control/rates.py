@@ -141,4 +141,8 @@ ADAPT = {
 
 def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
     """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
+        )
     return look_up(ADAPT, "none" if adapt is None else adapt, "adapt")(optimizer)

@@ -9,7 +9,25 @@ class IsampleError(Exception):
     """Base of every exception that is isample's own."""
 
 
-class NonFiniteScoreError(IsampleError, ValueError):
+class NonFiniteError(IsampleError, ValueError):
+    """What a step told is no finite number; no parameter was changed."""
+
+
+class NonFiniteLossError(NonFiniteError):
+    """A batch's loss is NaN or infinite; no parameter was changed."""
+
+    def __init__(self, loss: float):
+        self.loss: float = loss
+        super().__init__(
+            f"loss must be finite, got {loss} (look for what is not finite in the batch or in the "
+            "model's parameters)"
+        )
+
+    def __reduce__(self) -> tuple[type[NonFiniteLossError], tuple[float]]:
+        return type(self), (self.loss,)
+
+
+class NonFiniteScoreError(NonFiniteError):
     """Scores that are NaN, infinite or negative: no distribution follows from them, and nothing was
     changed.
 

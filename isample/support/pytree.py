@@ -65,6 +65,16 @@ def check_batch(inputs: Any, targets: Any, device: torch.device) -> int:
     return size
 
 
+def check_holds(inputs: Any, size: int) -> None:
+    """Raises ValueError where ``inputs`` are not ``size`` samples."""
+    held = batch_length(inputs, "inputs")
+    if held != size:
+        raise ValueError(
+            f"inputs must hold all {size} samples that were drawn; got {held} (collate_fn must "
+            "leave none out)"
+        )
+
+
 def take(batch: Any, which: torch.Tensor | slice) -> Any:
     """The samples ``which`` of a batch.
 

@@ -45,7 +45,8 @@ class Update:
     def move(self) -> StepReport:
         """The optimizer's step, where it is due; the report of the batch.
 
-        Raises NonFiniteScoreError, with all gradients forgotten, before a parameter has moved.
+        Raises NonFiniteScoreError or NonFiniteLossError, with all gradients forgotten, before a
+        parameter has moved.
         """
         try:
             if self.pending < self.accumulate:

@@ -114,5 +114,6 @@ void test_scores();
 void test_sampling();
 void test_importance_sample();
 void test_rows();
+void test_memory();
 
 }  // namespace testing

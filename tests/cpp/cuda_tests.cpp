@@ -13,11 +13,12 @@ int main(int argc, char** argv) {
   const std::pair<const char*, void (*)()> suites[] = {{"scores", testing::test_scores},
                                                        {"importance", testing::test_importance_sample},
                                                        {"sampling", testing::test_sampling},
-                                                       {"rows", testing::test_rows}};
+                                                       {"rows", testing::test_rows},
+                                                       {"memory", testing::test_memory}};
   bool known = suite == "all";
   for (const auto& [name, test] : suites) known = known || suite == name;
   if (!known) {
-    std::fprintf(stderr, "the suite must be scores, importance, sampling, rows or all, got %s\n", suite.c_str());
+    std::fprintf(stderr, "the suite must be scores, importance, sampling, rows, memory or all, got %s\n", suite.c_str());
     return 2;
   }
 #if defined(__CUDACC__)

@@ -19,7 +19,8 @@ CHECK = """
 import torch, isample
 from isample import _C
 print(_C.build_info())
-ops = ["softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum", "importance_sample"]
+ops = sorted(name.removeprefix("isample::") for name in torch._C._dispatch_get_all_op_names() if name.startswith("isample::"))
+ops = [op for op in ops if op != "rows"]  # which is made of _add_row_squares and _scale_rows
 has = lambda op: torch._C._dispatch_has_kernel_for_dispatch_key("isample::" + op, "CUDA")
 missing = [op for op in ops if not has(op)]
 print("registered for CUDA:", [op for op in ops if has(op)])

@@ -12,8 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-CPU_LOOPS = ["sampling", "score_avx2", "score_avx512", "score_baseline", "score_dispatch"]
-KERNELS = ["score", "distribution", "alias", "draws", "prefix_sum", "importance_sample", "rows"]
+CPU_LOOPS = ["sampling", "memory", "score_avx2", "score_avx512", "score_baseline", "score_dispatch"]
+KERNELS = [
+    "score",
+    "distribution",
+    "alias",
+    "draws",
+    "prefix_sum",
+    "importance_sample",
+    "rows",
+    "memory",
+]
 FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
 
@@ -37,7 +46,7 @@ def compile_object(source, target, root):
 
 
 def compile_kernels(folder, root=ROOT):
-    jobs = [(root / f"csrc/cuda/{name}.cu", folder / f"{name}.o", root) for name in KERNELS]
+    jobs = [(root / f"csrc/cuda/{name}.cu", folder / f"{name}.cu.o", root) for name in KERNELS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: compile_object(*job), jobs))
 

@@ -36,6 +36,11 @@ inline uint32_t __shfl_up_sync(unsigned mask, uint32_t value, int lanes) {
   return standin::shuffle(mask, value, static_cast<int>(threadIdx.x % 32) - lanes);
 }
 inline uint32_t atomicInc(uint32_t* counter, uint32_t last) { return standin::arrive(counter, last); }
+inline int32_t atomicMax(int32_t* address, int32_t value) {
+  const int32_t before = *address;
+  if (value > before) *address = value;
+  return before;
+}
 
 // A load from an address that is not a multiple of its width would fault on a device.
 template <class T> T __ldg(const T* address) {

