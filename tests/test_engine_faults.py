@@ -155,44 +155,34 @@ def test_a_score_that_is_not_finite_stops_before_parameters_change(known):
     assert all(p.isfinite().all() for p in before) and equal(before, parameters_of(model))
 
 
-class Scaler:
-    """What a GradScaler does, with a factor that stays: no step where gradients are not finite."""
-
-    def __init__(self, scale):
-        self.factor, self.left_out = scale, 0
-
-    def step(self, optimizer):
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
-        if all(bool(gradient.isfinite().all()) for gradient in gradients):
-            optimizer.step()
-        else:
-            self.left_out += 1
-
-
 @pytest.mark.parametrize("known", [False, True])
-def test_a_scaler_leaves_an_update_out(known):
+@pytest.mark.parametrize("source", ["memory", "stream"])
+def test_a_scaler_leaves_an_update_out(source, known):
     """The overflow of a backward pass, which comes at the third and at the ninth batch: what is
     remembered of scores stays finite, and the batches after it are as good as any."""
     model = make_model()
     optimizer = make_optimizer(model)
     options = {"loss": "cross_entropy", "head": None} if known else {}
-    engine = make_engine(model, optimizer, **options)
-    loader, scaler, steps = engine.loader(make_loader()), Scaler(2.0**10), 0
-    for _ in range(3):
-        for inputs, targets in loader:
-            steps += 1
-            z = model(inputs)
-            loss = engine.loss(z, targets) if known else F.cross_entropy(z, targets)
-            optimizer.zero_grad()
-            (loss * (math.inf if steps in (3, 9) else scaler.factor)).backward()
-            for p in model.parameters():
-                p.grad /= scaler.factor
-            scaler.step(optimizer)
+    engine = make_engine(model, optimizer, batch_size=b, **options)
+    scaler, left_out = torch.amp.GradScaler("cpu", init_scale=2.0**10), 0
+    loader = engine.loader(make_loader() if source == "memory" else [*make_loader()])
+    for step, (inputs, targets) in enumerate(batch for _ in range(3) for batch in loader):
+        z = model(inputs)
+        loss = engine.loss(z, targets) if known else F.cross_entropy(z, targets)
         optimizer.zero_grad()
-        engine.state_dict()
-    assert scaler.left_out == 2 and all(p.isfinite().all() for p in model.parameters())
-    assert engine.dealer.source.memory.score.isfinite().all()
-    assert [r.active for r in engine.history.steps[-7:]] == [True] * 7
+        before, factor = parameters_of(model), scaler.get_scale()
+        scaler.scale(loss * (math.inf if step in (2, 8) else 1.0)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if scaler.get_scale() < factor:
+            left_out += 1
+            assert equal(before, parameters_of(model))
+    optimizer.zero_grad()
+    state = engine.state_dict()
+    assert left_out == 2 and all(p.isfinite().all() for p in model.parameters())
+    assert state["dealer"]["selector"]["tau_ema"].isfinite()
+    assert [r.active for r in engine.history.steps[-7:]] == [source == "memory"] * 7
+    assert all(math.isfinite(r.tau) for r in engine.history.steps[-7:])
 
 
 def test_a_scaler_leaves_the_last_update_out():

@@ -90,9 +90,9 @@ class Dealer:
     def _settle_finished(self, *, is_update: bool) -> list[Batch]:
         finished = self.tickets.finished()
         for batch in finished:
-            if batch.observe and batch.claimed == "rows":
-                learn_rows(self.parts, self.source, batch)
             try:
+                if batch.observe and batch.claimed == "rows":
+                    learn_rows(self.parts, self.source, batch)
                 self.steps.settle(batch, informed=self.source.informed)
             except NonFiniteError as error:
                 if is_update:
