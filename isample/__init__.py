@@ -1,7 +1,7 @@
 """Importance sampling for deep learning (Katharopoulos & Fleuret 2018), compiled for PyTorch."""
 
 from isample import _moved
-from isample.engine import Engine
+from isample.engine import Engine, Sampling
 from isample.ops import (
     AliasTable,
     PrefixSum,
@@ -12,7 +12,6 @@ from isample.ops import (
     prefix_sum,
     softmax_score,
 )
-from isample.parts import Sampling
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler

@@ -8,10 +8,13 @@ namespace isample::cuda {
 
 constexpr int kMemoryThreads = kOctaves;
 
-__device__ __forceinline__ bool is_place(int64_t place, int64_t size) { return place >= 0 && place < size; }
+__device__ __forceinline__ bool is_place(int64_t place, int64_t size) {
+  return place >= 0 && place < size;
+}
 
 // S x^2 / pi for a fraction of the batch, by one warp.
-__device__ inline double warp_thinned_squares(const ScoredBatch& batch, const NormSums& norms, double keep) {
+__device__ inline double warp_thinned_squares(const ScoredBatch& batch, const NormSums& norms,
+                                              double keep) {
   return thinned_squares(norms, keep, [&](double bound) {
     DividedSums own;
     for (int64_t i = lane_index(); i < batch.size; i += kWarp) own.add(batch.norm(i), bound);
@@ -19,9 +22,10 @@ __device__ inline double warp_thinned_squares(const ScoredBatch& batch, const No
   });
 }
 
-// A warp each for the fractions: their rounds need no barrier. A place outside the memory makes the mean NaN.
-__device__ inline void block_moments(const ScoredBatch& batch, const Fractions& fractions, int64_t memory_size,
-                                     double* numbers) {
+// A warp each for the fractions: their rounds need no barrier. A place outside the memory makes the
+// mean NaN.
+__device__ inline void block_moments(const ScoredBatch& batch, const Fractions& fractions,
+                                     int64_t memory_size, double* numbers) {
   DrawSums draws;
   NormSums norms;
   for (int64_t i = threadIdx.x; i < batch.size; i += blockDim.x) {
@@ -42,8 +46,9 @@ __device__ inline void block_moments(const ScoredBatch& batch, const Fractions& 
   }
 }
 
-// Where a place comes up twice the last one counts, as on the CPU. Which one that is the memory itself holds for a while,
-// as a position in place of the score. `before` is complete in all threads afterwards.
+// Where a place comes up twice the last one counts, as on the CPU. Which one that is the memory
+// itself holds for a while, as a position in place of the score. `before` is complete in all
+// threads afterwards.
 __device__ inline void block_remember(const RememberTask& task) {
   int32_t* const last = reinterpret_cast<int32_t*>(task.memory);
   for (int64_t i = threadIdx.x; i < task.count; i += blockDim.x)
@@ -53,12 +58,15 @@ __device__ inline void block_remember(const RememberTask& task) {
     if (is_place(task.places[i], task.size)) last[task.places[i]] = -1;
   __syncthreads();
   for (int64_t i = threadIdx.x; i < task.count; i += blockDim.x)
-    if (is_place(task.places[i], task.size)) atomicMax(last + task.places[i], static_cast<int32_t>(i));
+    if (is_place(task.places[i], task.size))
+      atomicMax(last + task.places[i], static_cast<int32_t>(i));
   __syncthreads();
-  // In order: what is written belongs to the last of a place, so nobody after it looks there for a position.
+  // In order: what is written belongs to the last of a place, so nobody after it looks there for a
+  // position.
   for (int64_t first = 0; first < task.count; first += blockDim.x) {
     const int64_t i = first + threadIdx.x;
-    const bool is_last = i < task.count && is_place(task.places[i], task.size) && last[task.places[i]] == i;
+    const bool is_last =
+        i < task.count && is_place(task.places[i], task.size) && last[task.places[i]] == i;
     __syncthreads();
     if (is_last) task.memory[task.places[i]] = blend(task.before[i], task.fresh[i], task.rate);
   }

@@ -30,8 +30,9 @@ at::Tensor draw_weights(const at::Tensor& sums, const at::Tensor& indices) {
   const at::Tensor ends = sums.contiguous(), places = indices.contiguous();
   const int64_t count = places.size(0);
   at::Tensor weights = empty({count}, indices, at::kFloat);
-  C10_CUDA_CHECK(launch_draw_weights(ends.const_data_ptr<int64_t>(), ends.size(0), places.const_data_ptr<int64_t>(),
-                                     count, weights.mutable_data_ptr<float>(), launcher()));
+  C10_CUDA_CHECK(launch_draw_weights(ends.const_data_ptr<int64_t>(), ends.size(0),
+                                     places.const_data_ptr<int64_t>(), count,
+                                     weights.mutable_data_ptr<float>(), launcher()));
   return weights;
 }
 
@@ -41,20 +42,21 @@ at::Tensor draw_moments(const at::Tensor& score, const at::Tensor& weights, bool
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const BatchTensors tensors(score, drawn, weights, std::nullopt, std::nullopt);
   at::Tensor numbers = empty({moment_count(fractions)}, score, at::kDouble);
-  C10_CUDA_CHECK(launch_draw_moments(tensors.batch, fractions_of(fractions), numbers.mutable_data_ptr<double>(),
-                                     launcher()));
+  C10_CUDA_CHECK(launch_draw_moments(tensors.batch, fractions_of(fractions),
+                                     numbers.mutable_data_ptr<double>(), launcher()));
   return numbers;
 }
 
-at::Tensor remember(at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score, double rate) {
+at::Tensor remember(at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score,
+                    double rate) {
   check_remember(memory, indices, score, rate);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const at::Tensor places = indices.contiguous(), fresh = score.contiguous();
   at::Tensor before = at::empty_like(fresh);
-  C10_CUDA_CHECK(launch_remember({memory.mutable_data_ptr<float>(), memory.size(0), places.const_data_ptr<int64_t>(),
-                                  fresh.const_data_ptr<float>(), fresh.size(0), rate,
-                                  before.mutable_data_ptr<float>()},
-                                 launcher()));
+  C10_CUDA_CHECK(launch_remember(
+      {memory.mutable_data_ptr<float>(), memory.size(0), places.const_data_ptr<int64_t>(),
+       fresh.const_data_ptr<float>(), fresh.size(0), rate, before.mutable_data_ptr<float>()},
+      launcher()));
   return before;
 }
 
@@ -67,22 +69,27 @@ void meet(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh
                              launcher()));
 }
 
-at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score, const at::Tensor& indices,
-                  const Given& weights, const Given& sums, at::ArrayRef<double> fractions, double rate) {
+at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score,
+                  const at::Tensor& indices, const Given& weights, const Given& sums,
+                  at::ArrayRef<double> fractions, double rate) {
   check_recall(memory, met, score, indices, weights, sums, fractions, rate);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const BatchTensors tensors(score, weights.has_value(), weights, sums, indices);
   const ScoredBatch& batch = tensors.batch;
-  at::Tensor numbers = empty({moment_count(fractions)}, score, at::kDouble), before = at::empty_like(tensors.score);
-  const RememberTask task = {memory.mutable_data_ptr<float>(), memory.size(0), batch.places, batch.score,
-                             batch.size, rate, before.mutable_data_ptr<float>()};
-  C10_CUDA_CHECK(launch_recall(batch, fractions_of(fractions), numbers.mutable_data_ptr<double>(), task,
-                               met.mutable_data_ptr<float>(), launcher()));
+  at::Tensor numbers = empty({moment_count(fractions)}, score, at::kDouble),
+             before = at::empty_like(tensors.score);
+  const RememberTask task = {
+      memory.mutable_data_ptr<float>(), memory.size(0), batch.places, batch.score, batch.size, rate,
+      before.mutable_data_ptr<float>()};
+  C10_CUDA_CHECK(launch_recall(batch, fractions_of(fractions), numbers.mutable_data_ptr<double>(),
+                               task, met.mutable_data_ptr<float>(), launcher()));
   return numbers;
 }
 
-std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score, const at::Tensor& experience, double prior,
-                                                   std::optional<double> contradicted, double share) {
+std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score,
+                                                   const at::Tensor& experience, double prior,
+                                                   std::optional<double> contradicted,
+                                                   double share) {
   check_expected(score, experience, prior, share);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const at::Tensor scores = score.contiguous();

@@ -77,9 +77,9 @@ class Settings:
     """Steps of a trial."""
     cold: int = 2
     """Steps that tell little of the time, after one of another kind."""
-    patience: int = 64
+    patience: int = 128
     """Steps after which a trial is given up that did not come back."""
-    trials: float = 0.007
+    trials: float = 0.005
     """The share of the time that all trials may cost."""
     watching: float = 0.02
     """The share of the time that it may cost to observe uniform steps."""

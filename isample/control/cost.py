@@ -17,6 +17,7 @@ from isample.control.base import Settings
 
 SIZE = 4
 NOISE = 0.1  # of a step's time, before it was seen
+LEAST = 1e-9  # seconds, in place of 0 as a divisor
 
 
 class Kind(NamedTuple):
@@ -71,11 +72,11 @@ class Cost:
                 parts, spread = self._told(parts, spread, self.settings.cold_noise, kind, 1, own)
             return CostState(parts, spread, noise, known, kind, alike, count, total)
         if not parts:
-            parts, spread = self._begun(max(own, 1e-9))
+            parts, spread = self._begun(max(own, LEAST))
         expected, error = foretell(parts, spread, kind)
         error = self.settings.clip * math.sqrt(error * error + (noise * expected) ** 2)
         residual = min(max(own - expected, -error), error)
-        noise += (abs(residual) / max(expected, 1e-9) * 1.25 - noise) / self.slowly
+        noise += (abs(residual) / max(expected, LEAST) * 1.25 - noise) / self.slowly
         count, total = count + 1, total + expected + residual
         if count >= self.settings.every:
             parts, spread = self._told(parts, spread, noise, kind, count, total)
@@ -87,7 +88,7 @@ class Cost:
         if not state.parts:
             return math.nan
         known = state.overhead * kind.remembers
-        return known + sum([max(a, 0.0) * b for a, b in zip(state.parts, kind)])
+        return max(known + sum([max(a, 0.0) * b for a, b in zip(state.parts, kind)]), LEAST)
 
     def doubt(self, state: CostState, one: Kind, other: Kind) -> float:
         """The standard error of the difference of their T, in seconds."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from isample.control import Controller
 from isample.engine import Engine
-from isample.parts import Sampling, dataset_of
+from isample.engine.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
 from isample.scoring.losses import Loss
 from isample.scoring.overlap import Overlap

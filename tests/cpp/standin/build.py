@@ -1,8 +1,10 @@
 """Builds cuda_tests: the kernels' own sources, compiled by g++ against the stand-in. Needs g++
 alone.
 
-python tests/cpp/standin/build.py            then run  build/standin/cuda_tests [first seed] [seeds] [suite]
-python tests/cpp/standin/build.py --device [sm_90]     the same tests by nvcc, for a GPU: build/device/cuda_tests
+python tests/cpp/standin/build.py
+    then run  build/standin/cuda_tests [first seed] [seeds] [suite]
+python tests/cpp/standin/build.py --device [sm_90]
+    the same tests by nvcc, for a GPU: build/device/cuda_tests
 """
 
 import os

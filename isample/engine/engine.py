@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from isample.control import Controller
 from isample.control.rates import make_rates
-from isample.dealer import Dealer
-from isample.parts import Sampling, Wishes, make_parts, make_source
+from isample.engine.dealer import Dealer
+from isample.engine.parts import Sampling, Wishes, make_parts, make_source
+from isample.engine.steps import Steps, tell_loss
 from isample.scoring.losses import Loss
 from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
-from isample.steps import Steps, tell_loss
 from isample.support.processes import Processes
 from isample.support.pytree import batch_length
 from isample.values import Candidates, History, StepReport

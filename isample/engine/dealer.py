@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from isample.batches import chosen, learn_outputs, learn_rows
-from isample.parts import Parts, Wishes, controller_of
+from isample.engine.batches import chosen, learn_outputs, learn_rows
+from isample.engine.parts import Parts, Wishes, controller_of
+from isample.engine.steps import Steps
+from isample.engine.tickets import Tickets
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
-from isample.steps import Steps
 from isample.support.errors import NonFiniteError
-from isample.tickets import Tickets
 from isample.values import Batch, Candidates
 
 

@@ -60,7 +60,7 @@ class Wishes:
     thins: bool
 
     def __post_init__(self):
-        check_control(self.control, self.threshold)
+        check_control(self.control, self.sampling.threshold)
 
 
 def make_parts(

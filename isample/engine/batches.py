@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isample.engine.parts import Parts
 from isample.ops.memory import draw_moments
-from isample.parts import Parts
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
 from isample.support.pytree import take
