@@ -1,15 +1,15 @@
 """Turns the noise that importance sampling removes into larger steps (the paper's future work).
 
 A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good as
-one ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root
-for optimizers that divide by the gradient's own scale (Malladi et al. 2022):
+one ``gain`` times larger bears a rate ``gain`` times higher (Goyal et al. 2017). Optimizers that
+divide by the gradient's own scale bear its root (Malladi et al. 2022):
 
     lr' = min(lr * gain, lr * cap, headroom * the highest lr of the schedule)      if gain >= 1.5
 
 and for those the root of the cap, too. The last bound is about curvature, not noise: it does not go
 beyond what the user found to be stable by more than ``headroom``. So the rate falls later than the
 schedule's, and still to 0 with it. Gains below 1.5 do not raise it: noise is not all that keeps a
-rate low, and where little of it went, higher rates trained no faster (docs/beyond-the-paper.md).
+rate low.
 
 Noise that a rate at its bound has no use for need not be removed: ``gain_cap`` says so.
 """
