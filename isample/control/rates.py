@@ -1,8 +1,8 @@
 """Turns the noise that importance sampling removes into larger steps (the paper's future work).
 
-A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good as
-one ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root
-for optimizers that divide by the gradient's own scale (Malladi et al. 2022):
+A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good
+as one ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its
+root for optimizers that divide by the gradient's own scale (Malladi et al. 2022):
 
     lr' = min(lr * gain, lr * cap, headroom * the highest lr of the schedule)      if gain >= 1.5
 
@@ -106,7 +106,7 @@ class LearningRate:
         return {"highest_lr": list(self.highest)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.highest = list(state["highest_lr"])
+        self.highest = list(state.get("highest_lr", self.highest))  # others keep none
 
 
 class SteadyRate:
@@ -132,13 +132,11 @@ class SteadyRate:
         pass
 
 
-ADAPT = {
-    "lr": LearningRate,
-    "batch": lambda optimizer: SteadyRate(1.0),
-    "none": lambda optimizer: SteadyRate(math.inf),
-}
+ADAPT = {"lr": LearningRate, "batch": lambda optimizer: SteadyRate(1.0)}
 
 
 def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
     """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither."""
-    return look_up(ADAPT, "none" if adapt is None else adapt, "adapt")(optimizer)
+    if adapt is None:
+        return SteadyRate(math.inf)
+    return look_up(ADAPT, adapt, "adapt")(optimizer)
