@@ -177,7 +177,7 @@ def test_the_trainer_draws_fewer_where_that_saves_time(mode):
     )
     history = trainer.fit(learnt_but_for_some(), epochs=10)
     assert sizes == [report.kept for report in history.steps]
-    assert sizes[0] == b and sum(size < b for size in sizes) > len(sizes) / 4
+    assert sizes[0] == b and sum(size < b for size in sizes) > 60  # trials alone are some ten
 
 
 def test_a_rate_follows_from_all_batches_since_the_last_step():
