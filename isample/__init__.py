@@ -1,7 +1,7 @@
 """Importance sampling for deep learning (Katharopoulos & Fleuret 2018), compiled for PyTorch."""
 
 from isample import _moved
-from isample.engine import Engine
+from isample.engine import Engine, Sampling
 from isample.ops import (
     AliasTable,
     PrefixSum,
@@ -31,6 +31,7 @@ __all__ = [
     "NonFiniteScoreError",
     "Plan",
     "PrefixSum",
+    "Sampling",
     "Scoring",
     "StepReport",
     "Trainer",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 KEEP_FRACTIONS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
@@ -138,16 +139,26 @@ class Batch:
     squares: list[tuple[Tensor, Tensor | float]] = field(default_factory=list)
     """Of each head, the squared norms of its gradient rows, float32 [size], and their scale."""
     backward: bool = False
-    """Whether its backward pass has run, or nothing waits for it."""
+    """Whether its backward pass has reached the logits."""
+    backward_pass: int | None = None
+    """The one, see :func:`backward_pass`, within which its logits came or their gradient did."""
 
     def saw_backward(self, gradient: Tensor) -> None:
         """A hook at the logits."""
         self.backward = True
+        if self.backward_pass is None:
+            self.backward_pass = backward_pass()
 
     def again(self) -> None:
         """Its forward pass is made once more, as closures do: what the first told is void."""
-        self.heads, self.backward = 0, False
+        self.heads, self.backward, self.backward_pass = 0, False, None
         self.squares.clear()
+
+
+def backward_pass() -> int | None:
+    """The number of the backward pass within which this is called; None outside of any."""
+    task = torch._C._current_graph_task_id()
+    return None if task == -1 else task
 
 
 @dataclass(slots=True)  # not frozen: that takes three times as long to make, once a step

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from bench.training.data import Rows, Sets
+from bench.common.datasets import Rows, Sets
+from bench.common.sets import Data
 from bench.training.tasks import Task
 from bench.training.training import Training
 
@@ -18,17 +19,8 @@ def begin(
     def linear():
         return nn.Linear(inputs.shape[1], 1, bias=False).to(inputs.dtype)
 
-    task = Task(
-        "",
-        "",
-        lambda root, seed: sets,
-        model or linear,
-        "mse",
-        batch_size,
-        rate,
-        momentum,
-        weight_decay,
-    )
+    data = Data("", lambda root: sets)
+    task = Task(data, "", model or linear, "mse", batch_size, rate, momentum, weight_decay)
     return kind.begin(task, sets, 60.0, seed=0)
 
 

@@ -8,24 +8,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.common.data import Images
-from bench.training.experiments.data import cifar_sets
-from bench.training.experiments.networks import wide_resnet
+from bench.common.images import Images
+from bench.common.networks import wide_resnet
+from bench.common.sets import SHIFT, image_sets
 from bench.training.experiments.registry import EXPERIMENTS
-from bench.training.experiments.runfile import Run
 from bench.training.experiments.session import Session, do_run
 from bench.training.methods.importance import isample_default, upper_bound
+from bench.training.runfile import Run
 
-ALWAYS = partial(upper_bound, presample=24, tau_threshold=None, gate="always")
+ALWAYS = partial(upper_bound, presample=24, tau_threshold=None, control="always")
 
 
 @pytest.fixture(autouse=True)
 def steady_clock(monkeypatch):
     """In the tests of a module that imports it, each step takes a quarter of a second of the
-    meter's clock."""
+    meter's clock, and the machine's load is none."""
     ticks = iter(range(10**9))
     clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 4, process_time=lambda: 0.0)
     monkeypatch.setattr("bench.training.meter.time", clock)
+    monkeypatch.setattr("bench.common.machine.load", lambda: 0.0)
 
 
 def images(count=100, size=8, classes=10):
@@ -34,7 +35,7 @@ def images(count=100, size=8, classes=10):
     return Images(pixels, np.arange(count) % classes, pixels[:20], np.arange(20) % classes)
 
 
-SETS = cifar_sets(images(), 10)
+SETS = image_sets(images(), SHIFT)
 SMALL = replace(
     EXPERIMENTS["cifar10"],
     # Not narrower: oneDNN's backward pass of a strided 1 x 1 convolution of fewer than 8 channels,
@@ -44,7 +45,7 @@ SMALL = replace(
     entrants={
         **EXPERIMENTS["cifar10"].entrants,
         "always": ALWAYS,
-        "memory": partial(isample_default, gate="always"),
+        "memory": partial(isample_default, control="always"),
     },
     batch_size=8,
     every=1 / 8,
@@ -53,7 +54,9 @@ SMALL = replace(
 
 def new_session(experiment=SMALL, method="uniform", budget=6.0, seed=0, normalisation="batch"):
     scale = 0.01 if experiment.measure != "variance" else 0.001  # 32 samples, of which 4 are drawn
-    run = Run("small", method, seed, budget, scale, normalisation, "noise", "cpu")
+    run = Run(
+        "run", "small", method, seed, budget, "noise", scale=scale, normalisation=normalisation
+    )
     return Session(run, experiment, SETS)
 
 

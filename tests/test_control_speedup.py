@@ -157,8 +157,6 @@ def test_a_plan_is_left_when_it_pays_no_more():
     assert plans[-1].keep == b // 4
     state, plans = drive(controller, state, 600, thinning=STEEP, use=1.0, parts=(1, 0.05, 6, 4))
     assert plans[-1].candidates is None
-    state, plans = drive(controller, state, 3000, thinning=STEEP, use=1.0, parts=(1, 0.05, 1, 4))
-    assert plans[-1].keep == b // 4
 
 
 def test_where_labels_are_contradicted_more_gain_is_asked_for_but_not_to_stay():

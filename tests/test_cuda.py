@@ -88,6 +88,47 @@ def test_soft_targets():
         torch.testing.assert_close(mine.cpu(), theirs, rtol=1e-5, atol=1e-6)
 
 
+# ---- Losses and rows -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_loss_and_its_gradient_are_those_of_the_cpu(dtype, soft):
+    """The softmax and the sums round in other orders, and bfloat16 keeps 8 bits of a gradient."""
+    logits, targets = make_logits((640, 100), dtype)
+    targets = torch.softmax(torch.randn(640, 100), 1) if soft else targets
+    weights, options = torch.rand(640) + 0.5, {"label_smoothing": 0.1, "weight": torch.rand(100)}
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = logits.to(device).requires_grad_()
+        on_device = {
+            name: value if name != "weight" else value.to(device) for name, value in options.items()
+        }
+        loss, score = isample.ops.cross_entropy(
+            leaf, targets.to(device), weights.to(device), **on_device
+        )
+        loss.backward()
+        results.append([part.detach().cpu() for part in (loss, score, leaf.grad)])
+    for mine, theirs in zip(*results):
+        tolerance = 1e-2 if mine.dtype == torch.bfloat16 else 1e-5
+        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("shape", [(64, 10), (3, 70001), (1, 1), (4, 3, 20, 20)])
+def test_rows_are_those_of_the_cpu(shape, dtype):
+    """Products to the bit, squares to float32 rounding."""
+    gradient, factors = torch.randn(shape).to(dtype), torch.rand(shape[0])
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
+        squares = torch.ones(shape[0], device=device)
+        isample.ops.rows(leaf, factors.to(device), squares, scale=2.0).backward(gradient.to(device))
+        results.append((leaf.grad.cpu(), squares.cpu()))
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=4e-6, atol=0)
+
+
 # ---- From scores on: the CPU's bits --------------------------------------------------------------
 
 
@@ -188,14 +229,7 @@ def test_a_device_must_be_one():
 # ---- What torch asks of an op --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "op, arguments, options",
-    [
-        case
-        for case in opcheck_cases()
-        if case[0] not in (torch.ops.isample.recall, torch.ops.isample.cross_entropy)
-    ],
-)  # which is for CPUs: elsewhere its parts are called
+@pytest.mark.parametrize("op, arguments, options", list(opcheck_cases()))
 def test_opcheck(op, arguments, options):
     op = op if isinstance(op, torch._ops.OpOverload) else op.default
     options = {name: to_cuda(value) for name, value in options.items()}
@@ -327,13 +361,15 @@ def test_training_learns(options):
 
 @pytest.mark.parametrize("drawn", [True, False])
 def test_recalling_agrees_with_the_cpu(drawn):
-    """Scores to float32 rounding; weights to the bit, since they are integers divided in double."""
+    """Scores to float32 rounding; weights to the bit, since they are integers divided in double. A
+    sample comes twice."""
     generator = torch.Generator().manual_seed(2)
     score, met = torch.rand(40, generator=generator), torch.rand(256, 3, generator=generator)
     memory, indices = (
         torch.rand(300, generator=generator),
         torch.randperm(300, generator=generator)[:40],
     )
+    indices[30] = indices[2]
     weights = torch.rand(40, generator=generator) if drawn else None
     results = []
     for device in ("cpu", "cuda"):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.common.data import Images
-from bench.common.networks import ImageDataset, batches, pixel_moments, small_cnn
+from bench.common.datasets import ImageDataset, batches, pixel_moments
+from bench.common.images import Images
+from bench.common.networks import small_cnn
 from bench.demo.command import main
 from isample.__main__ import main as print_facts
 
@@ -271,25 +272,6 @@ def test_pixels_are_normalised():
     ) / images.x_train.std(ddof=1)
     np.testing.assert_allclose(inputs.numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
     assert labels.tolist() == images.y_train[[4, 2, 7]].tolist()
-
-
-def test_augmentation_shifts_and_mirrors():
-    """Each augmented image must be one of the 2 x 5 x 5 that shifting by up to 2 pixels and
-    mirroring can give."""
-    pixels = np.random.RandomState(2).randint(1, 256, (1, 8, 8, 3)).astype(np.uint8)
-    moments = (torch.zeros(3), torch.ones(3))
-    dataset = ImageDataset(pixels, np.zeros(1, np.int64), moments, shift=2, seed=0)
-    possible = {}
-    padded = np.pad(pixels[0], ((2, 2), (2, 2), (0, 0)))
-    for down in range(5):
-        for right in range(5):
-            window = padded[down : down + 8, right : right + 8]
-            possible[window.tobytes()] = possible[window[:, ::-1].tobytes()] = (down, right)
-    inputs, _ = dataset.__getitems__([0] * 1000)
-    seen = {image.permute(1, 2, 0).numpy().astype(np.uint8).tobytes() for image in inputs}
-    # All 50 are seen: one of them is missed by 1,000 draws with probability 50 * (49/50)^1000 <
-    # 1e-7.
-    assert seen == set(possible)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (9, 40, 3)])

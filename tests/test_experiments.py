@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.training.experiments import measures
-from bench.training.experiments.networks import PixelLSTM, wide_resnet
+from bench.common.networks import PixelLSTM, wide_resnet
+from bench.training.experiments import gradients
 
 # --- figures 1 and 2: a linear model, whose gradients and variances are known ---------------------
 
@@ -20,56 +20,56 @@ def linear_problem(samples=256, features=5, seed=0):
     y = random.standard_normal((samples, 1)) ** 3
     model = nn.Linear(features, 1, bias=False)
     residual = x @ model.weight.detach().numpy().T.astype(float) - y
-    gradients = 2 * residual * x
+    by_hand = 2 * residual * x
     scores = {
         "uniform": np.ones(samples),
         "loss": residual[:, 0] ** 2,
         "upper_bound": 2 * np.abs(residual[:, 0]),
-        "gradient_norm": np.linalg.norm(gradients, axis=1),
+        "gradient_norm": np.linalg.norm(by_hand, axis=1),
     }
-    return model, torch.from_numpy(x).float(), torch.from_numpy(y).float(), gradients, scores
+    return model, torch.from_numpy(x).float(), torch.from_numpy(y).float(), by_hand, scores
 
 
 def test_scores_are_those_of_the_closed_form():
     model, x, y, _, scores = linear_problem()
-    for name, made in measures.scores_of(model, "mse", x, y).items():
+    for name, made in gradients.scores_of(model, "mse", x, y).items():
         assert made.numpy() == pytest.approx(scores[name], rel=1e-4)
 
 
 def test_mean_squared_distance_is_the_variance():
     """E ||G_b - G_B||^2 = 1/b (sum_i p_i ||g_i / (B p_i)||^2 - ||G_B||^2), each p proportional to
     its score."""
-    model, x, y, gradients, scores = linear_problem()
+    model, x, y, by_hand, scores = linear_problem()
     repeats, draws, size = 3000, 16, len(y)
-    measured = measures.distances(
+    measured = gradients.distances(
         model, "mse", x, y, draws, repeats, torch.Generator().manual_seed(1)
     )
     assert list(measured) == ["uniform", "loss", "upper_bound", "gradient_norm"]
     for name, score in scores.items():
         p = score / score.sum()
-        moment = (np.square(gradients).sum(1) / (size**2 * p)).sum()
-        variance = (moment - np.square(gradients.mean(0)).sum()) / draws
+        moment = (np.square(by_hand).sum(1) / (size**2 * p)).sum()
+        variance = (moment - np.square(by_hand.mean(0)).sum()) / draws
         squares = measured[name].double().square().numpy()
         error = squares.std() / repeats**0.5
         assert abs(squares.mean() - variance) < 4 * error and error < 0.2 * variance, name
 
 
 def test_mean_gradient_is_weighted_and_over_chunks():
-    model, x, y, gradients, _ = linear_problem(samples=300)
+    model, x, y, by_hand, _ = linear_problem(samples=300)
     weights = torch.rand(300, generator=torch.Generator().manual_seed(0))
-    made = measures.mean_gradient(model, "mse", x, y, weights)
-    assert made.numpy() == pytest.approx((weights.numpy()[:, None] * gradients).mean(0), rel=1e-4)
+    made = gradients.mean_gradient(model, "mse", x, y, weights)
+    assert made.numpy() == pytest.approx((weights.numpy()[:, None] * by_hand).mean(0), rel=1e-4)
 
 
 def test_probabilities_are_normalised_within_presamples_of_1024(monkeypatch):
-    monkeypatch.setattr(measures, "PRESAMPLE", 128)
+    monkeypatch.setattr(gradients, "PRESAMPLE", 128)
     model, x, y, _, scores = linear_problem()
-    made = measures.probabilities(model, "mse", x, y)
+    made = gradients.probabilities(model, "mse", x, y)
     rows = {name: score.reshape(2, 128) for name, score in scores.items()}
     expected = {name: (row / row.sum(1, keepdims=True)).ravel() for name, row in rows.items()}
     for name, p in made.items():
         assert p.numpy() == pytest.approx(expected[name], rel=1e-4, abs=1e-9)
-    errors = measures.squared_errors(made)
+    errors = gradients.squared_errors(made)
     assert list(errors) == ["loss", "upper_bound"]
     for name, error in errors.items():
         assert error == pytest.approx(
@@ -85,8 +85,8 @@ def test_measures_leave_no_trace():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.get_rng_state()
     x, y = torch.zeros(40, 3, 8, 8), torch.arange(40) % 10
-    measures.distances(model, "cross_entropy", x, y, 8, 2, torch.Generator())
-    measures.probabilities(model, "cross_entropy", x, y)
+    gradients.distances(model, "cross_entropy", x, y, 8, 2, torch.Generator())
+    gradients.probabilities(model, "cross_entropy", x, y)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random) and all(m.training for m in model.modules())
     assert all(p.grad is None for p in model.parameters())
@@ -126,7 +126,7 @@ def test_wide_resnet_halves_the_image_twice():
 
 
 def test_layer_normalisation_is_over_all_of_an_image():
-    from bench.training.experiments.networks import NORMALISATIONS
+    from bench.common.networks import NORMALISATIONS
 
     x = torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0)) * 5 + 2
     for name, groups in (("layer", 1), ("group", 8)):

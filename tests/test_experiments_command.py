@@ -14,8 +14,8 @@ pytest.importorskip("scipy")
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
+from bench.training import runfile
 from bench.training.__main__ import main
-from bench.training.experiments import runfile
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,7 +78,7 @@ def test_a_killed_process_s_run_goes_on(data, tmp_path):
     assert (
         after.points[: len(before.points)] == before.points
     )  # a point is saved before it is written
-    elapsed = [point["elapsed"] for point in after.points]
+    elapsed = [point.elapsed for point in after.points]
     assert elapsed == sorted(elapsed) and 3 <= elapsed[-1] < 4
 
     content = path.read_bytes()

@@ -1,5 +1,6 @@
 """Figures and the table of claims, from run files whose numbers are chosen."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,31 +10,30 @@ pytest.importorskip("scipy")
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
-from bench.training import figure
+from bench.training import figure, runfile
 from bench.training.__main__ import main
-from bench.training.experiments import claims, figures, runfile
+from bench.training.experiments import claims, figures
 from bench.training.experiments.registry import EXPERIMENTS
-from bench.training.experiments.runfile import Record, Run
 from bench.training.methods import METHODS
+from bench.training.runfile import Point, Record, Run
 
 MACHINE = {"processor": "abacus", "torch": "2", "isample": "0"}
 
 
 def record(experiment, method, points, seed=0, budget=100.0, **settings):
-    run = Run(experiment, method, seed, budget, 1.0, "layer", EXPERIMENTS[experiment].data, "cpu")
-    return Record(replace(run, **settings), MACHINE, points, True)
+    data = EXPERIMENTS[experiment].data.title
+    run = Run("run", experiment, method, seed, budget, data, normalisation="layer")
+    return Record(replace(run, **settings), MACHINE, points)
+
+
+def point(elapsed, updates, **measured):
+    return Point(elapsed, updates, cpu_seconds=elapsed, load=0.0, **measured)
 
 
 def training(losses, error=0.1):
     times = np.linspace(0, 100, len(losses))
     return [
-        {
-            "elapsed": t,
-            "updates": int(t),
-            "training_loss": loss,
-            "test_loss": loss,
-            "test_error": error,
-        }
+        point(t, int(t), training_loss=loss, test_loss=loss, test_error=error)
         for t, loss in zip(times, losses)
     ]
 
@@ -58,7 +58,9 @@ def test_claims_of_a_comparison_pair_the_seeds():
     assert told["training loss of sampling by the loss over uniform sampling's"] == "1.50"
     alone = table(records[:2])
     assert set(alone.values()) == {"not run"}
-    diverged = table([*records[:2], record("cifar100", "upper-bound", training([4.0, None], None))])
+    diverged = table(
+        [*records[:2], record("cifar100", "upper-bound", training([4.0, math.nan], math.nan))]
+    )
     assert diverged["lower test error than uniform sampling"].endswith("→ – (1 of 1 diverged)")
 
 
@@ -74,7 +76,7 @@ def test_claims_of_the_ablation():
 
 def distances(updates, loss, bound, norm, uniform=2.0):
     made = {"uniform": uniform, "loss": loss, "upper_bound": bound, "gradient_norm": norm}
-    return {"elapsed": 1.0, "updates": updates, "distance": made}
+    return point(1.0, updates, distance=made)
 
 
 def test_claims_of_figures_1_and_2():
@@ -90,21 +92,15 @@ def test_claims_of_figures_1_and_2():
     assert told["the loss increases the variance in the beginning of training"] == (
         "loss 1.30 over the first 20 % of the updates"
     )
-    for looked_at, told in (
+    for count, told in (
         (16_384, ["0.0200", "0.00100"]),
         (5_120, ["0.0640", "0.00320"]),
         (512, ["0.160", "0.00800"]),
     ):
-        kept = dict.fromkeys(("loss", "upper_bound", "gradient_norm"), [0.0] * looked_at)
-        errors = {"squared_error": {"loss": 0.02, "upper_bound": 0.001}, "probabilities": kept}
-        assert (
-            list(
-                table(
-                    [record("correlation", "uniform", [{"elapsed": 1.0, "updates": 5, **errors}])]
-                ).values()
-            )
-            == told
-        )
+        kept = dict.fromkeys(("loss", "upper_bound", "gradient_norm"), [0.0] * count)
+        errors = {"loss": 0.02, "upper_bound": 0.001}
+        end = point(1.0, 5, squared_error=errors, probabilities=kept)
+        assert list(table([record("correlation", "uniform", [end])]).values()) == told
 
 
 def test_curves_are_means_over_the_time_that_all_runs_have(monkeypatch):
@@ -131,7 +127,7 @@ def test_curves_are_means_over_the_time_that_all_runs_have(monkeypatch):
         record("variance", "uniform", [distances(7, 3.0, 1, 1)]), "loss"
     )
     assert relative.tolist() == [[7], [1.5]]
-    assert figures.against_time(training([2.0, None, 1.0]), "training_loss").tolist() == [
+    assert figures.against_time(training([2.0, math.nan, 1.0]), "training_loss").tolist() == [
         [0, 100],
         [2.0, 1.0],
     ]
@@ -139,14 +135,14 @@ def test_curves_are_means_over_the_time_that_all_runs_have(monkeypatch):
 
 def every_experiment():
     probabilities = {name: [0.25, 0.75] for name in ("loss", "upper_bound", "gradient_norm")}
-    errors = {"squared_error": {"loss": 0.02, "upper_bound": 0.001}, "probabilities": probabilities}
+    errors = {"loss": 0.02, "upper_bound": 0.001}
     for name, experiment in EXPERIMENTS.items():
         for method in experiment.entrants:
             points = training([2.0, 1.0, 0.5])
             if experiment.measure == "variance":
                 points = [distances(0, 0.0, 0.0, 0.0, uniform=0.0), distances(10, 3.0, 1.0, 1.0)]
             if experiment.measure == "correlation":
-                points = [{"elapsed": 1.0, "updates": 5, **errors}]
+                points = [point(1.0, 5, squared_error=errors, probabilities=probabilities)]
             yield record(name, method, points)
 
 
@@ -196,9 +192,10 @@ def test_figures_refuse_runs_that_cannot_be_compared(tmp_path, capsys):
             main(["figures", str(tmp_path)])
         return capsys.readouterr().err
 
-    assert f"no run in {tmp_path}: looked for EXPERIMENT.METHOD.SEED.jsonl" in error()
+    nothing = f"no finished run of `run` in {tmp_path}: looked for TASK.METHOD.SEED.jsonl"
+    assert nothing in error()
     write(record("cifar10", "uniform", training([2.0, 1.0])), tmp_path, end=False)
-    assert f"no finished run in {tmp_path}" in error()
+    assert nothing in error()
     write(record("cifar10", "uniform", training([2.0, 1.0])), tmp_path)
     write(record("cifar10", "loss", training([2.0, 1.0]), scale=0.5), tmp_path)
     assert "runs of cifar10 must have one scale; got" in error()

@@ -10,19 +10,20 @@ import pytest
 
 pytest.importorskip("scipy")
 pytest.importorskip("rich")
-Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("PIL.Image")
 
 import torch
+from PIL import Image
 from torch import nn
 
-from bench.common.data import DataError
-from bench.training.experiments import pretrained
-from bench.training.experiments.data import Sets
-from bench.training.experiments.pictures import Pictures, image_folder
-from bench.training.experiments.pretrained import FineTuned, efficientnet_lite0, resnet50
+from bench.common import pretrained
+from bench.common.datasets import Sets
+from bench.common.images import DataError
+from bench.common.pictures import Pictures, image_folder
+from bench.common.pretrained import FineTuned, efficientnet_lite0, resnet50
 from bench.training.experiments.registry import EXPERIMENTS
-from bench.training.experiments.runfile import Run
 from bench.training.experiments.session import Session
+from bench.training.runfile import Run
 
 # --- pictures -------------------------------------------------------------------------------------
 
@@ -121,7 +122,7 @@ def test_statistics_stay_frozen_while_the_network_trains():
         seconds=0.3,
         every=1.0,
     )
-    run = Run("finetune", "upper-bound", 0, 0.3, 0.01, None, "noise", "cpu")
+    run = Run("run", "finetune", "upper-bound", 0, 0.3, "noise", scale=0.01)
     made = Session(run, experiment, Sets(data, data, data, 3))
     before = {name: value.clone() for name, value in made.training.model.state_dict().items()}
     list(made.train())

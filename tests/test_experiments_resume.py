@@ -11,8 +11,8 @@ pytest.importorskip("rich")
 
 import torch
 
+from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.experiments.registry import ENTRANTS, EXPERIMENTS
-from bench.training.experiments.runfile import load_checkpoint, save_checkpoint
 from bench.training.methods import METHODS
 from bench.training.methods.importance import isample_default
 from bench.training.methods.katyusha import Katyusha
@@ -39,7 +39,7 @@ STEPS = 60
 # What is decided by the clock is no matter of the state: this gate is open. Katyusha's y has no
 # weight where tau1 is 1/2.
 STEADY = {
-    "isample": partial(isample_default, gate="always"),
+    "isample": partial(isample_default, control="always"),
     "katyusha": partial(Katyusha, tau1=0.2),
     "online-batch-selection": partial(OnlineBatchSelection, recompute_every=20),
 }
@@ -91,6 +91,7 @@ def test_the_paper_s_comparison_can_be_run():
         "selective-backprop",
         "selective-backprop-reweighted",
         "infobatch",
+        "isample-plain-loop",
     ]
 
 

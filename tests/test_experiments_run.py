@@ -1,12 +1,12 @@
-"""Runs of the paper's experiments: looks, schedules, files, and that a killed run goes on as if
-nothing had been."""
+"""Runs of the paper's experiments: measurements, schedules, files, and that a killed run goes on as
+if nothing had been."""
 
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
@@ -14,19 +14,14 @@ pytest.importorskip("rich")
 
 import torch
 
-from bench.common.data import DataError
-from bench.training.experiments import measures, runfile, session
-from bench.training.experiments.data import (
-    AugmentedImages,
-    permutation,
-    pixel_rows,
-    read_cifar100,
-    spread,
-)
-from bench.training.experiments.networks import PixelLSTM
-from bench.training.experiments.registry import EXPERIMENTS, scaled
-from bench.training.experiments.runfile import RunFileError
+import isample
+from bench.common.networks import PixelLSTM
+from bench.training import checkpoint, runfile
+from bench.training.experiments import gradients, session
+from bench.training.experiments.measurements import scaled
+from bench.training.experiments.registry import EXPERIMENTS
 from bench.training.experiments.session import do_run
+from bench.training.runfile import RunFileError
 from bench.training.training import Training
 from tests.small_experiment import (  # noqa: F401
     SETS,
@@ -74,11 +69,11 @@ def test_a_killed_run_s_files_are_those_of_an_unbroken_one(tmp_path, monkeypatch
     assert not second.run.checkpoint(tmp_path / "killed").exists()
 
 
-def test_a_checkpoint_of_an_older_version_is_refused(tmp_path):
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     made = new_session()
-    runfile.save_checkpoint(made.run.checkpoint(tmp_path), {"trainer": {}})
+    torch.save({"trainer": {}}, made.run.checkpoint(tmp_path))
     with pytest.raises(
-        RunFileError, match="is of an older version: delete it to do that run from its beginning"
+        RunFileError, match="is of another version: delete it to do that run from its beginning"
     ):
         finished(made, tmp_path)
 
@@ -91,12 +86,12 @@ def test_checkpoints_are_at_most_ten_seconds_apart(tmp_path, monkeypatch):
         now[0] += 1.0
     steps = made.meter.updates
     assert saves[0] == 0 and steps > 60 and saves[-1] >= steps - 11
-    assert max(later - earlier for earlier, later in zip(saves, saves[1:])) <= 10
+    assert max(later - earlier for earlier, later in pairwise(saves)) <= 10
 
 
 def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "run.checkpoint"
-    runfile.save_checkpoint(path, {"step": 1})
+    checkpoint.save_checkpoint(path, {"step": 1})
 
     def killed(state, target):
         target.write_bytes(b"half")
@@ -104,60 +99,60 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        runfile.save_checkpoint(path, {"step": 2})
-    assert runfile.load_checkpoint(path) == {"step": 1}
-    assert runfile.load_checkpoint(tmp_path / "none") is None
+        checkpoint.save_checkpoint(path, {"step": 2})
+    assert checkpoint.load_checkpoint(path) == {"step": 1}
+    assert checkpoint.load_checkpoint(tmp_path / "none") is None
     path.write_bytes(b"half")
     with pytest.raises(RunFileError, match="is not a checkpoint"):
-        runfile.load_checkpoint(path)
+        checkpoint.load_checkpoint(path)
 
 
-# --- looks and schedule ---------------------------------------------------------------------------
+# --- measurements and schedule -------------------------------------------------------------------
 
 
-def test_looks_and_learning_rate_follow_the_time():
+def test_measurements_and_learning_rate_follow_the_time():
     made, rates = new_session(budget=10.0), []
     for _ in made.train():
         rates.append((made.meter.elapsed, made.training.optimizer.param_groups[0]["lr"]))
     for elapsed, rate in rates:
         assert rate == pytest.approx(0.1 if elapsed < 4 else 0.02 if elapsed < 8 else 0.004)
     assert {round(rate, 6) for _, rate in rates} == {0.1, 0.02, 0.004}
-    elapsed = [point["elapsed"] for point in made.points]
+    elapsed = [point.elapsed for point in made.points]
     assert elapsed[0] == 0 and len(elapsed) == 9
     assert all(0 <= e - 10 * i / 8 <= 0.5 for i, e in enumerate(elapsed))
-    assert made.points[-1]["active_seconds"] == 0
+    assert made.points[-1].active_seconds is None
     # What the referee's clock calls active is every step of a gate that is always open.
     assert (always := new_session(method="always")) and list(always.train())
-    assert always.points[-1]["active_seconds"] == always.points[-1]["elapsed"]
+    assert always.points[-1].active_seconds == always.points[-1].elapsed
 
 
-def test_looks_by_updates_fall_on_multiples():
+def test_measurements_by_updates_fall_on_multiples():
     made = new_session(BY_UPDATES, budget=30)
     list(made.train())
-    # 60 updates with a look every 7; half of the budget, so every 4 (3.5 is rounded to even)
-    assert [point["updates"] for point in made.points] == [0, 4, 8, 12, 16, 20, 24, 28, 30]
-    assert set(made.points[0]["distance"]) == {"uniform", "loss", "upper_bound", "gradient_norm"}
+    # 60 updates with a measurement every 7; half of the budget, so every 4 (3.5 is rounded to even)
+    assert [point.updates for point in made.points] == [0, 4, 8, 12, 16, 20, 24, 28, 30]
+    assert set(made.points[0].distance) == {"uniform", "loss", "upper_bound", "gradient_norm"}
 
 
 def test_probabilities_are_kept_at_the_end_only():
     made = new_session(replace(BY_UPDATES, measure="correlation"), budget=14)
     list(made.train())
-    assert ["probabilities" in point for point in made.points] == [False] * (
+    assert [point.probabilities is not None for point in made.points] == [False] * (
         len(made.points) - 1
     ) + [True]
-    kept = made.points[-1]["probabilities"]
+    kept = made.points[-1].probabilities
     assert {name: len(values) for name, values in kept.items()} == dict.fromkeys(kept, 100)
     assert all(sum(values) == pytest.approx(1, abs=1e-3) for values in kept.values())
     loss = sum((a - b) ** 2 for a, b in zip(kept["loss"], kept["gradient_norm"]))
-    assert made.points[-1]["squared_error"]["loss"] == pytest.approx(loss, rel=1e-2)
+    assert made.points[-1].squared_error["loss"] == pytest.approx(loss, rel=1e-2)
 
 
 def test_probabilities_are_of_whole_presamples(monkeypatch):
     """Of 100 samples, two presamples of 40."""
-    monkeypatch.setattr(measures, "PRESAMPLE", 40)
+    monkeypatch.setattr(gradients, "PRESAMPLE", 40)
     made = new_session(replace(BY_UPDATES, measure="correlation"), budget=1)
     list(made.train())
-    for values in made.points[-1]["probabilities"].values():
+    for values in made.points[-1].probabilities.values():
         assert [sum(values[i : i + 40]) for i in (0, 40)] == pytest.approx(
             [1, 1], abs=1e-3
         ) and len(values) == 80
@@ -171,8 +166,8 @@ def test_points_are_losses_of_the_plain_samples():
         x, y = SETS.plain.__getitems__(list(range(100)))
         expected = torch.nn.functional.cross_entropy(made.training.model(x), y).item()
     assert scaled(10_000, 0.01) == 1000
-    assert made.points[-1]["training_loss"] == pytest.approx(expected, rel=1e-4)
-    assert made.points[-1]["test_error"] in (
+    assert made.points[-1].training_loss == pytest.approx(expected, rel=1e-4)
+    assert made.points[-1].test_error in (
         0.0,
         0.5,
         1.0,
@@ -187,11 +182,7 @@ def test_a_diverging_run_ends_with_the_point_that_shows_it(tmp_path):
         made.training.model[0].weight.fill_(math.nan)
     list(steps)
     record = runfile.read(made.run.path(tmp_path))
-    assert (
-        record.finished
-        and record.points[-1]["training_loss"] is None
-        and record.points[-1]["updates"] == 1
-    )
+    assert record.finished and record.points[-1].diverged and record.points[-1].updates == 1
 
 
 # --- run files ------------------------------------------------------------------------------------
@@ -199,74 +190,32 @@ def test_a_diverging_run_ends_with_the_point_that_shows_it(tmp_path):
 
 def test_run_files_of_other_settings_are_refused(tmp_path):
     made = finished(new_session(), tmp_path)
-    assert runfile.is_finished(made.run, tmp_path)
+    assert runfile.read_finished(made.run, tmp_path)
     with pytest.raises(
         RunFileError, match=r"holds a run with scale 0.01, not 0.5; normalisation batch, not layer"
     ):
-        runfile.is_finished(replace(made.run, scale=0.5, normalisation="layer"), tmp_path)
+        runfile.read_finished(replace(made.run, scale=0.5, normalisation="layer"), tmp_path)
     path = made.run.path(tmp_path)
     path.write_text(path.read_text()[:-9])
-    assert not runfile.is_finished(made.run, tmp_path)
+    assert not runfile.read_finished(made.run, tmp_path)
     path.write_text('{"event": "sta')
-    assert not runfile.is_finished(made.run, tmp_path)
+    assert not runfile.read_finished(made.run, tmp_path)
     path.write_text('{"event": "start", "run": {"speed": 3}}\n')
     with pytest.raises(RunFileError, match="is not a run file"):
-        runfile.read_all(tmp_path)
+        runfile.read_all(tmp_path, "run")
 
 
-# --- data and settings ----------------------------------------------------------------------------
+# --- settings ----------------------------------------------------------------------------------
 
 
-def test_pixels_are_permuted_once_for_all():
-    order = permutation(784)
-    assert sorted(order) == list(range(784)) and order[:5].tolist() == [693, 85, 647, 392, 765]
-    pixels = np.arange(784, dtype=np.uint16).reshape(1, 28, 28, 1).repeat(2, 0)
-    inputs, targets = pixel_rows(pixels, np.array([3, 4])).__getitems__([1])
-    assert inputs.shape == (1, 784, 1) and targets.tolist() == [4]
-    assert torch.equal(inputs[0, :, 0], torch.from_numpy(order / 255).float())
+def test_settings_are_the_paper_s(monkeypatch):
+    asked = {}
 
+    def noted(*arguments, **options):
+        asked.update(options)
+        return SimpleNamespace(state_dict=None, load_state_dict=None)
 
-def test_augmentation_follows_torch_s_generator():
-    moments = torch.zeros(3), torch.ones(3)
-    data = AugmentedImages(images().x_train, images().y_train, moments, 4)
-    torch.manual_seed(5)
-    first, other = data.__getitems__([1, 2, 3])[0], data.__getitems__([1, 2, 3])[0]
-    torch.manual_seed(5)
-    again = data.__getitems__([1, 2, 3])[0]
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert len(spread(data, 30)) == 25 and spread(data, 30).indices[-1] == 96
-
-
-def test_cifar100_is_read_from_each_of_its_forms(tmp_path):
-    import pickle
-    import tarfile
-
-    from_npz, from_folder, from_archive = tmp_path / "a", tmp_path / "b", tmp_path / "c"
-    expected = images(size=32, classes=100)
-    from_npz.mkdir(), (from_folder / "cifar-100-python").mkdir(parents=True), from_archive.mkdir()
-    np.savez(from_npz / "cifar100.npz", **expected._asdict())
-    for name, x, y in (("train", *expected[:2]), ("test", *expected[2:])):
-        planes = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
-        content = {b"data": planes, b"fine_labels": y.tolist(), b"coarse_labels": [0] * len(y)}
-        (from_folder / "cifar-100-python" / name).write_bytes(pickle.dumps(content, protocol=2))
-    with tarfile.open(from_archive / "cifar-100-python.tar.gz", "w:gz") as archive:
-        archive.add(from_folder / "cifar-100-python", "cifar-100-python")
-    for root in (from_npz, from_folder, from_archive):
-        made = read_cifar100(root)
-        assert all(np.array_equal(a, b) for a, b in zip(made, expected)), root
-    with pytest.raises(
-        DataError, match=r"no cifar100 in .*: looked for cifar100.npz .* https://www.cs.toronto.edu"
-    ):
-        read_cifar100(tmp_path)
-    np.savez(from_npz / "cifar100.npz", **expected._replace(y_test=np.full(20, 100))._asdict())
-    with pytest.raises(DataError, match="a label from 0 to 99; got 20 labels from 100 to 100"):
-        read_cifar100(from_npz)
-    (from_folder / "cifar-100-python/train").write_bytes(b"broken")
-    with pytest.raises(DataError, match="cifar-100-python/train in .* is damaged"):
-        read_cifar100(from_folder)
-
-
-def test_settings_are_the_paper_s():
+    monkeypatch.setattr(isample.Trainer, "paper", noted)
     cifar, pixels = EXPERIMENTS["cifar100"], EXPERIMENTS["pixel-mnist"]
     network = torch.nn.Linear(1, 1)
     sgd = cifar.optimizer(network).param_groups[0]
@@ -293,14 +242,15 @@ def test_settings_are_the_paper_s():
             "upper-bound",
         )
         training = Training(experiment, None, network, adam, 1.0, seed=0)
-        trainer = experiment.entrants["upper-bound"](training).trainer
-        assert trainer.presample == presample and trainer.sampler.gate.threshold == threshold
-        assert trainer.sampler.draw.name == "alias" and trainer.adapt is None
-        assert experiment.entrants["loss"](training).trainer.sampler.score.name == "loss"
-    ablation = EXPERIMENTS["ablation-b"]
-    training = Training(ablation, None, network, adam, 1.0, seed=0)
-    trainers = [make(training).trainer for make in ablation.entrants.values()]
-    assert [trainer.presample for trainer in trainers] == [256, 384, 640, 1024]
-    assert {trainer.sampler.gate.threshold for trainer in trainers} == {1.5}
+        for method, score in (("upper-bound", "upper_bound"), ("loss", "loss")):
+            experiment.entrants[method](training)
+            assert (asked["presample"], asked["tau_threshold"]) == (presample, threshold)
+            assert asked["score"] == score
+    ablation, presamples = EXPERIMENTS["ablation-b"], []
+    for make in ablation.entrants.values():
+        make(Training(ablation, None, network, adam, 1.0, seed=0))
+        presamples.append(asked["presample"])
+        assert asked["tau_threshold"] == 1.5
+    assert presamples == [256, 384, 640, 1024]
     assert (EXPERIMENTS["variance"].updates, EXPERIMENTS["variance"].every) == (50_000, 3_000)
     assert isinstance(pixels.model(1.0, None, 10), PixelLSTM)

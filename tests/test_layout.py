@@ -26,7 +26,7 @@ BELOW = {
     "control": {"control", "support", "values"},
     "scoring": {"scoring", "ops", "support", "values"},
     "sources": {"sources", "ops", "support", "values"},
-    "engine": {"sources", "scoring", "control", "ops", "support", "values"},
+    "engine": {"engine", "sources", "scoring", "control", "ops", "support", "values"},
 }
 BELOW["training"] = {"training", "engine", *BELOW["engine"]}
 BELOW["integrations"] = {"integrations", "", *BELOW["training"]}
@@ -132,7 +132,10 @@ LAWS = {
     "torch in control": lambda: torch_faults(control()),
     "size": lambda: size_faults(layout.code({".py", *layout.CPP})),
     "mode": lambda: mode_faults(
-        {**control(), **{p: t for p, t in python("isample").items() if p == "isample/engine.py"}}
+        {
+            **control(),
+            **{p: t for p, t in python("isample").items() if p.startswith("isample/engine/")},
+        }
     ),
 }
 

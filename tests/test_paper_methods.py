@@ -17,8 +17,8 @@ from bench.training.__main__ import checked_plan, parser
 from bench.training.methods import METHODS, find_method
 from bench.training.methods.online_batch_selection import OnlineBatchSelection, rank_probabilities
 from bench.training.methods.prioritized import Priorities, Prioritized
-from bench.training.record import Point, Run, RunRecord
 from bench.training.report import command
+from bench.training.runfile import Point, Record, Run
 from bench.training.training import Training
 from tests.linear import begin, parameters
 
@@ -44,8 +44,8 @@ def test_algorithm_1_draws_in_proportion_to_its_score(name):
     steps = iter(method)
     for _ in range(25):
         weight, bias = (p.detach().clone() for p in made.model.parameters())
-        active = next(steps)
-        selection = method.trainer.selection
+        active = next(steps).active
+        selection = method.trainer.batch
         batches = [next(loaded) for _ in range(len(selection.score) // 32)]
         inputs, targets = (torch.cat(parts) for parts in zip(*batches))
         residual = (weight * inputs + bias - targets)[:, 0]
@@ -54,7 +54,7 @@ def test_algorithm_1_draws_in_proportion_to_its_score(name):
         weights, chosen = torch.ones(32), torch.arange(32)
         if active:
             active_steps += 1
-            chosen = selection.indices
+            chosen = selection.chosen
             weights = score.sum() / (len(score) * score[chosen])
             torch.testing.assert_close(selection.weights, weights, rtol=1e-4, atol=1e-5)
         slope = (weights * 2 * residual[chosen]).mean()
@@ -74,9 +74,9 @@ def test_all_methods_are_compared_unless_some_are_named():
 
 def test_a_comparison_of_all_says_so():
     """Its page's command is the one that does it again."""
-    point = Point(1.0, 10, 0.5, 0.5, 0.5, None, 1.0, 0.0)
+    point = Point(1.0, 10, cpu_seconds=1.0, load=0.0, training_loss=0.5, test_error=0.5)
     records = [
-        RunRecord(Run("digits", name, 0, 1.0, 1.0, "digits"), {}, [point]) for name in METHODS
+        Record(Run("compare", "digits", name, 0, 1.0, "digits"), {}, [point]) for name in METHODS
     ]
     assert "--methods all " in command(records)
     assert "--methods all " not in command(records[1:]) and "large-batch,double-rate," in command(
@@ -98,7 +98,7 @@ class Recorded(Training):
         return losses
 
     def update(self, loss):
-        self.trained = getattr(self, "trained", []) + [(*self.batch, float(loss.detach()))]
+        self.trained = [*getattr(self, "trained", []), (*self.batch, float(loss.detach()))]
         super().update(loss)
 
 
@@ -113,7 +113,8 @@ def test_rank_probabilities_fall_by_the_pressure(pressure):
     p = rank_probabilities(50, pressure).tolist()
     assert p[0] / p[-1] == pytest.approx(pressure ** (49 / 50), rel=1e-5)
     assert all(
-        high / low == pytest.approx(pressure ** (1 / 50), rel=1e-5) for high, low in zip(p, p[1:])
+        high / low == pytest.approx(pressure ** (1 / 50), rel=1e-5)
+        for high, low in itertools.pairwise(p)
     )
 
 

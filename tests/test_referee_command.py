@@ -12,7 +12,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 
-from bench.training import compare, record
+from bench.training import compare, runfile
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,7 +56,7 @@ def test_a_comparison_from_end_to_end(compared):
     assert done.returncode == 0, done.stderr
     page = (folder / "results/regression.md").read_text()
     numbers = json.loads((folder / "results/regression.json").read_text())
-    assert [row["name"] for row in numbers["rows"]][0] == "uniform"
+    assert numbers["rows"][0]["name"] == "uniform"
     assert {row["name"] for row in numbers["rows"]} == {"uniform", "isample", "isample@0.5"}
     assert (folder / "results/regression.png").read_bytes().startswith(b"\x89PNG")
     assert "| uniform" in page and "compare --task regression --seconds 1 --seeds 1" in page
@@ -80,7 +80,7 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(compared):
     assert done.returncode == 0, done.stderr
     assert "[3/3] regression, uniform, seed 0" in done.stdout and "[1/3]" not in done.stdout
     assert all(files[name].read_bytes() == content for name, content in kept.items())
-    assert record.read(interrupted) is not None
+    assert runfile.read(interrupted).finished
 
     (folder / "results/regression.md").unlink()
     again = command("table", folder / "runs", "--results", folder / "results")
@@ -136,7 +136,7 @@ def test_a_killed_comparison_takes_its_runs_along(tmp_path):
     started.terminate()
     _, error = started.communicate(timeout=60)  # its runs hold the pipe open as long as they live
     assert started.returncode == 130 and "the same command goes on" in error
-    assert record.read(path) is None
+    assert not runfile.read(path).finished
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_a_table_needs_runs(tmp_path, capsys):
 
     with pytest.raises(SystemExit):
         main(["table", str(tmp_path)])
-    assert f"no finished run in {tmp_path}" in capsys.readouterr().err
+    assert f"no finished run of `compare` in {tmp_path}" in capsys.readouterr().err

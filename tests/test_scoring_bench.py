@@ -17,7 +17,7 @@ from isample.scoring.forward import Scoring
 @pytest.fixture(scope="module")
 def trained():
     task = find_task("digits")
-    made = bench.Bench(Training.begin(task, task.sets(Path("."), 0), 1.0, 0), whole=False)
+    made = bench.Bench(Training.begin(task, task.data.sets(Path(".")), 1.0, 0), whole=False)
     made.ways = {
         name: way for name, way in made.ways.items() if not way.compile
     }  # that takes ten seconds
@@ -28,7 +28,7 @@ def trained():
 def test_it_stops_in_the_middle_of_the_schedule(trained):
     group = trained.training.optimizer.param_groups[0]
     assert 0.5 * group["initial_lr"] <= group["lr"] < 0.6 * group["initial_lr"]
-    assert trained.memory.drawn % bench.STALE == 1
+    assert trained.updates % bench.STALE == 1
 
 
 def test_older_parameters_score_worse(trained):
@@ -56,7 +56,7 @@ def test_the_files_hold_every_way(trained, tmp_path, monkeypatch):
     arguments = type(
         "Arguments", (), {"task": "digits", "seconds": 0.5, "threads": 1, "results": tmp_path}
     )
-    bench.write(arguments, find_task("digits"), rows, trained.memory.drawn)
+    bench.write(arguments, find_task("digits"), rows, trained.updates)
     kept = json.loads((tmp_path / "scoring-digits.json").read_text())
     assert kept["rows"] == rows and kept["torch"] == torch.__version__
     assert kept["command"] == "python -m bench.scoring --task digits --seconds 0.5 --threads 1"

@@ -1,16 +1,27 @@
-"""The network of the demonstration and the loaders that feed it."""
+"""The networks that are trained: of the demonstration, of the comparison and of the paper."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Callable
+
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
-from bench.common.data import CLASSES
+from isample.support.registry import look_up
+
+GROUPS = 8  # as far as they divide the channels
+
+# Layer normalisation of an image: over all channels and places, with a scale and an offset a
+# channel.
+NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "layer": lambda channels: nn.GroupNorm(1, channels),
+    "group": lambda channels: nn.GroupNorm(math.gcd(GROUPS, channels), channels),
+    "batch": nn.BatchNorm2d,
+}
 
 
-def small_cnn(shape: tuple[int, int, int], width: int = 16) -> nn.Module:
+def small_cnn(shape: tuple[int, int, int], width: int = 16, classes: int = 10) -> nn.Module:
     """3 x 3 convolutions and pooling until the image is smaller than 8 pixels, then two linear
     layers.
 
@@ -27,87 +38,142 @@ def small_cnn(shape: tuple[int, int, int], width: int = 16) -> nn.Module:
         nn.Flatten(),
         nn.Linear(channels * rows * columns, 128),
         nn.ReLU(),
-        nn.Linear(128, CLASSES),
+        nn.Linear(128, classes),
     ]
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
-class ImageDataset(Dataset):
-    """Normalised images and labels that are fetched a batch at a time: one gather instead of one
-    call an image.
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with batch normalisation around a shortcut (He et al. 2016)."""
 
-    `shift` > 0 augments: each image is moved by up to so many pixels each way (black comes in) and
-    mirrored half of the time. `moments` are the mean and the standard deviation of the training
-    pixels, per channel.
-    """
+    def __init__(self, channels: int, width: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.shortcut = nn.Identity()
+        if stride > 1 or channels != width:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def narrow_resnet18(width: int = 16, classes: int = 10) -> nn.Module:
+    """ResNet-18's four stages of two blocks, of ``width`` to 8 ``width`` channels in place of 64 to
+    512. The stem halves the resolution, as that of the original does, so that one core of a CPU can
+    train it."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, width, 3, 2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+    ]
+    channels = width
+    for stage in range(4):
+        for block in range(2):
+            layers.append(
+                ResidualBlock(channels, width << stage, stride=2 if stage > 0 and block == 0 else 1)
+            )
+            channels = width << stage
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def perceptron(features: int, width: int = 128) -> nn.Module:
+    """Two hidden layers and one output."""
+    return nn.Sequential(
+        nn.Linear(features, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, 1),
+    )
+
+
+class WideBlock(nn.Module):
+    """Two 3 x 3 convolutions, each behind its normalisation and ReLU. Where the width changes, the
+    shortcut is a 1 x 1 convolution of what the first normalisation and ReLU gave (Zagoruyko and
+    Komodakis 2016, their code)."""
 
     def __init__(
-        self,
-        pixels: np.ndarray,
-        labels: np.ndarray,
-        moments: tuple[torch.Tensor, torch.Tensor],
-        shift: int = 0,
-        seed: int = 0,
+        self, channels: int, width: int, stride: int, normalise: Callable[[int], nn.Module]
     ):
-        self.rows, self.columns, channels = pixels.shape[1:]
-        self.pixels = np.ascontiguousarray(
-            np.pad(pixels, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
+        super().__init__()
+        self.before = nn.Sequential(normalise(channels), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
+            normalise(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
         )
-        self.labels = torch.from_numpy(labels)
-        # Once for each value of a row of pixels: arithmetic along one or three channels alone takes
-        # five times as long.
-        mean, deviation = (moment.repeat(self.columns) for moment in moments)
-        self.scale, self.offset = 1 / deviation, -mean / deviation
-        self.shift, self.random = shift, np.random.default_rng(seed)
-        places = 2 * shift + 1
-        self.windows = np.lib.stride_tricks.as_strided(
-            self.pixels,
-            (len(pixels), places, places, self.rows, self.columns * channels),
-            (*self.pixels.strides[:3], *self.pixels.strides[1::2]),
-            writeable=False,
+        self.shortcut = (
+            None if channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)
         )
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        index = torch.as_tensor(indices)
-        rows = torch.from_numpy(
-            self.windows[index.numpy(), 0, 0] if self.shift == 0 else self.augmented(index.numpy())
-        )
-        inputs = rows.float().mul_(self.scale).add_(self.offset)
-        return inputs.unflatten(2, (self.columns, -1)).permute(0, 3, 1, 2), self.labels[index]
-
-    def augmented(self, index: np.ndarray) -> np.ndarray:
-        """One window of each padded image, half of them mirrored: [n, rows, columns * channels]."""
-        down, right = self.random.integers(2 * self.shift + 1, size=(2, len(index)))
-        mirrored = self.random.random(len(index)) < 0.5
-        windows = self.windows[index, down, right]
-        images = windows.reshape(len(index), self.rows, self.columns, -1)
-        images[mirrored] = images[mirrored, :, ::-1]
-        return windows
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated = self.before(x)
+        return self.body(activated) + (x if self.shortcut is None else self.shortcut(activated))
 
 
-def pixel_moments(pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each channel over at most 10,000 images."""
-    sample = torch.from_numpy(pixels[:: max(1, len(pixels) // 10_000)]).float()
-    return sample.mean((0, 1, 2)), sample.std((0, 1, 2)).clamp_min(1.0)
+def wide_resnet(
+    depth: int = 28,
+    widen: int = 2,
+    classes: int = 10,
+    normalisation: str = "layer",
+    width: int = 16,
+) -> nn.Module:
+    """WRN-depth-widen: a convolution to ``width`` channels, three groups of (depth - 4) / 6 blocks
+    whose channels are widen * width times 1, 2 and 4, the average over all places, and a linear
+    layer. Takes [N, 3, rows, columns].
+
+    Raises ValueError for a depth that no number of blocks gives, or an unknown normalisation.
+    """
+    if depth < 10 or depth % 6 != 4:
+        raise ValueError(f"depth must be 6 n + 4 with n >= 1; got {depth}")
+    normalise = look_up(NORMALISATIONS, normalisation, "normalisation")
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1, bias=False)]
+    channels = width
+    for group in range(3):
+        for block in range((depth - 4) // 6):
+            wide = widen * width << group
+            layers.append(
+                WideBlock(channels, wide, 2 if group > 0 and block == 0 else 1, normalise)
+            )
+            channels = wide
+    layers += [
+        normalise(channels),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, classes),
+    ]
+    network = nn.Sequential(*layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
 
 
-def as_fetched(batch):
-    """Collation for `ImageDataset`, whose batches are tensors already."""
-    return batch
+class PixelLSTM(nn.Module):
+    """An LSTM over [N, steps, 1] and a linear layer on its last hidden state.
 
+    The forget gate's bias begins at 1, as that of the paper's framework does (Keras; Jozefowicz et
+    al. 2015): at 0 the first of 784 pixels is forgotten at once.
+    """
 
-def batches(dataset: ImageDataset, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
-    """A DataLoader; with `shuffle_seed` it shuffles and leaves out the last, smaller batch."""
-    shuffle = shuffle_seed is not None
-    generator = torch.Generator().manual_seed(shuffle_seed) if shuffle else None
-    return DataLoader(
-        dataset,
-        batch_size,
-        shuffle=shuffle,
-        drop_last=shuffle,
-        generator=generator,
-        collate_fn=as_fetched,
-    )
+    def __init__(self, hidden: int = 128, classes: int = 10):
+        super().__init__()
+        self.lstm = nn.LSTM(1, hidden, batch_first=True)
+        self.linear = nn.Linear(hidden, classes)
+        with torch.no_grad():
+            self.lstm.bias_ih_l0[hidden : 2 * hidden] = 1.0
+            self.lstm.bias_hh_l0[hidden : 2 * hidden] = 0.0
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.lstm(pixels)[0][:, -1])

@@ -6,20 +6,14 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
-from bench.common.data import DataError, load
+from bench.common.command import OneLineParser
+from bench.common.data import load
+from bench.common.images import DataError
 
 from .race import Race, Settings
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,8 +21,8 @@ def parser() -> argparse.ArgumentParser:
     result = OneLineParser(
         prog="python -m bench.demo",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description="Trains a small convolutional network three times for the same wall-clock time, "
-        "by uniform sampling, by the paper's algorithm and by isample, and compares.",
+        description="Trains a small convolutional network three times for the same wall-clock "
+        "time, by uniform sampling, by the paper's algorithm and by isample, and compares.",
     )
     add = result.add_argument
     add(
@@ -86,7 +80,8 @@ def checked_settings(arguments: argparse.Namespace, error) -> Settings:
         error(f"--batch-size must be at least 1, got {batch_size}")
     if presample < 2 * batch_size or presample % batch_size:
         error(
-            f"--presample must be a multiple of --batch-size, at least twice it, got {presample} with {batch_size}"
+            f"--presample must be a multiple of --batch-size, at least twice it, "
+            f"got {presample} with {batch_size}"
         )
     for option, path in (("--output", arguments.output), ("--json", arguments.json)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
@@ -119,9 +114,8 @@ def main(argv: Sequence[str]) -> int:
         )
 
     if settings.data == "digits":
-        torch.set_num_threads(
-            1
-        )  # an 8 x 8 image is too little work to share: threads would only wait for each other
+        # An 8 x 8 image is too little work to share: threads would only wait for each other.
+        torch.set_num_threads(1)
     console = Console()
     with report.Display(console) as display:
         race = display.race = Race(images, settings, watch=display.after_step)
@@ -140,9 +134,10 @@ def main(argv: Sequence[str]) -> int:
 def opening(race: Race, images) -> str:
     settings = race.settings
     return (
-        f"{settings.data}: {len(images.x_train):,} training and {len(images.x_test):,} test images of "
-        f"{' x '.join(map(str, images.x_train.shape[1:]))}; a network of {race.parameters:,} parameters; "
-        f"{settings.seconds:g} s each, in turns. The paper's algorithm draws {settings.batch_size} of "
-        f"{settings.presample} and switches on when τ̄ exceeds {settings.tau_threshold:.2f}; isample draws from what it "
-        f"remembers, while it measures that this pays."
+        f"{settings.data}: {len(images.x_train):,} training and {len(images.x_test):,} test images "
+        f"of {' x '.join(map(str, images.x_train.shape[1:]))}; "
+        f"a network of {race.parameters:,} parameters; {settings.seconds:g} s each, in turns. "
+        f"The paper's algorithm draws {settings.batch_size} of {settings.presample} "
+        f"and switches on when τ̄ exceeds {settings.tau_threshold:.2f}; "
+        f"isample draws from what it remembers, while it measures that this pays."
     )

@@ -17,17 +17,18 @@ from typing import NamedTuple
 
 import torch
 
-from bench.common.data import Images
-from bench.common.networks import ImageDataset, batches, pixel_moments, small_cnn
-from isample.control.gain import break_even_tau
-from isample.training.trainer import Trainer
-from isample.values import StepReport
+from bench.common.datasets import batches, spread
+from bench.common.images import Images
+from bench.common.networks import small_cnn
+from bench.common.sets import SHIFT, image_sets
+from isample import StepReport, Trainer
 
 LEARNING_RATE = 0.05
 MOMENTUM = 0.9
 TURN_SECONDS = 1.0
 EVALUATIONS = 24
 EVALUATED_TRAINING_IMAGES = 10_000
+EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Settings:
     @property
     def tau_threshold(self) -> float:
         return break_even_tau(self.batch_size, self.presample)
+
+
+def break_even_tau(batch_size: int, presample: int) -> float:
+    """(B + 3b) / 3b: from this tau on, a step over a presample of B pays if a backward pass costs
+    two forward passes (section 3.3 of the paper)."""
+    return (presample + 3 * batch_size) / (3 * batch_size)
 
 
 class Point(NamedTuple):
@@ -110,21 +117,15 @@ class Race:
         watch: Callable[[Contestant], None] = lambda _: None,
     ):
         self.settings = settings
-        moments = pixel_moments(images.x_train)
-        shift = 4 if settings.data == "cifar10" else 0
+        sets = image_sets(images, SHIFT if settings.data == "cifar10" else 0)
         torch.manual_seed(settings.seed)
         network = small_cnn(images.x_train.shape[1:])
         self.parameters = sum(p.numel() for p in network.parameters())
 
-        # Every k-th image, not the first ones: a file may be sorted by class.
-        every = math.ceil(len(images.x_train) / EVALUATED_TRAINING_IMAGES)
-        self.training = batches(
-            ImageDataset(images.x_train[::every], images.y_train[::every], moments), 500
-        )
-        self.test = batches(ImageDataset(images.x_test, images.y_test, moments), 500)
+        self.training = batches(spread(sets.plain, EVALUATED_TRAINING_IMAGES), EVALUATION_BATCH)
+        self.test = batches(sets.test, EVALUATION_BATCH)
 
         def contestant(name: str, make: Callable[..., Trainer], **options) -> Contestant:
-            dataset = ImageDataset(images.x_train, images.y_train, moments, shift, settings.seed)
             model = copy.deepcopy(network)
             optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM)
             trainer = make(
@@ -135,12 +136,12 @@ class Race:
                 seed=settings.seed,
                 **options,
             )
-            loader = batches(dataset, settings.batch_size, shuffle_seed=settings.seed)
+            loader = batches(sets.training, settings.batch_size, shuffle_seed=settings.seed)
             return Contestant(
                 name, trainer, trainer.iterate(loader, seconds=settings.seconds), watch
             )
 
-        self.uniform = contestant("uniform", Trainer.paper, gate="never")
+        self.uniform = contestant("uniform", Trainer.paper, control="never")
         self.paper = contestant("paper", Trainer.paper, presample=settings.presample)
         self.isample = contestant("isample", Trainer)
         self.contestants = (self.uniform, self.paper, self.isample)

@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from isample.values import StepReport
+from bench.common.machine import processor
+from isample import StepReport
 
 from .race import Contestant, Point, Race
 
@@ -48,9 +49,11 @@ class Display:
             before = contestant.steps[-2]  # the step that opened the gate for this one
             why = f"τ̄ {before.tau_ema:.2f} > {self.race.settings.tau_threshold:.2f}"
             if contestant is self.race.isample:
-                why = f"a batch is worth {contestant.trainer.sampler.gate.gain.value:.2f} uniform ones"
+                gain = contestant.steps[-1].effective_batch / self.race.settings.batch_size
+                why = f"a batch is worth {gain:.2f} uniform ones"
             self.console.print(
-                f"{before.elapsed:6.1f} s  {contestant.name} switches on after update {before.step}: {why}"
+                f"{before.elapsed:6.1f} s  {contestant.name} switches on "
+                f"after update {before.step}: {why}"
             )
         if self.live and time.monotonic() - self.drawn > REFRESH_SECONDS:
             self.drawn = time.monotonic()
@@ -127,7 +130,10 @@ def closing_table(race: Race) -> Table:
 def verdict(race: Race) -> str:
     """The comparison in a sentence, whoever is ahead."""
     isample, paper = against(race.isample, race.uniform), against(race.paper, race.uniform)
-    return f"At equal time isample ended with {isample} compared with uniform sampling; the paper's algorithm with {paper}."
+    return (
+        f"At equal time isample ended with {isample} compared with uniform sampling; "
+        f"the paper's algorithm with {paper}."
+    )
 
 
 def against(contestant: Contestant, uniform: Contestant) -> str:
@@ -200,7 +206,7 @@ def as_dict(race: Race, command: str) -> dict:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
-            "processor": processor_name(),
+            "processor": processor(),
         },
         "table": [summary(contestant) for contestant in race.contestants],
         "verdict": verdict(race),
@@ -213,17 +219,6 @@ def as_dict(race: Race, command: str) -> dict:
 
 def evaluations(contestant: Contestant) -> dict[str, list[float]]:
     return {name: list(column) for name, column in zip(Point._fields, zip(*contestant.points))}
-
-
-def processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
 
 
 def write_json(race: Race, command: str, path: Path) -> None:

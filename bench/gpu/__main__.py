@@ -3,7 +3,7 @@ inside nine minutes.
 
     build       the extension, in place, for this GPU                        setup.py build_ext
     tests       every test that reaches the ops, those for a GPU included    pytest
-    sanitizer   the kernels' own tests, plain and under the four tools       tests/cpp, compute-sanitizer
+    sanitizer   the kernels' own tests, plain and under the four tools       tests/cpp
     ops         the ops against torch, cold and warm                         bench/gpu/ops.py
     kernels     the kernels without Python                                   bench/kernels/cuda
 

@@ -11,8 +11,9 @@ def write_markdown(report: dict, path: Path) -> None:
     lines = [
         f"# {machine['gpu']}",
         "",
-        f"{machine['multiprocessors']} multiprocessors, {machine['l2_megabytes']:.0f} MB of L2; torch {machine['torch']}, "
-        f"CUDA {machine['cuda']}, nvcc {machine['nvcc']}, Python {machine['python']}; {machine['date']}. "
+        f"{machine['multiprocessors']} multiprocessors, {machine['l2_megabytes']:.0f} MB of L2; "
+        f"torch {machine['torch']}, CUDA {machine['cuda']}, nvcc {machine['nvcc']}, "
+        f"Python {machine['python']}; {machine['date']}. "
         "Made by `make cuda` (`python -m bench.gpu`).",
         "",
         "| stage | result | seconds |",
@@ -52,9 +53,10 @@ def _verdict(result: dict) -> str:
 
 def _times(ops: dict) -> list[str]:
     lines = [
-        f"Times from replayed graphs: median (p20 to p80) in microseconds; GB/s of the logits' or scores' own bytes, and its "
-        f"share of a read-only ceiling of {ops['ceiling']:.0f} GB/s (a sum over 4 GB) measured in the same run; eager is the "
-        "wall-clock time of a call from Python.",
+        f"Times from replayed graphs: median (p20 to p80) in microseconds; GB/s of the logits' or "
+        f"scores' own bytes, and its share of a read-only ceiling of {ops['ceiling']:.0f} GB/s "
+        "(a sum over 4 GB) measured in the same run; eager is the wall-clock time of a call from "
+        "Python.",
         "",
         "| shape | op | how | cache | µs | GB/s | of ceiling | eager µs | target µs |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -67,7 +69,8 @@ def _times(ops: dict) -> list[str]:
             else f"{row['target']:.0f}{'' if timing['median'] <= row['target'] else ' (missed)'}"
         )
         lines.append(
-            f"| {row['shape']} | {row['op']} | {row['how']} | {row['cache']} | {timing['median']:.1f} ({timing['p20']:.1f} to "
-            f"{timing['p80']:.1f}) | {speed:.0f} | {speed / ops['ceiling']:.0%} | {row['eager']:.1f} | {target} |"
+            f"| {row['shape']} | {row['op']} | {row['how']} | {row['cache']} "
+            f"| {timing['median']:.1f} ({timing['p20']:.1f} to {timing['p80']:.1f}) "
+            f"| {speed:.0f} | {speed / ops['ceiling']:.0%} | {row['eager']:.1f} | {target} |"
         )
     return lines

@@ -40,7 +40,7 @@ def measure(calls: dict, seconds: float) -> dict:
             call()
     times = {name: [] for name in calls}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[name]) < 20:
+    while time.perf_counter() < end or min(map(len, times.values())) < 20:
         for name, call in calls.items():
             start = time.perf_counter_ns()
             call()
@@ -104,11 +104,13 @@ def as_markdown(report: dict) -> str:
     lines = [
         "# The ops on a CPU, against plain torch",
         "",
-        f"{report['processor']}, {report['threads']} threads; torch {report['torch']}, Python {report['python']}, "
-        f"isample built with {report['build']['compiler']}, running {report['build']['cpu']}. "
+        f"{report['processor']}, {report['threads']} threads; torch {report['torch']}, "
+        f"Python {report['python']}, isample built with {report['build']['compiler']}, "
+        f"running {report['build']['cpu']}. "
         f"float32, b = B / 5. Made by `{report['command']}`.",
         "",
-        "Microseconds: median (p20 to p80). Ratio: the alternative's median over that of `isample`, in the same run.",
+        "Microseconds: median (p20 to p80). Ratio: the alternative's median over that of "
+        "`isample`, in the same run.",
         "",
         "| (B, C) | op | how | µs | ratio |",
         "|---|---|---|---|---|",
@@ -135,7 +137,8 @@ def main():
     torch.manual_seed(0)
 
     report = {
-        "command": f"python -m bench.kernels --seconds {options.seconds:g} --threads {options.threads}",
+        "command": f"python -m bench.kernels --seconds {options.seconds:g} "
+        f"--threads {options.threads}",
         "processor": processor(),
         "threads": options.threads,
         "torch": torch.__version__,
@@ -157,7 +160,8 @@ def main():
                 row["ratio"] = row["median"] / times["isample"]["median"]
                 report["results"].append(row)
                 print(
-                    f"{row['shape']:14} {op:27} {how:22} {row['median']:9.1f} us  x{row['ratio']:.2f}",
+                    f"{row['shape']:14} {op:27} {how:22} "
+                    f"{row['median']:9.1f} us  x{row['ratio']:.2f}",
                     flush=True,
                 )
     RESULTS.mkdir(exist_ok=True)

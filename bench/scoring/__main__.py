@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -60,14 +61,15 @@ class Bench:
         training = self.training
         self.memory = MemorySampler(len(training.sets.training), training.batch_size, seed=0)
         self.memory.active = False
+        self.updates = 0
         began, kept = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - began) < seconds or kept < 2:
             training.progress = min(1.0, elapsed / seconds) / 2
             training.decay_learning_rate()
-            if self.memory.drawn % STALE == 0:
+            if self.updates % STALE == 0:
                 stale, kept = copy.deepcopy(training.model), kept + 1
             self.update()
-        while self.memory.drawn % STALE > 0:
+        while self.updates % STALE > 0:
             self.update()
         self.ways[f"parameters of {STALE} updates ago"] = Scoring(proxy=stale)
         self.ways["parameters of one update ago (ahead=True)"] = Scoring(
@@ -77,6 +79,7 @@ class Bench:
 
     def update(self) -> None:
         training, indices = self.training, self.memory.draw().indices
+        self.updates += 1
         inputs, targets = training.sets.training.__getitems__(indices)
         outputs = training.model(inputs)
         self.memory.update(indices, upper_bound(self.loss, outputs.detach(), targets))
@@ -96,8 +99,9 @@ class Bench:
         """Each way's share of a uniform training step, loading left out of both."""
         calls: dict[str, Callable[[], None]] = {}
         for name, scoring in self.ways.items():
-            calls[name] = lambda scoring_pass=ScoringPass(scoring, CPU): scoring_pass.logits(
-                self.training.model, self.presample, len(self.presample)
+            scoring_pass = ScoringPass(scoring, CPU)
+            calls[name] = partial(
+                scoring_pass.logits, self.training.model, self.presample, len(self.presample)
             )
         model, targets = self.training.model, self.targets[: self.training.batch_size]
         inputs = self.inputs[: self.training.batch_size]
@@ -159,16 +163,19 @@ def main(argv: list[str]) -> int:
     if task.loss != "cross_entropy":
         parser.error(f"--task must be one with class labels; got {arguments.task}")
     bench = Bench(
-        Training.begin(task, task.sets(arguments.root, 0), arguments.seconds, 0),
+        Training.begin(task, task.data.sets(arguments.root), arguments.seconds, 0),
         "resnet" in arguments.task,
     )
     bench.train(arguments.seconds)
-    write(arguments, task, bench.run(), bench.memory.drawn)
+    write(arguments, task, bench.run(), bench.updates)
     return 0
 
 
 def write(arguments: argparse.Namespace, task, rows: list[dict], updates: int) -> None:
-    command = f"python -m bench.scoring --task {arguments.task} --seconds {arguments.seconds:g} --threads {arguments.threads}"
+    command = (
+        f"python -m bench.scoring --task {arguments.task} --seconds {arguments.seconds:g} "
+        f"--threads {arguments.threads}"
+    )
     facts = {
         "command": command,
         "torch": torch.__version__,
@@ -178,11 +185,11 @@ def write(arguments: argparse.Namespace, task, rows: list[dict], updates: int) -
     path = arguments.results / f"scoring-{arguments.task}.json"
     path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     lines = [
-        f"# Ways to score a presample: {task.data}, {task.title}",
+        f"# Ways to score a presample: {task.data.title}, {task.title}",
         "",
-        f"`{command}`, torch {torch.__version__}, after {updates:,} uniform updates. Time: scoring B = {RATIO}b samples in units "
-        f"of a training step on b = {task.batch_size}. Correlation: Spearman's, with the true gradient norm of {JUDGED:,} "
-        "training samples.",
+        f"`{command}`, torch {torch.__version__}, after {updates:,} uniform updates. "
+        f"Time: scoring B = {RATIO}b samples in units of a training step on b = {task.batch_size}. "
+        f"Correlation: Spearman's, with the true gradient norm of {JUDGED:,} training samples.",
         "",
         "| way | time | correlation |",
         "|---|---:|---:|",

@@ -16,23 +16,26 @@ from isample.control import Settings
 RESULTS = Path(__file__).parent / "results"
 VALUES: dict[str, tuple[Any, ...]] = {
     "decay": (0.95, 0.98, 0.99),
-    "enough": (4.8, 9.6, 19.2),
+    "enough": (1.0, 4.8, 9.6, 19.2),
     "keeps": ((1.0,), (1.0, 1 / 2), (1.0, 1 / 2, 1 / 4), Settings().keeps),
-    "noise_limit": (1.0, 1.05, 1.1, 1.2, 1.4),
+    "noise_limit": (1.0, 1.05, 1.1, 1.2),
     "gain_share": (0.3, 0.5, 0.7, 1.0),
     "doubtful_gain": (1.0, 1.5, 2.0),
-    "margin": (0.0, 0.02, 0.05, 0.1),
-    "doubt": (0.0, 0.5, 1.0, 1.5),
-    "every": (4, 8, 16),
+    "hope": (0.0, 0.5, 1.0),
+    "doubt": (0.5, 1.0, 2.0),
+    "every": (8, 16, 32),
     "row": (3, 6, 12),
     "cold": (0, 2, 4),
-    "patience": (16, 64, 256),
-    "trials": (0.003, 0.01, 0.02),
-    "watching": (0.005, 0.01, 0.02, 0.04),
+    "patience": (16, 64, 128, 256),
+    "trials": (0.002, 0.005, 0.01, 0.02),
+    "watching": (0.01, 0.02, 0.04),
     "resume": (0.5, 0.75, 1.0),
     "drift": (0.003, 0.01, 0.03),
-    "fading": (0.0, 1 / 4000, 1 / 2000, 1 / 1000),
-    "clip": (1.5, 3.0, 6.0, 1e9),
+    "fading": (0.0, 1 / 2000, 1 / 500),
+    "clip": (1.5, 3.0, 1e9),
+    "prior": (Settings().prior, (0.25, 0.0, 0.1, 0.75), (0.25, 0.0, 1.0, 0.75)),
+    "prior_spread": (Settings().prior_spread, (0.1, 0.1, 0.2, 0.1), (0.5, 0.6, 0.7, 0.5)),
+    "cold_noise": (0.1, 0.5, 2.0),
 }
 COLUMNS = (
     ("mean regret", "of all workloads, against the best fixed plan of every moment"),
@@ -53,7 +56,7 @@ def measure(settings: Settings, seeds: int) -> dict[str, Result]:
 
 
 def idle(name: str) -> bool:
-    return name.startswith("nothing") or name.endswith("dear")
+    return name.startswith("nothing") or name.endswith("dear") or name == "stream, workers ahead"
 
 
 def row(value: str, found: dict[str, Result]) -> str:

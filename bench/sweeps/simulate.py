@@ -119,7 +119,7 @@ def simulate(workload: Workload, settings: Settings | None = None, seed: int = 0
         informed = scored_steps > workload.epoch
         state = controller.observe(state, look(plan, truth, noise, informed, generator))
         slow = (1.0 + busy) * (workload.slows if 2 * step > workload.steps else 1.0)
-        pause = 5.0 if generator.random() < workload.pauses else 1.0
+        pause = 20.0 if generator.random() < workload.pauses else 1.0
         measured = (
             took
             * (1.0 + cold)

@@ -51,13 +51,13 @@ class Workload:
     told: float = 0.6
     """The part of ``remember`` that isample's own clocks see."""
     jitter: float = 0.08
-    pauses: float = 0.01
-    """The share of steps that take five times as long."""
+    pauses: float = 0.005
+    """The share of steps that take twenty times as long."""
     busy: float = 0.0
     """By how much all else slows a step, in every other stretch of some fifty steps."""
     slows: float = 1.0
     """By what all steps take longer from the middle on."""
-    cold: float = 0.3
+    cold: float = 1.0
     """By how much the first step of another kind takes longer."""
     delay: int = 0
     """Steps from a plan to the step that it was made for."""
@@ -90,7 +90,7 @@ def workloads() -> list[Workload]:
         replace(digits, name="digits, 30 % jitter", jitter=0.3),
         replace(digits, name="digits, busy machine", busy=0.3, jitter=0.15),
         replace(digits, name="digits, slower by half", slows=1.5),
-        replace(digits, name="digits, workers ahead", delay=16),
+        replace(digits, name="digits, workers ahead", delay=48),
         replace(digits, name="digits, no thinning", thins=False),
         pictures,
         replace(pictures, name="pictures, no use of gain", use=level(1.0)),
@@ -98,6 +98,7 @@ def workloads() -> list[Workload]:
         stream,
         replace(stream, name="stream, with replacement", with_replacement=True, thins=False),
         replace(stream, name="stream, thinning", width=level(2.0), use=level(1.0), score=1.5),
+        replace(stream, name="stream, workers ahead", delay=64, width=level(0.8), score=12.0),
         replace(stream, name="stream, scoring dear", width=level(1.5), score=6.0),
         replace(stream, name="stream, thinning dear", use=level(1.0), width=level(2.0), score=4.6),
     ]

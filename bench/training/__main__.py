@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.common.data import DataError
-from bench.demo.command import OneLineParser
+from bench.common.command import OneLineParser
+from bench.common.images import DataError
 
 from .experiments.command import add_commands
 
@@ -145,16 +145,18 @@ def checked_plan(arguments: argparse.Namespace):
         find_method(name)
     if len(set(entrants)) < len(entrants):
         raise ValueError(
-            f"--methods and --share must name each entrant once; got {arguments.methods}, {arguments.share}"
+            f"--methods and --share must name each entrant once; "
+            f"got {arguments.methods}, {arguments.share}"
         )
-    samples = len(task.sets(arguments.root, 0).training)
+    samples = len(task.data.sets(arguments.root).training)
     if samples < 5 * task.batch_size:
         raise ValueError(
-            f"the training set must hold at least five batches of {task.batch_size}; got {samples} samples"
+            f"the training set must hold at least five batches of {task.batch_size}; "
+            f"got {samples} samples"
         )
     return Plan(
         arguments.task,
-        arguments.data_name or task.data,
+        arguments.data_name or task.data.title,
         entrants,
         arguments.seconds,
         arguments.seeds,
@@ -175,7 +177,8 @@ def parsed_share(text: str) -> tuple[str, float]:
 def tell(console, record, done: int, total: int) -> None:
     run, final = record.run, record.final
     console.print(
-        f"[{done}/{total}] {run.task}, {run.name}, seed {run.seed}: {final.updates:,} updates in {final.elapsed:.1f} s, "
+        f"[{done}/{total}] {run.task}, {run.name}, seed {run.seed}: "
+        f"{final.updates:,} updates in {final.elapsed:.1f} s, "
         f"training loss {final.training_loss:.4g}, test error {100 * final.test_error:.2f} %, "
         f"{100 * record.core_share:.0f} % of a core, load {final.load:.1f}",
         markup=False,
@@ -187,19 +190,20 @@ def tell(console, record, done: int, total: int) -> None:
 def run_table(arguments: argparse.Namespace, console, tasks: set[str] | None = None) -> int:
     """Table, page and figure of each of ``tasks``, by default of all that have runs in the
     folder."""
-    from .record import read_all
-    from .report import disturbances, terminal_table, write
+    from .report import notes, terminal_table, write
+    from .runfile import read_all
 
-    records = read_all(arguments.output)
+    records = [record for record in read_all(arguments.output, "compare") if record.finished]
     for task in sorted(tasks or {record.run.task for record in records}):
         of_task = [record for record in records if record.run.task == task]
-        budgets = {record.run.seconds for record in of_task}
+        budgets = {record.run.budget for record in of_task}
         if len(budgets) > 1:
             raise ValueError(
-                f"runs of one task must have one budget; {arguments.output} holds {task} with {budgets} s"
+                f"runs of one task must have one budget; "
+                f"{arguments.output} holds {task} with {budgets} s"
             )
         console.print(terminal_table(of_task))
-        console.print("\n".join(disturbances(of_task)), soft_wrap=True)
+        console.print("\n".join(notes(of_task)), soft_wrap=True)
         console.print(
             "\n".join(str(path) for path in write(of_task, arguments.results)), highlight=False
         )

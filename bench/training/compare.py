@@ -12,8 +12,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from .record import Run, RunRecord, read_finished
 from .referee import run_alone
+from .runfile import Record, Run, read_finished
 
 
 class RunFailed(RuntimeError):
@@ -36,7 +36,7 @@ class Plan:
         runs: list[Run] = []
         for seed in range(self.seeds):
             of_seed = [
-                Run(self.task, method, seed, self.seconds, share, self.data)
+                Run("compare", self.task, method, seed, self.seconds, self.data, share)
                 for method, share in self.entrants
             ]
             random.Random(seed).shuffle(of_seed)
@@ -45,7 +45,7 @@ class Plan:
 
 
 def compare(
-    plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[RunRecord, int, int], None]
+    plan: Plan, root: Path, folder: Path, jobs: int, tell: Callable[[Record, int, int], None]
 ) -> None:
     """Does the runs of ``plan`` that ``folder`` does not hold already, ``jobs`` at a time.
     ``tell(record, done, all)`` is called after each. A run that is left without others beside it

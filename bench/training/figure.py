@@ -11,8 +11,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
 
-from .record import RunRecord
-from .report import title
+from .runfile import Record
 from .statistics import rows
 
 # Okabe and Ito's colours, which stay apart for the colour-blind; the strongest are the baseline's
@@ -21,6 +20,7 @@ from .statistics import rows
 COLOURS = {
     "uniform": "#000000",
     "isample": "#D55E00",
+    "isample-plain-loop": "#661100",
     "upper-bound": "#0072B2",
     "infobatch": "#009E73",
     "selective-backprop": "#CC79A7",
@@ -40,7 +40,7 @@ COLOURS = {
 OTHER_COLOUR = "#DDCC77"
 
 
-def draw(records: list[RunRecord], path: Path) -> None:
+def draw(records: list[Record], title: str, path: Path) -> None:
     figure, (loss, error) = pyplot.subplots(1, 2, figsize=(12, 4.8), constrained_layout=True)
     for row in rows(records):
         of_row = [
@@ -61,12 +61,12 @@ def draw(records: list[RunRecord], path: Path) -> None:
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     error.legend(frameon=False, fontsize="small")
-    figure.suptitle(title(records) + " (line: mean, band: range over seeds)", fontsize="medium")
+    figure.suptitle(title + " (line: mean, band: range over seeds)", fontsize="medium")
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
-def curve(axes, records: list[RunRecord], measure: str, scale: float) -> None:
+def curve(axes, records: list[Record], measure: str, scale: float) -> None:
     """The evaluations of all seeds are at the same shares of the time, but for one step."""
     run = records[0].run
     length = min(len(record.points) for record in records)

@@ -10,36 +10,33 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.utils.data import Dataset
 
-from .data import Sets
+from bench.common.datasets import Sets, spread
+
+from .evaluation import progress
 from .meter import Meter
 from .methods import find_method
-from .record import Point, Run, RunWriter
-from .tasks import LOSSES, Task, find_task
+from .runfile import Point, Run, RunWriter
+from .tasks import Task, find_task
 from .training import Method, Training
 
+SEEN_SAMPLES = 10_000  # training samples on which the training loss is measured
 EVALUATIONS = 20  # evenly spaced in time, besides the one before the first update
-EVALUATION_BATCH = (
-    50  # a forward pass that stays in the cache is twice as fast as one of 500 images
-)
 
 
 def run_alone(run: Run, root: Path, folder: Path, core: int | None) -> None:
     """Does one run, in a process of its own: one thread, on ``core`` where the system can pin it.
     Gives up at the next evaluation if the process that started it is gone."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the parent too, which then ends this process
+    # Ctrl-C reaches the parent too, which then ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if core is not None:
         os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     task = find_task(run.task)
-    sets = task.sets(root, run.seed)
+    sets = task.data.sets(root)
     warm_up(task, sets)
-    training = Training.begin(task, sets, run.share * run.seconds, run.seed)
-    writer = RunWriter(run.path(folder), run)
+    training = Training.begin(task, sets, run.share * run.budget, run.seed)
+    writer = RunWriter(run, folder)
     for point in train(training, find_method(run.method).make):
         writer.point(point)
         if (parent := parent_process()) is not None and not parent.is_alive():
@@ -51,7 +48,7 @@ def warm_up(task: Task, sets: Sets) -> None:
     """One step of another network: what the libraries prepare at their first call is no method's
     time."""
     training = Training.begin(task, sets, seconds=1.0, seed=0)
-    inputs, targets = sets.seen.__getitems__(torch.arange(task.batch_size))
+    inputs, targets = sets.plain.__getitems__(list(range(task.batch_size)))
     training.update(training.losses(training.model(inputs), targets).mean())
 
 
@@ -75,30 +72,5 @@ def train(training: Training, make: Callable[[Training], Method]) -> Iterator[Po
 
 def evaluate(meter: Meter) -> Point:
     training, sets = meter.training, meter.training.sets
-    training_loss, _ = mean_loss_and_error(training.model, training.task, sets.seen)
-    test_loss, test_error = mean_loss_and_error(training.model, training.task, sets.test)
-    return Point(
-        elapsed=meter.elapsed,
-        updates=meter.updates,
-        training_loss=training_loss,
-        test_loss=test_loss,
-        test_error=test_error,
-        active_seconds=meter.active_seconds,
-        cpu_seconds=meter.cpu_seconds,
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
-    )
-
-
-def mean_loss_and_error(model: nn.Module, task: Task, data: Dataset) -> tuple[float, float]:
-    """In evaluation mode; the model is left in the mode in which it was found."""
-    loss, was_training = LOSSES[task.loss], model.training
-    model.eval()
-    losses, errors = 0.0, 0.0
-    with torch.inference_mode():
-        for index in torch.arange(len(data)).split(EVALUATION_BATCH):
-            inputs, targets = data.__getitems__(index)
-            outputs = model(inputs)
-            losses += loss.losses(outputs, targets).double().sum().item()
-            errors += loss.errors(outputs, targets).double().sum().item()
-    model.train(was_training)
-    return losses / len(data), errors / len(data)
+    seen = spread(sets.plain, SEEN_SAMPLES)
+    return meter.point(**progress(training, seen, sets.test))

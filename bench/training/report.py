@@ -9,12 +9,12 @@ import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from . import figure
 from .methods import METHODS
-from .record import RunRecord
+from .runfile import Record, without_nan
 from .statistics import BASELINE, UNDISTURBED, Interval, Row, rows
 from .tasks import LOSSES, TASKS
 
@@ -33,21 +33,23 @@ COLUMNS: list[tuple[str, Callable[[Row], str]]] = [
 ]
 
 LEGEND = """\
-All methods of a seed begin with the same parameters and the same seed of the data order. A run's clock runs while the
-method trains, data loading included; evaluations count for none. Every run's learning rate falls to 0, linearly in its
-own time. `name@s` had a share s of the time. Values are means over seeds ± the half-width of the 95 % confidence interval
-(Student's t).
+All methods of a seed begin with the same parameters and the same seed of the data order. A run's
+clock runs while the method trains, data loading included; evaluations count for none. Every run's
+learning rate falls to 0, linearly in its own time. `name@s` had a share s of the time. Values are
+means over seeds ± the half-width of the 95 % confidence interval (Student's t).
 
-- *time to uniform's final training loss*: share of the whole time until the training loss was first as low as uniform's
-  of the same seed at the end.
-- *lead in time*: how much earlier than uniform the method was at the lowest training loss that both reached, as a share
-  of the whole time; negative where it was later.
-- *final training loss*: on a fixed part of the training set, in evaluation mode, without augmentation.
-- *final test error*: {error_title}; *test error − uniform's*: the difference within each seed, in percentage points.
+- *time to uniform's final training loss*: share of the whole time until the training loss was first
+  as low as uniform's of the same seed at the end.
+- *lead in time*: how much earlier than uniform the method was at the lowest training loss that both
+  reached, as a share of the whole time; negative where it was later.
+- *final training loss*: on a fixed part of the training set, in evaluation mode, without
+  augmentation.
+- *final test error*: {error_title}; *test error − uniform's*: the difference within each seed, in
+  percentage points.
 - *active*: share of the time spent in importance-sampled steps, for methods that switch."""
 
 
-def terminal_table(records: list[RunRecord]) -> Table:
+def terminal_table(records: list[Record]) -> Table:
     table = Table(title=title(records), title_justify="left")
     for index, (name, _) in enumerate(COLUMNS):
         table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
@@ -57,19 +59,19 @@ def terminal_table(records: list[RunRecord]) -> Table:
     return table
 
 
-def markdown(records: list[RunRecord], figure: str) -> str:
-    """The page of one task; ``figure`` is the file name of its curves."""
+def markdown(records: list[Record], curves: str) -> str:
+    """The page of one task; ``curves`` is the file name of its curves."""
     table = rows(records)
     lines = [
         f"# {title(records)}",
         "",
-        f"![Training loss and test error against training time]({figure})",
+        f"![Training loss and test error against training time]({curves})",
         "",
     ]
     lines += ["| " + " | ".join(name for name, _ in COLUMNS) + " |"]
     lines += ["|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     lines += ["| " + " | ".join(text(row) for _, text in COLUMNS) + " |" for row in table]
-    lines += ["", *standings(table), *disturbances(records), ""]
+    lines += ["", *standings(table), *notes(records), ""]
     lines += [LEGEND.format(error_title=LOSSES[TASKS[records[0].run.task].loss].error_title), ""]
     lines += ["## Methods", ""]
     lines += [
@@ -81,7 +83,7 @@ def markdown(records: list[RunRecord], figure: str) -> str:
     return "\n".join(lines)
 
 
-def as_json(records: list[RunRecord]) -> str:
+def as_json(records: list[Record]) -> str:
     """Rows and all points; numbers that do not exist are null."""
     content = {
         "task": records[0].run.task,
@@ -92,23 +94,24 @@ def as_json(records: list[RunRecord]) -> str:
     return json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
 
 
-def write(records: list[RunRecord], folder: Path) -> list[Path]:
+def write(records: list[Record], folder: Path) -> list[Path]:
     """Writes the page, the numbers and the curves of one task's runs into ``folder``."""
-    from .figure import draw
-
     name = records[0].run.task
     paths = [folder / f"{name}{suffix}" for suffix in (".md", ".json", ".png")]
     folder.mkdir(parents=True, exist_ok=True)
     paths[0].write_text(markdown(records, paths[2].name), encoding="utf-8")
     paths[1].write_text(as_json(records), encoding="utf-8")
-    draw(records, paths[2])
+    figure.draw(records, title(records), paths[2])
     return paths
 
 
-def title(records: list[RunRecord]) -> str:
+def title(records: list[Record]) -> str:
     run = records[0].run
     seeds = len({record.run.seed for record in records})
-    return f"{run.data}, {TASKS[run.task].title}: {run.seconds:g} s of training, {seeds} seed{'s' if seeds > 1 else ''}"
+    return (
+        f"{run.data}, {TASKS[run.task].title}: {run.budget:g} s of training, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
+    )
 
 
 def standings(table: list[Row]) -> list[str]:
@@ -126,7 +129,30 @@ def standings(table: list[Row]) -> list[str]:
     return lines
 
 
-def disturbances(records: list[RunRecord]) -> list[str]:
+def notes(records: list[Record]) -> list[str]:
+    return [*times_by_kind(rows(records)), *disturbances(records)]
+
+
+SAID = {
+    "memory": "drawn by memory",
+    "thinned": "thinned",
+    "presample": "drawn from a scored presample",
+    "plain": "plain",
+}
+
+
+def times_by_kind(table: list[Row]) -> list[str]:
+    """How much of its time each method spent on each kind of step, where the method says so."""
+    lines = []
+    for row in table:
+        shares = {kind: share for kind, share in row.kinds.items() if round(100 * share)}
+        told = [f"{100 * shares[kind]:.0f} % {SAID[kind]}" for kind in SAID if kind in shares]
+        if told:
+            lines.append(f"- {row.name}: {', '.join(told).replace(' % ', ' % of the time ', 1)}.")
+    return lines
+
+
+def disturbances(records: list[Record]) -> list[str]:
     """Which runs were slowed down from outside, so that their figures are worth little."""
     names = [f"{r.run.name} (seed {r.run.seed})" for r in records if r.core_share < UNDISTURBED]
     if not names:
@@ -138,35 +164,38 @@ def disturbances(records: list[RunRecord]) -> list[str]:
     ]
 
 
-def setting(records: list[RunRecord]) -> list[str]:
+def setting(records: list[Record]) -> list[str]:
     task, machine = TASKS[records[0].run.task], records[0].machine
     loads = [point.load for record in records for point in record.points]
     shares = [record.core_share for record in records]
     dates = sorted(record.machine["date"] for record in records)
-    settings = f"b = {task.batch_size}, SGD, learning rate {task.learning_rate:g}, momentum {task.momentum:g}"
+    settings = (
+        f"b = {task.batch_size}, SGD, learning rate {task.learning_rate:g}, "
+        f"momentum {task.momentum:g}"
+    )
     if task.weight_decay:
         settings += f", weight decay {task.weight_decay:g}"
     return [
         f"- `{command(records)}`",
         f"- {settings}.",
-        f"- {machine['cores']} cores ({machine['processor']}), one thread and one core a run; Python {machine['python']}, "
-        f"torch {machine['torch']}, isample {machine['isample']}.",
-        f"- {dates[0]} to {dates[-1]}; load average {min(loads):.1f} to {max(loads):.1f}. The runs had "
-        f"{100 * min(shares):.0f} % to {100 * max(shares):.0f} % of their core.",
+        f"- {machine['cores']} cores ({machine['processor']}), one thread and one core a run; "
+        f"Python {machine['python']}, torch {machine['torch']}, isample {machine['isample']}.",
+        f"- {dates[0]} to {dates[-1]}; load average {min(loads):.1f} to {max(loads):.1f}. "
+        f"The runs had {100 * min(shares):.0f} % to {100 * max(shares):.0f} % of their core.",
     ]
 
 
-def command(records: list[RunRecord]) -> str:
+def command(records: list[Record]) -> str:
     run = records[0].run
     present = {record.run.name: record.run for record in records}
     methods = [name for name in METHODS if name in present]
     listed = "all" if methods == list(METHODS) else ",".join(methods)
     shares = "".join(f" --share {r.method}={r.share:g}" for r in present.values() if r.share != 1.0)
-    data = "" if run.data == TASKS[run.task].data else f" --data-name {shlex.quote(run.data)}"
+    data = "" if run.data == TASKS[run.task].data.title else f" --data-name {shlex.quote(run.data)}"
     seeds = 1 + max(record.run.seed for record in records)
     return (
-        f"python -m bench.training compare --task {run.task}{data} --seconds {run.seconds:g} --seeds {seeds} "
-        f"--methods {listed}{shares} --root DIR --output DIR"
+        f"python -m bench.training compare --task {run.task}{data} --seconds {run.budget:g} "
+        f"--seeds {seeds} --methods {listed}{shares} --root DIR --output DIR"
     )
 
 
@@ -200,11 +229,3 @@ def significant(number: float) -> str:
     if number == 0:
         return "0"
     return f"{number:.{max(2 - math.floor(math.log10(abs(number))), 0)}f}"
-
-
-def without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: without_nan(content) for name, content in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(content) for content in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

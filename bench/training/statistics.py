@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from .record import Point, RunRecord
+from .runfile import Point, Record
 
 CONFIDENCE = 0.95
 BASELINE = "uniform"
@@ -53,12 +53,12 @@ def time_to_reach(points: Sequence[Point], loss: float) -> float:
     return math.inf
 
 
-def lead(record: RunRecord, baseline: RunRecord) -> float:
+def lead(record: Record, baseline: Record) -> float:
     """How much earlier than ``baseline`` the run was at the lowest training loss that both reached
     in the end, as a share of the budget; negative where it was later."""
     common = max(record.final.training_loss, baseline.final.training_loss)
     earlier = time_to_reach(baseline.points, common) - time_to_reach(record.points, common)
-    return earlier / record.run.seconds
+    return earlier / record.run.budget
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Row:
     seed, over the ``reached`` seeds that came there; ``lead`` as above; ``error_difference`` is the
     test error less uniform's of the same seed. These are None without a uniform run of the same
     seed. ``active`` is the share of the training time spent in importance-sampled steps, None for
-    methods without a switch. ``disturbed`` runs had their core for less than 90 % of their time.
+    methods without a switch; ``kinds`` the mean share of each kind of step, empty for methods that
+    do not tell. ``disturbed`` runs had their core for less than 90 % of their time.
     """
 
     name: str
@@ -85,12 +86,13 @@ class Row:
     error_difference: Interval | None
     updates: Interval
     active: Interval | None
+    kinds: dict[str, float]
     disturbed: int
 
 
-def rows(records: Iterable[RunRecord]) -> list[Row]:
+def rows(records: Iterable[Record]) -> list[Row]:
     """One row an entrant, uniform first, then in the order of their final training loss."""
-    entrants: dict[str, list[RunRecord]] = {}
+    entrants: dict[str, list[Record]] = {}
     for record in records:
         entrants.setdefault(record.run.name, []).append(record)
     baselines = {record.run.seed: record for record in entrants.get(BASELINE, [])}
@@ -98,14 +100,14 @@ def rows(records: Iterable[RunRecord]) -> list[Row]:
     return sorted(result, key=lambda r: (r.name != BASELINE, r.diverged, r.training_loss.mean))
 
 
-def row(name: str, records: list[RunRecord], baselines: dict[int, RunRecord]) -> Row:
+def row(name: str, records: list[Record], baselines: dict[int, Record]) -> Row:
     good = [record for record in records if not record.final.diverged]
     finals = [record.final for record in good]
     pairs = [
         (record, baselines[record.run.seed]) for record in good if record.run.seed in baselines
     ]
     pairs = [(record, baseline) for record, baseline in pairs if not baseline.final.diverged]
-    times = [time_to_reach(r.points, b.final.training_loss) / r.run.seconds for r, b in pairs]
+    times = [time_to_reach(r.points, b.final.training_loss) / r.run.budget for r, b in pairs]
     reached = [time for time in times if time < math.inf]
     active = [p.active_seconds / p.elapsed for p in finals if p.active_seconds is not None]
 
@@ -126,5 +128,15 @@ def row(name: str, records: list[RunRecord], baselines: dict[int, RunRecord]) ->
         error_difference=over([r.final.test_error - b.final.test_error for r, b in pairs]),
         updates=interval([record.final.updates for record in records]),
         active=over(active),
+        kinds=mean_shares(finals),
         disturbed=sum(record.core_share < UNDISTURBED for record in records),
     )
+
+
+def mean_shares(finals: Sequence[Point]) -> dict[str, float]:
+    """The mean share of its time that a run spent on each kind of step."""
+    told = {kind for point in finals for kind in point.kinds}
+    return {
+        kind: float(np.mean([point.kinds.get(kind, 0.0) / point.elapsed for point in finals]))
+        for kind in sorted(told)
+    }

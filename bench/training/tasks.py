@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.common.networks import small_cnn
+from bench.common.networks import narrow_resnet18, perceptron, small_cnn
+from bench.common.sets import DATA, Data
 from isample.support.registry import look_up
 
-from .data import Sets, friedman, image_sets, imbalanced, noisy_labels, read_images
-from .networks import narrow_resnet18, perceptron
-
-SHIFT = 4  # pixels by which CIFAR-10's training images are moved
 # Half of the other tasks': that is too high for this network, which uniform sampling then trains
 # worse.
 CIFAR10_RATE = 0.025
@@ -49,13 +45,11 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class Task:
-    """``data`` and ``title`` are what readers call it. ``sets(root, seed)`` reads the data,
-    ``seed`` being that of the augmentation; ``model()`` draws its parameters from torch's
-    generator. The optimizer is SGD, its learning rate the highest of the run."""
+    """``title`` is what readers call the task beside its data. ``model()`` draws its parameters
+    from torch's generator. The optimizer is SGD, its learning rate the highest of the run."""
 
-    data: str
+    data: Data
     title: str
-    sets: Callable[[Path, int], Sets]
     model: Callable[[], nn.Module]
     loss: str = "cross_entropy"
     batch_size: int = 64
@@ -75,14 +69,6 @@ class Task:
         )
 
 
-def mnist(root: Path):
-    return read_images("mnist", root)
-
-
-def cifar10(root: Path):
-    return read_images("cifar10", root)
-
-
 def mnist_cnn() -> nn.Module:
     return small_cnn((28, 28, 1))
 
@@ -92,50 +78,35 @@ def cifar10_cnn() -> nn.Module:
 
 
 TASKS = {
-    "digits": Task(
-        "scikit-learn's 8 x 8 digits",
-        "small CNN",
-        lambda root, seed: image_sets(read_images("digits", root)),
-        lambda: small_cnn((8, 8, 1)),
-    ),
-    "mnist": Task("MNIST", "CNN", lambda root, seed: image_sets(mnist(root)), mnist_cnn),
+    "digits": Task(DATA["digits"], "small CNN", lambda: small_cnn((8, 8, 1))),
+    "mnist": Task(DATA["mnist"], "CNN", mnist_cnn),
     "mnist-imbalanced": Task(
-        "MNIST",
-        "classes up to 100 times rarer, CNN",
-        lambda root, seed: image_sets(imbalanced(mnist(root))),
-        mnist_cnn,
+        DATA["mnist-imbalanced"], "classes up to 100 times rarer, CNN", mnist_cnn
     ),
     "mnist-label-noise": Task(
-        "MNIST",
-        "20 % of the training labels wrong, CNN",
-        lambda root, seed: image_sets(noisy_labels(mnist(root))),
-        mnist_cnn,
+        DATA["mnist-label-noise"], "20 % of the training labels wrong, CNN", mnist_cnn
     ),
     "cifar10": Task(
-        "CIFAR-10",
+        DATA["cifar10"],
         "shifts and mirroring, small CNN",
-        lambda root, seed: image_sets(cifar10(root), SHIFT, seed),
         cifar10_cnn,
         learning_rate=CIFAR10_RATE,
     ),
     "cifar10-resnet": Task(
-        "CIFAR-10",
+        DATA["cifar10"],
         "shifts and mirroring, narrow ResNet-18",
-        lambda root, seed: image_sets(cifar10(root), SHIFT, seed),
         narrow_resnet18,
         weight_decay=5e-4,
     ),
     "cifar10-label-noise": Task(
-        "CIFAR-10",
+        DATA["cifar10-label-noise"],
         "20 % of the training labels wrong, small CNN",
-        lambda root, seed: image_sets(noisy_labels(cifar10(root)), SHIFT, seed),
         cifar10_cnn,
         learning_rate=CIFAR10_RATE,
     ),
     "regression": Task(
-        "Friedman's regression problem",
+        DATA["friedman"],
         "ten features, noise floor 4.0 %, perceptron",
-        lambda root, seed: friedman(),
         lambda: perceptron(10),
         loss="mse",
     ),

@@ -1,27 +1,31 @@
 """What a method is given to train with, and the protocol that all methods are driven through.
 
-A method is made from a `Training` and is iterable: it does one unit of its work, mostly one update,
-and yields None, or, if it switches importance sampling on and off, whether that unit was
-importance-sampled. The caller's clock runs only while the method works, and the learning rate is
-set while it waits. A method with ``state_dict`` and ``load_state_dict``, see
-`bench.training.methods.dealt`, can be stopped at any yield and goes on bit for bit; a plain
-generator function cannot, but serves where runs are not resumed.
+A method is made from a `Training` and is iterable. It does one unit of its work, mostly one update,
+and yields None. One that switches importance sampling on and off yields whether that unit was
+importance-sampled, or isample's report of it, which tells its kind besides. The caller's clock runs
+only while the method works, and the learning rate is set while it waits. A method with
+``state_dict`` and ``load_state_dict``, see `bench.training.methods.dealt`, can be stopped at any
+yield and goes on bit for bit; a plain generator function cannot, but serves where runs are not
+resumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .data import Sets
+import isample
+from bench.common.datasets import Sets, as_fetched
+
 from .tasks import LOSSES, Task
 
-Method = Iterable["bool | None"]
+Told = bool | isample.StepReport | None  # what a method yields
+Method = Iterable[Told]
 Batch = tuple[torch.Tensor, torch.Tensor]  # inputs and targets
 
 
@@ -46,7 +50,7 @@ class Training:
     """
 
     task: Settings
-    sets: Any
+    sets: Sets
     model: nn.Module
     optimizer: torch.optim.Optimizer
     seconds: float
@@ -130,8 +134,3 @@ class Training:
         """Linear in time: the initial rate at the beginning, 0 when the time is spent."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 - self.progress)
-
-
-def as_fetched(batch):
-    """Collation of batches that are tensors already."""
-    return batch

@@ -1,5 +1,5 @@
-// What a step does with its fresh scores beside drawing, and what remembered scores foretell. Each formula stands here
-// once; the CPU loops and the CUDA kernels walk over the items.
+// What a step does with its fresh scores beside drawing, and what remembered scores foretell. Each
+// formula stands here once; the CPU loops and the CUDA kernels walk over the items.
 #pragma once
 
 #include "distribution.h"
@@ -7,22 +7,24 @@
 
 namespace isample {
 
-// ---- How noisy a batch's draws were -----------------------------------------------------------------------------------
+// ---- How noisy a batch's draws were -------------------------------------------------------------
 
-// The weight that a draw from inclusive prefix sums of masses would give an item; NaN for one that is not there.
+// The weight that a draw from inclusive prefix sums of masses would give an item; NaN for one that
+// is not there.
 ISAMPLE_HD float weight_by_sums(const int64_t* sums, int64_t items, int64_t place) {
   if (place < 0 || place >= items) return NAN;
   const int64_t mass = sums[place] - (place > 0 ? sums[place - 1] : 0);
   return importance_weight(static_cast<int32_t>(mass), sums[items - 1], items);
 }
 
-// Fresh scores g and weights w of a batch. The weights are those of importance draws, also of a batch that was dealt.
+// Fresh scores g and weights w of a batch. The weights are those of importance draws, also of a
+// batch that was dealt.
 struct ScoredBatch {
   const float* score;
   int64_t size;
-  bool drawn;              // by importance
-  const float* weights;    // or null:
-  const int64_t* sums;     // [items], by which to weigh `places`; or null: all weights are 1
+  bool drawn;            // by importance
+  const float* weights;  // or null:
+  const int64_t* sums;   // [items], by which to weigh `places`; or null: all weights are 1
   int64_t items;
   const int64_t* places;
 
@@ -37,7 +39,8 @@ struct ScoredBatch {
   }
 };
 
-// Sums over a batch: of unbiased estimates of E[g], of E[g^2] under uniform draws, of E[(w g)^2] under importance draws.
+// Sums over a batch: of unbiased estimates of E[g], of E[g^2] under uniform draws, of E[(w g)^2]
+// under importance draws.
 struct DrawSums {
   double mean = 0.0, uniform = 0.0, importance = 0.0;
   float least = INFINITY, largest = -INFINITY;  // weights
@@ -68,7 +71,7 @@ struct DrawSums {
 };
 constexpr int kDrawNumbers = 5;
 
-// ---- What it costs in noise to keep a part of a batch -------------------------------------------------------------------
+// ---- What it costs in noise to keep a part of a batch -------------------------------------------
 
 constexpr int kMaxFractions = 16;
 
@@ -88,7 +91,8 @@ struct NormSums {
   }
 };
 
-// Of the norms x that a bound divides: those at or above it are kept for certain, the rest with probability x / bound.
+// Of the norms x that a bound divides: those at or above it are kept for certain, the rest with
+// probability x / bound.
 struct DividedSums {
   double rest = 0.0, certain_squares = 0.0;
   int64_t certain = 0;
@@ -106,11 +110,14 @@ struct DividedSums {
   }
 };
 
-// S x^2 / pi over the positive norms, where pi_i = min(1, x_i / bound) and S pi = keep. `divided(bound)` gives DividedSums.
+// S x^2 / pi over the positive norms, where pi_i = min(1, x_i / bound) and S pi = keep.
+// `divided(bound)` gives DividedSums.
 //
-// Certain items stay certain, since the bound only falls: so the rounds end when their number no longer changes, and
-// without a sort. Where rounding makes as many certain as are kept, the bound before is as good.
-template <class Divided> ISAMPLE_HD double thinned_squares(const NormSums& all, double keep, const Divided& divided) {
+// Certain items stay certain, since the bound only falls: so the rounds end when their number no
+// longer changes, and without a sort. Where rounding makes as many certain as are kept, the bound
+// before is as good.
+template <class Divided>
+ISAMPLE_HD double thinned_squares(const NormSums& all, double keep, const Divided& divided) {
   if (static_cast<double>(all.positive) <= keep) return all.squares;
   constexpr int kMostRounds = 64;
   double bound = all.sum / keep;
@@ -126,11 +133,11 @@ template <class Divided> ISAMPLE_HD double thinned_squares(const NormSums& all, 
   return sums.certain_squares + sums.rest * bound;
 }
 
-// ---- Remembering ------------------------------------------------------------------------------------------------------
+// ---- Remembering --------------------------------------------------------------------------------
 
-// What is remembered of a sample: the geometric mean of what was and the fresh score, in which the latter counts for
-// `rate`, as far as both are above 0, so that a score's chance ups and downs average out. A fresh score that is negative
-// or not finite is not remembered.
+// What is remembered of a sample: the geometric mean of what was and the fresh score, in which the
+// latter counts for `rate`, as far as both are above 0, so that a score's chance ups and downs
+// average out. A fresh score that is negative or not finite is not remembered.
 ISAMPLE_HD float blend(float before, float fresh, double rate) {
   if (!is_score(fresh)) return before;
   if (!(before > 0 && fresh > 0)) return fresh;
@@ -138,17 +145,21 @@ ISAMPLE_HD float blend(float before, float fresh, double rate) {
                             std::pow(static_cast<double>(fresh), rate));
 }
 
-// ---- Experience: how remembered scores compare with fresh ones, by octaves of the remembered one ------------------------
+// ---- Experience: how remembered scores compare with fresh ones, by octaves of the remembered one
 
 constexpr int kOctaves = 256;  // a float32 has as many exponents
 // Of an octave: the squares of fresh and of remembered scores, and how many there were.
 constexpr int kSquares = 0, kRemembered = 1, kCount = 2, kOctaveSums = 3;
 
 // The exponent bits, the sign's cut off; 0 and what is nearly 0 share the first octave.
-ISAMPLE_HD int octave(float score) { return static_cast<int>(float_bits(score) >> 23) & (kOctaves - 1); }
+ISAMPLE_HD int octave(float score) {
+  return static_cast<int>(float_bits(score) >> 23) & (kOctaves - 1);
+}
 
 // A remembered score below 0 is none.
-ISAMPLE_HD bool meets(float remembered, float fresh) { return remembered >= 0 && std::isfinite(fresh); }
+ISAMPLE_HD bool meets(float remembered, float fresh) {
+  return remembered >= 0 && std::isfinite(fresh);
+}
 
 ISAMPLE_HD void add_meeting(float* sums, float remembered, float fresh) {
   sums[kSquares] += fresh * fresh;
@@ -161,22 +172,25 @@ struct CurvePoint {
   double remembered, fresh;
 };
 
-// The remembered one is kept within its octave, since what has faded or underflowed would leave it. Where nothing is
-// known of an octave its middle foretells itself, or in the first octave 0 does.
+// The remembered one is kept within its octave, since what has faded or underflowed would leave it.
+// Where nothing is known of an octave its middle foretells itself, or in the first octave 0 does.
 ISAMPLE_HD CurvePoint curve_point(const float* sums, int octave, double prior) {
-  const double begin = octave > 0 ? std::ldexp(1.0, octave - 127) : 0.0, end = std::ldexp(1.0, octave - 126);
+  const double begin = octave > 0 ? std::ldexp(1.0, octave - 127) : 0.0;
+  const double end = std::ldexp(1.0, octave - 126);
   const double count = static_cast<double>(sums[kCount]);
   const double mean = static_cast<double>(std::sqrt(sums[kRemembered] / sums[kCount]));
   const double inside = mean < begin ? begin : end < mean ? end : mean;
   const double point = count > 0 ? inside : 1.5 * begin;
-  return {point, std::sqrt((static_cast<double>(sums[kSquares]) + prior * point * point) / (count + prior))};
+  return {point, std::sqrt((static_cast<double>(sums[kSquares]) + prior * point * point) /
+                           (count + prior))};
 }
 
-// Fresh scores over remembered ones, straight between a point an octave; constant below the first point and beyond the
-// last.
+// Fresh scores over remembered ones, straight between a point an octave; constant below the first
+// point and beyond the last.
 struct Curve {
   double points[kOctaves], fresh[kOctaves];
-  double base[kOctaves + 1], slope[kOctaves + 1];  // of the line that ends in each point, and of the last
+  // Of the line that ends in each point, and of the last.
+  double base[kOctaves + 1], slope[kOctaves + 1];
 
   ISAMPLE_HD void set_point(const float* experience, int octave, double prior) {
     const CurvePoint point = curve_point(experience + octave * kOctaveSums, octave, prior);
@@ -208,10 +222,12 @@ struct SeenSums {
     total += other.total;
     count += other.count;
   }
-  ISAMPLE_HD float mean() const { return count > 0 ? static_cast<float>(total / static_cast<double>(count)) : 0.f; }
+  ISAMPLE_HD float mean() const {
+    return count > 0 ? static_cast<float>(total / static_cast<double>(count)) : 0.f;
+  }
 };
 
-// ---- The bound on what samples whose label is contradicted may draw ------------------------------------------------------
+// ---- The bound on what samples whose label is contradicted may draw -----------------------------
 
 // Expected scores of those and of the others.
 struct BoundSums {
@@ -227,7 +243,8 @@ struct BoundSums {
     others += other.others;
     count += other.count;
   }
-  // What brings the contradicted down to their share of `size` samples' draws; 1 where all or none is.
+  // What brings the contradicted down to their share of `size` samples' draws; 1 where all or none
+  // is.
   ISAMPLE_HD float factor(int64_t size, double share) const {
     if (count == 0) return 1.f;
     const double of_samples = static_cast<double>(count) / static_cast<double>(size);

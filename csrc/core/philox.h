@@ -1,5 +1,6 @@
-// Philox4x32-10 (Salmon et al. 2011), a counter-based generator: word number i of a stream is a function of
-// (seed, offset, i), so that any thread computes the words of any draw, and CPU and GPU agree bit for bit.
+// Philox4x32-10 (Salmon et al. 2011), a counter-based generator: word number i of a stream is a
+// function of (seed, offset, i), so that any thread computes the words of any draw, and CPU and GPU
+// agree bit for bit.
 #pragma once
 
 #include "host_device.h"

@@ -1,8 +1,10 @@
-// The importance score of a row of logits: the norm of the softmax cross-entropy gradient with respect to the
-// logits (Katharopoulos & Fleuret 2018, eq. 19), and the loss itself, from one read of the row.
+// The importance score of a row of logits: the norm of the softmax cross-entropy gradient with
+// respect to the logits (Katharopoulos & Fleuret 2018, eq. 19), and the loss itself, from one read
+// of the row.
 //
-// Written naively, ||softmax(z) - onehot(y)|| loses every digit once p_y is near 1, which is just where the ranking
-// of the easy samples is decided. Here the target stays out of the sums. Over the other classes j != y we hold
+// Written naively, ||softmax(z) - onehot(y)|| loses every digit once p_y is near 1, which is just
+// where the ranking of the easy samples is decided. Here the target stays out of the sums. Over the
+// other classes j != y we hold
 //
 //     max = max z_j      sum = S e^(z_j - max)      sum_sq = S e^(2 (z_j - max))
 //
@@ -10,11 +12,13 @@
 //
 //     score = sigmoid(delta) * sqrt(1 + sum_sq / sum^2)        loss = softplus(delta)
 //
-// sum and sum_sq are >= 1 (or the row has no other class), so nothing underflows. Two partial triples merge by
-// rescaling to the larger max, so a row may be split over vector lanes, warps or blocks.
+// sum and sum_sq are >= 1 (or the row has no other class), so nothing underflows. Two partial
+// triples merge by rescaling to the larger max, so a row may be split over vector lanes, warps or
+// blocks.
 //
-// `Math` names the arithmetic: a value type V (a float, a double, or a vector of them) with exp(V) and max(V, V).
-// exp(-inf) must be 0 and exp(NaN) NaN: then a row that holds NaN or +inf ends as NaN.
+// `Math` names the arithmetic: a value type V (a float, a double, or a vector of them) with exp(V)
+// and max(V, V). exp(-inf) must be 0 and exp(NaN) NaN: then a row that holds NaN or +inf ends as
+// NaN.
 #pragma once
 
 #include "host_device.h"
@@ -23,8 +27,12 @@ namespace isample {
 
 // Finite, so that "max - max" is 0 and not NaN before the first class was seen.
 template <class T> struct Lowest;
-template <> struct Lowest<float> { static constexpr float value = -3.402823466e+38f; };
-template <> struct Lowest<double> { static constexpr double value = -1.7976931348623157e+308; };
+template <> struct Lowest<float> {
+  static constexpr float value = -3.402823466e+38f;
+};
+template <> struct Lowest<double> {
+  static constexpr double value = -1.7976931348623157e+308;
+};
 
 template <class V> struct SoftmaxTriple {
   V max, sum, sum_sq;
@@ -38,13 +46,15 @@ ISAMPLE_HD void rescale(SoftmaxTriple<typename Math::V>& triple, typename Math::
   triple.max = max;
 }
 
-// Adds n logits of which none exceeds the triple's max: one exp an element (its square is a product). The chunk is summed
-// on its own first: a long row of equal terms would otherwise lose a little of each, always in the same direction.
+// Adds n logits of which none exceeds the triple's max: one exp an element (its square is a
+// product). The chunk is summed on its own first: a long row of equal terms would otherwise lose a
+// little of each, always in the same direction.
 template <class Math, int n>
-ISAMPLE_HD void add_below_max(SoftmaxTriple<typename Math::V>& triple, const typename Math::V (&logits)[n]) {
+ISAMPLE_HD void add_below_max(SoftmaxTriple<typename Math::V>& triple,
+                              const typename Math::V (&logits)[n]) {
   using V = typename Math::V;
   V sum = Math::exp(logits[0] - triple.max), sum_sq = sum * sum;
-ISAMPLE_UNROLL
+  ISAMPLE_UNROLL
   for (int i = 1; i < n; ++i) {
     const V e = Math::exp(logits[i] - triple.max);
     sum = sum + e;
@@ -56,9 +66,10 @@ ISAMPLE_UNROLL
 
 // Adds any n logits: one max tree and one rescale first.
 template <class Math, int n>
-ISAMPLE_HD void add_chunk(SoftmaxTriple<typename Math::V>& triple, const typename Math::V (&logits)[n]) {
+ISAMPLE_HD void add_chunk(SoftmaxTriple<typename Math::V>& triple,
+                          const typename Math::V (&logits)[n]) {
   typename Math::V max = triple.max;
-ISAMPLE_UNROLL
+  ISAMPLE_UNROLL
   for (int i = 0; i < n; ++i) max = Math::max(max, logits[i]);
   rescale<Math>(triple, max);
   add_below_max<Math>(triple, logits);
@@ -78,11 +89,13 @@ struct ScoreLoss {
 };
 
 // Ends a row whose target is one class. `weight` is the class weight of the target.
-// Once a row, so in double: a float delta of 85 would already cost 4e-6 of e^-delta. `Math` is that of doubles, or of
-// vectors of them with a row a lane, with log, log1p and sqrt as well; so choices are made by value, not by branches.
+// Once a row, so in double: a float delta of 85 would already cost 4e-6 of e^-delta. `Math` is that
+// of doubles, or of vectors of them with a row a lane, with log, log1p and sqrt as well; so choices
+// are made by value, not by branches.
 template <class Math>
-ISAMPLE_HD void finish_hard_target(const SoftmaxTriple<typename Math::V>& others, typename Math::V target,
-                                   typename Math::V weight, typename Math::V& score, typename Math::V& loss) {
+ISAMPLE_HD void finish_hard_target(const SoftmaxTriple<typename Math::V>& others,
+                                   typename Math::V target, typename Math::V weight,
+                                   typename Math::V& score, typename Math::V& loss) {
   using V = typename Math::V;
   const V zero = V{}, one = V{} + 1.0;
   const V infinity = V{} + static_cast<double>(INFINITY), nan = V{} + static_cast<double>(NAN);
@@ -91,12 +104,15 @@ ISAMPLE_HD void finish_hard_target(const SoftmaxTriple<typename Math::V>& others
   const V sigmoid = (delta < zero ? small : one) / (one + small);
   const V softplus = (delta > zero ? delta : zero) + Math::log1p(small);
   const V spread = Math::sqrt(one + others.sum_sq / (others.sum * others.sum));
-  // The choices above swallow a NaN; adding delta * 0 keeps it (delta = +inf is a target of probability 0).
+  // The choices above swallow a NaN; adding delta * 0 keeps it (delta = +inf is a target of
+  // probability 0).
   const V poison = delta == infinity ? zero : delta * zero;
-  const V whole_score = others.sum == zero ? zero : sigmoid * spread + poison;  // a sum of 0: there is no other class
+  const V whole_score =
+      others.sum == zero ? zero : sigmoid * spread + poison;  // a sum of 0: there is no other class
   const V whole_loss = others.sum == zero ? zero : softplus + poison;
   const V alone = others.sum == zero ? one : zero;
-  const V fault = target < infinity ? (target == -infinity ? (alone > zero ? nan : zero) : zero) : nan;
+  const V fault =
+      target < infinity ? (target == -infinity ? (alone > zero ? nan : zero) : zero) : nan;
   score = weight * (whole_score + fault);
   loss = weight * (whole_loss + fault);
 }
@@ -110,7 +126,8 @@ struct DoubleMath {
 };
 
 template <class T>
-ISAMPLE_HD ScoreLoss finish_hard_target(const SoftmaxTriple<T>& others, T target_logit, double weight) {
+ISAMPLE_HD ScoreLoss finish_hard_target(const SoftmaxTriple<T>& others, T target_logit,
+                                        double weight) {
   double score, loss;
   finish_hard_target<DoubleMath>({static_cast<double>(others.max), static_cast<double>(others.sum),
                                   static_cast<double>(others.sum_sq)},
@@ -118,9 +135,11 @@ ISAMPLE_HD ScoreLoss finish_hard_target(const SoftmaxTriple<T>& others, T target
   return {static_cast<float>(score), static_cast<float>(loss)};
 }
 
-// Soft targets q, label smoothing eps and class weights w in one form: the loss is -S_k a_k ln p_k with
+// Soft targets q, label smoothing eps and class weights w in one form: the loss is -S_k a_k ln p_k
+// with
 //     a_k = w_k * ((1 - eps) q_k + eps / C)
-// as torch.nn.functional.cross_entropy defines it, and its gradient is  A p_k - a_k  with A = S a_k.
+// as torch.nn.functional.cross_entropy defines it, and its gradient is  A p_k - a_k  with A = S
+// a_k.
 template <class V>
 ISAMPLE_HD V target_mass(V class_weight, V q, V one_minus_smoothing, V smoothing_per_class) {
   return class_weight * (one_minus_smoothing * q + smoothing_per_class);
@@ -133,8 +152,9 @@ template <class V> struct DenseSums {
 };
 
 template <class Math>
-ISAMPLE_HD void add_dense(DenseSums<typename Math::V>& sums, typename Math::V logit, typename Math::V mass,
-                          typename Math::V max, typename Math::V total_mass_over_sum) {
+ISAMPLE_HD void add_dense(DenseSums<typename Math::V>& sums, typename Math::V logit,
+                          typename Math::V mass, typename Math::V max,
+                          typename Math::V total_mass_over_sum) {
   using V = typename Math::V;
   const V gradient = Math::exp(logit - max) * total_mass_over_sum - mass;
   sums.gradient_sq = sums.gradient_sq + gradient * gradient;
@@ -144,8 +164,10 @@ ISAMPLE_HD void add_dense(DenseSums<typename Math::V>& sums, typename Math::V lo
 
 template <class T>
 ISAMPLE_HD ScoreLoss finish_dense_target(const DenseSums<T>& sums, T sum, T total_mass) {
-  const double loss = static_cast<double>(sums.loss) + static_cast<double>(total_mass) * std::log(static_cast<double>(sum));
-  return {static_cast<float>(std::sqrt(static_cast<double>(sums.gradient_sq))), static_cast<float>(loss)};
+  const double loss = static_cast<double>(sums.loss) +
+                      static_cast<double>(total_mass) * std::log(static_cast<double>(sum));
+  return {static_cast<float>(std::sqrt(static_cast<double>(sums.gradient_sq))),
+          static_cast<float>(loss)};
 }
 
 }  // namespace isample

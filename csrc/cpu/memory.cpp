@@ -4,7 +4,8 @@
 
 namespace isample::cpu {
 
-void draw_weights(const int64_t* sums, int64_t items, const int64_t* places, int64_t count, float* weights) {
+void draw_weights(const int64_t* sums, int64_t items, const int64_t* places, int64_t count,
+                  float* weights) {
   for (int64_t i = 0; i < count; ++i) weights[i] = weight_by_sums(sums, items, places[i]);
 }
 
@@ -12,7 +13,8 @@ namespace {
 
 constexpr int kLanes = 4;
 
-// Several sums side by side, which is what lets a compiler use its vectors. x is padded with zeros to whole steps.
+// Several sums side by side, which is what lets a compiler use its vectors. x is padded with zeros
+// to whole steps.
 DividedSums divide(const double* x, int64_t size, double bound) {
   double rest[kLanes] = {}, squares[kLanes] = {}, certain[kLanes] = {};
   for (int64_t i = 0; i < size; i += kLanes)
@@ -46,10 +48,13 @@ void draw_moments(const ScoredBatch& batch, const double* fractions, int count, 
   numbers[kDrawNumbers] = norms.squares / size;
   for (int k = 0; k < count; ++k)
     numbers[kDrawNumbers + 1 + k] =
-        thinned_squares(norms, fractions[k] * size, [&](double bound) { return divide(x.get(), n, bound); }) / size;
+        thinned_squares(norms, fractions[k] * size,
+                        [&](double bound) { return divide(x.get(), n, bound); }) /
+        size;
 }
 
-void remember(float* memory, const int64_t* places, const float* fresh, int64_t count, double rate, float* before) {
+void remember(float* memory, const int64_t* places, const float* fresh, int64_t count, double rate,
+              float* before) {
   for (int64_t i = 0; i < count; ++i) before[i] = memory[places[i]];
   for (int64_t i = 0; i < count; ++i) memory[places[i]] = blend(before[i], fresh[i], rate);
 }
@@ -77,7 +82,8 @@ bool expected_scores(const ExpectedTask& task) {
   if (!(factor < 1.f)) return false;
   const float factors[] = {1.f, factor};
   for (int64_t i = 0; i < task.size; ++i)
-    task.expected[i] *= factors[task.score[i] > task.above];  // no branch, which would be a coin's toss
+    task.expected[i] *=
+        factors[task.score[i] > task.above];  // no branch, which would be a coin's toss
   return true;
 }
 

@@ -1,4 +1,5 @@
-// Remembering on the CPU: loops over core's formulas. All sizes and pointers are raw, the caller has checked them.
+// Remembering on the CPU: loops over core's formulas. All sizes and pointers are raw, the caller
+// has checked them.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +8,17 @@
 
 namespace isample::cpu {
 
-void draw_weights(const int64_t* sums, int64_t items, const int64_t* places, int64_t count, float* weights);
+void draw_weights(const int64_t* sums, int64_t items, const int64_t* places, int64_t count,
+                  float* weights);
 
-// `numbers`: the mean, uniform and importance moments, the least and the largest weight, the mean square norm, and what
-// becomes of that where each of `count` fractions of the batch is kept.
+// `numbers`: the mean, uniform and importance moments, the least and the largest weight, the mean
+// square norm, and what becomes of that where each of `count` fractions of the batch is kept.
 void draw_moments(const ScoredBatch& batch, const double* fractions, int count, double* numbers);
 
-// Where a place comes up twice, the later fresh score is blended in and the earlier one is not. `before` receives what
-// was remembered before the batch.
-void remember(float* memory, const int64_t* places, const float* fresh, int64_t count, double rate, float* before);
+// Where a place comes up twice, the later fresh score is blended in and the earlier one is not.
+// `before` receives what was remembered before the batch.
+void remember(float* memory, const int64_t* places, const float* fresh, int64_t count, double rate,
+              float* before);
 
 // Adds to `met`, [kOctaves, kOctaveSums].
 void meet(float* met, const float* remembered, const float* fresh, int64_t count);

@@ -20,7 +20,8 @@ MassSums set_masses(const float* score, double scale, int32_t* mass, int64_t beg
   return sums;
 }
 
-MassSums floor_masses(int32_t* mass, double floor, int64_t total, int64_t n, int64_t begin, int64_t end) {
+MassSums floor_masses(int32_t* mass, double floor, int64_t total, int64_t n, int64_t begin,
+                      int64_t end) {
   MassSums sums;
   for (int64_t i = begin; i < end; ++i) {
     mass[i] = floored_mass(mass[i], floor, total, n);
@@ -29,9 +30,11 @@ MassSums floor_masses(int32_t* mass, double floor, int64_t total, int64_t n, int
   return sums;
 }
 
-// core/alias.h gives each bucket by two searches in the sorted excesses and deficits. In order both searches only move
-// forward, so one walk over the heavies, with a second one over the lights behind it, meets the same answers.
-void build_alias_table(const int32_t* mass, int64_t n, int64_t total, int64_t* threshold, int32_t* alias) {
+// core/alias.h gives each bucket by two searches in the sorted excesses and deficits. In order both
+// searches only move forward, so one walk over the heavies, with a second one over the lights
+// behind it, meets the same answers.
+void build_alias_table(const int32_t* mass, int64_t n, int64_t total, int64_t* threshold,
+                       int32_t* alias) {
   int64_t excess = 0, deficit = 0;  // E[r] of the heavy at hand, D[l] of the next light
   int64_t light = 0, last_heavy = -1;
   for (int64_t heavy = 0; heavy < n; ++heavy) {
@@ -50,8 +53,8 @@ void build_alias_table(const int32_t* mass, int64_t n, int64_t total, int64_t* t
   }
 }
 
-void draw_alias(const Items& items, const int64_t* threshold, const int32_t* alias, RandomStream random,
-                int64_t* indices, float* weights, int64_t begin, int64_t end) {
+void draw_alias(const Items& items, const int64_t* threshold, const int32_t* alias,
+                RandomStream random, int64_t* indices, float* weights, int64_t begin, int64_t end) {
   for (int64_t j = begin; j < end; ++j) {
     const RandomWords words = philox(random.seed, random.offset, static_cast<uint64_t>(j));
     const int64_t bucket = pick_bucket(words.x, items.n);
@@ -60,7 +63,8 @@ void draw_alias(const Items& items, const int64_t* threshold, const int32_t* ali
   }
 }
 
-void draw_systematic(const Items& items, int64_t count, RandomStream random, int64_t* indices, float* weights) {
+void draw_systematic(const Items& items, int64_t count, RandomStream random, int64_t* indices,
+                     float* weights) {
   const int64_t start = random_start(philox(random.seed, random.offset, 0).x, items.total);
   int64_t item = 0, end = items.mass[0];  // the item at hand lies on [end - mass, end)
   for (int64_t j = 0; j < count; ++j) {
@@ -71,8 +75,8 @@ void draw_systematic(const Items& items, int64_t count, RandomStream random, int
   }
 }
 
-void draw_spread(const int64_t* sums, int64_t n, int64_t count, bool stratified, RandomStream random, int64_t* indices,
-                 float* weights) {
+void draw_spread(const int64_t* sums, int64_t n, int64_t count, bool stratified,
+                 RandomStream random, int64_t* indices, float* weights) {
   const int64_t total = sums[n - 1];
   for (int64_t j = 0; j < count; ++j) {
     const int64_t point = spread_point(j, count, total, stratified, random.seed, random.offset);
@@ -105,7 +109,8 @@ PpsPlan make_pps_plan(const Items& items, int64_t count) {
 
 }  // namespace
 
-void draw_pps(const Items& items, int64_t count, RandomStream random, int64_t* indices, float* weights) {
+void draw_pps(const Items& items, int64_t count, RandomStream random, int64_t* indices,
+              float* weights) {
   const PpsPlan plan = make_pps_plan(items, count);
   int64_t drawn = 0;
   const auto take = [&](int64_t item) {

@@ -1,5 +1,6 @@
-// From scores to draws on the CPU: loops over core's integer arithmetic. All sizes and pointers are raw, the caller has
-// checked them. What takes a range [begin, end) may run on several threads, in any order, with the same result.
+// From scores to draws on the CPU: loops over core's integer arithmetic. All sizes and pointers are
+// raw, the caller has checked them. What takes a range [begin, end) may run on several threads, in
+// any order, with the same result.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,11 @@ struct ScoreRange {
 ScoreRange scan_scores(const float* score, int64_t begin, int64_t end);
 MassSums set_masses(const float* score, double scale, int32_t* mass, int64_t begin, int64_t end);
 // Applies the floor in place. `total` is the total of all masses before it.
-MassSums floor_masses(int32_t* mass, double floor, int64_t total, int64_t n, int64_t begin, int64_t end);
+MassSums floor_masses(int32_t* mass, double floor, int64_t total, int64_t n, int64_t begin,
+                      int64_t end);
 
-void build_alias_table(const int32_t* mass, int64_t n, int64_t total, int64_t* threshold, int32_t* alias);
+void build_alias_table(const int32_t* mass, int64_t n, int64_t total, int64_t* threshold,
+                       int32_t* alias);
 
 struct RandomStream {
   uint64_t seed, offset;
@@ -32,14 +35,15 @@ struct Items {
   int64_t n, total;
 };
 
-void draw_alias(const Items& items, const int64_t* threshold, const int32_t* alias, RandomStream random,
-                int64_t* indices, float* weights, int64_t begin, int64_t end);
-void draw_systematic(const Items& items, int64_t count, RandomStream random, int64_t* indices, float* weights);
-void draw_pps(const Items& items, int64_t count, RandomStream random, int64_t* indices, float* weights);
-
+void draw_alias(const Items& items, const int64_t* threshold, const int32_t* alias,
+                RandomStream random, int64_t* indices, float* weights, int64_t begin, int64_t end);
+void draw_systematic(const Items& items, int64_t count, RandomStream random, int64_t* indices,
+                     float* weights);
+void draw_pps(const Items& items, int64_t count, RandomStream random, int64_t* indices,
+              float* weights);
 
 // `sums` are the inclusive prefix sums of the masses of n items, the last of them > 0.
-void draw_spread(const int64_t* sums, int64_t n, int64_t count, bool stratified, RandomStream random, int64_t* indices,
-                 float* weights);
+void draw_spread(const int64_t* sums, int64_t n, int64_t count, bool stratified,
+                 RandomStream random, int64_t* indices, float* weights);
 
 }  // namespace isample::cpu

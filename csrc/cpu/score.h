@@ -1,4 +1,5 @@
-// Scores of rows of logits on the CPU: one task, described by raw pointers, that any thread runs a range of rows of.
+// Scores of rows of logits on the CPU: one task, described by raw pointers, that any thread runs a
+// range of rows of.
 #pragma once
 
 #include <cstdint>
@@ -8,11 +9,12 @@
 
 namespace isample::cpu {
 
-// Arithmetic is in float, for float64 logits in double; `soft`, `weight` and their sums are stored in that type.
+// Arithmetic is in float, for float64 logits in double; `soft`, `weight` and their sums are stored
+// in that type.
 struct ScoreTask {
   const void* logits;
   LogitType type;
-  int64_t row_stride;     // in elements; the classes of a row lie side by side
+  int64_t row_stride;  // in elements; the classes of a row lie side by side
   int64_t classes;
   const int64_t* labels;  // hard targets, or null:
   const void* soft;       // probabilities [rows, classes], contiguous
@@ -40,8 +42,9 @@ extern const ScoreLoops avx2_loops, avx512_loops;
 // Those that this processor runs, widest first.
 std::vector<const ScoreLoops*> supported_loops();
 
-// The widest this processor runs, or what the environment variable ISAMPLE_CPU (avx512, avx2, baseline) asks for.
-// Chosen at the first call, once. Throws std::runtime_error for a name that is unknown or does not run here.
+// The widest this processor runs, or what the environment variable ISAMPLE_CPU (avx512, avx2,
+// baseline) asks for. Chosen at the first call, once. Throws std::runtime_error for a name that is
+// unknown or does not run here.
 const ScoreLoops& score_loops();
 
 }  // namespace isample::cpu

@@ -1,5 +1,5 @@
-// The score loops for processors with AVX2. Standard headers come first: nothing of theirs may be compiled for an
-// instruction set that the rest of the program cannot count on.
+// The score loops for processors with AVX2. Standard headers come first: nothing of theirs may be
+// compiled for an instruction set that the rest of the program cannot count on.
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -30,8 +30,8 @@ const ScoreLoops& choose_loops() {
     if (each->name == std::string(wanted)) return *each;
     names += (names.empty() ? "" : ", ") + std::string(each->name);
   }
-  throw std::runtime_error("ISAMPLE_CPU must name an instruction set that this processor runs (" + names + "), got '" +
-                           wanted + "'");
+  throw std::runtime_error("ISAMPLE_CPU must name an instruction set that this processor runs (" +
+                           names + "), got '" + wanted + "'");
 }
 
 }  // namespace

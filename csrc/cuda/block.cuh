@@ -1,6 +1,8 @@
-// What a block of threads does together: reductions, scans, and finding out which block of a launch is the last.
+// What a block of threads does together: reductions, scans, and finding out which block of a launch
+// is the last.
 //
-// All sums here are sums of integers, so neither the order of threads nor the shape of a launch shows in a result.
+// All sums here are sums of integers, so neither the order of threads nor the shape of a launch
+// shows in a result.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,14 +21,17 @@ constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr size_t kScratchBytes = 32 * 32;  // one value of up to 32 bytes for each warp of a block
 
-__device__ inline unsigned char* shared_memory() { return reinterpret_cast<unsigned char*>(isample_shared_memory); }
+__device__ inline unsigned char* shared_memory() {
+  return reinterpret_cast<unsigned char*>(isample_shared_memory);
+}
 
 __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
 __device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / kWarp; }
 __device__ inline int warps_in_block() { return static_cast<int>(blockDim.x) / kWarp; }
 
 // Applies `word` to every 32-bit word of a value.
-template <class T, class Word> __device__ __forceinline__ T by_words(const T& value, const Word& word) {
+template <class T, class Word>
+__device__ __forceinline__ T by_words(const T& value, const Word& word) {
   static_assert(sizeof(T) % 4 == 0);
   uint32_t words[sizeof(T) / 4];
   memcpy(words, &value, sizeof(T));
@@ -50,7 +55,8 @@ template <class T> __device__ __forceinline__ T shuffle_from(const T& value, int
 template <class T> __device__ __forceinline__ T load_fresh(const T* address) {
   static_assert(sizeof(T) % 4 == 0);
   uint32_t words[sizeof(T) / 4];
-  for (size_t i = 0; i < sizeof(T) / 4; ++i) words[i] = __ldcg(reinterpret_cast<const uint32_t*>(address) + i);
+  for (size_t i = 0; i < sizeof(T) / 4; ++i)
+    words[i] = __ldcg(reinterpret_cast<const uint32_t*>(address) + i);
   T result;
   memcpy(&result, words, sizeof(T));
   return result;
@@ -114,10 +120,12 @@ template <class T> __device__ BlockScan<T> block_exclusive_sum(const T& value) {
   return result;
 }
 
-// Walks items [begin, end) in order: `term(i)` is the value of item i, and `term.emit(i, before, value)` receives it with
-// the sum of all that came before. A thread takes four neighbours, so that a block needs few steps.
+// Walks items [begin, end) in order: `term(i)` is the value of item i, and `term.emit(i, before,
+// value)` receives it with the sum of all that came before. A thread takes four neighbours, so that
+// a block needs few steps.
 template <class Term>
-__device__ void scan_span(const Term& term, int64_t begin, int64_t end, typename Term::Value before) {
+__device__ void scan_span(const Term& term, int64_t begin, int64_t end,
+                          typename Term::Value before) {
   using Value = typename Term::Value;
   constexpr int kNeighbours = 4;
   for (; begin < end; begin += kNeighbours * static_cast<int64_t>(blockDim.x)) {
@@ -141,13 +149,15 @@ __device__ void scan_span(const Term& term, int64_t begin, int64_t end, typename
 }
 
 // The same values, one thread's share of their sum.
-template <class Term> __device__ typename Term::Value sum_span(const Term& term, int64_t begin, int64_t end) {
+template <class Term>
+__device__ typename Term::Value sum_span(const Term& term, int64_t begin, int64_t end) {
   typename Term::Value own{};
   for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) own.add(term(i));
   return own;
 }
 
-// The counters of this file's launches. atomicInc wraps to 0 at the last block, so they need no host to reset them.
+// The counters of this file's launches. atomicInc wraps to 0 at the last block, so they need no
+// host to reset them.
 static __device__ uint32_t arrivals[kSlots];
 
 // True in the block that arrives last; it then sees what all others wrote before they arrived.

@@ -1,7 +1,8 @@
-// softmax_score for soft targets and label smoothing, where every class has a target mass: two passes over a row, of which
-// the second finds it in a cache for all but the longest rows.
+// softmax_score for soft targets and label smoothing, where every class has a target mass: two
+// passes over a row, of which the second finds it in a cache for all but the longest rows.
 //
-// Bytes: logits and soft targets once from memory, once more from a cache. Operations: two exps an element.
+// Bytes: logits and soft targets once from memory, once more from a cache. Operations: two exps an
+// element.
 #pragma once
 
 #include "score.cuh"
@@ -17,12 +18,14 @@ template <class V> struct TargetRow {
 
   __device__ __forceinline__ V mass(int64_t column) const {
     const V q = soft != nullptr ? soft[column] : static_cast<V>(column == label ? 1 : 0);
-    return target_mass<V>(weight != nullptr ? weight[column] : V{1}, q, one_minus_smoothing, smoothing_per_class);
+    return target_mass<V>(weight != nullptr ? weight[column] : V{1}, q, one_minus_smoothing,
+                          smoothing_per_class);
   }
 };
 
 // Combines over all lanes of a row, which may span warps. Every lane receives the result.
-template <class T, class Op> __device__ __forceinline__ T row_reduce(T value, int lanes, const Op& op) {
+template <class T, class Op>
+__device__ __forceinline__ T row_reduce(T value, int lanes, const Op& op) {
   const int slice = lanes < kWarp ? lanes : kWarp;
   for (int apart = slice / 2; apart > 0; apart /= 2) value = op(value, shuffle_xor(value, apart));
   if (lanes <= kWarp) return value;
@@ -43,7 +46,8 @@ template <class T> struct MassedTriple {
 
 // Classes `lane`, `lane + lanes`, ... of a row.
 template <class T>
-__device__ __forceinline__ MassedTriple<T> dense_triple(const T* logits, int64_t classes, int lane, int lanes,
+__device__ __forceinline__ MassedTriple<T> dense_triple(const T* logits, int64_t classes, int lane,
+                                                        int lanes,
                                                         const TargetRow<ValueOf<T>>& targets) {
   using V = ValueOf<T>;
   constexpr int kChunk = 4;
@@ -61,11 +65,13 @@ __device__ __forceinline__ MassedTriple<T> dense_triple(const T* logits, int64_t
   return result;
 }
 
-template <class T> __device__ __forceinline__ void dense_score_rows(const ScoreTask& task, const RowShape& shape) {
+template <class T>
+__device__ __forceinline__ void dense_score_rows(const ScoreTask& task, const RowShape& shape) {
   using V = ValueOf<T>;
   using Math = MathOf<T>;
   const int lanes = shape.lanes(), lane = static_cast<int>(threadIdx.x) & (lanes - 1);
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * shape.rows_per_block() + (threadIdx.x >> shape.lane_bits);
+  const int64_t row =
+      static_cast<int64_t>(blockIdx.x) * shape.rows_per_block() + (threadIdx.x >> shape.lane_bits);
   const bool exists = row < task.rows;
   const int64_t label = exists && task.labels != nullptr ? task.labels[row] : 0;
   const bool ignored = task.labels != nullptr && label == task.ignore_index;
@@ -73,24 +79,28 @@ template <class T> __device__ __forceinline__ void dense_score_rows(const ScoreT
   const T* const logits = static_cast<const T*>(task.logits) + (exists ? row : 0) * task.row_stride;
   const V* const soft = static_cast<const V*>(task.soft);
   const TargetRow<V> targets = {soft == nullptr ? nullptr : soft + row * task.classes,
-                                static_cast<const V*>(task.weight), label, static_cast<V>(1.0 - task.smoothing),
+                                static_cast<const V*>(task.weight), label,
+                                static_cast<V>(1.0 - task.smoothing),
                                 static_cast<V>(task.smoothing / static_cast<double>(task.classes))};
 
-  const MassedTriple<T> whole = row_reduce(
-      dense_triple<T>(logits, classes, lane, lanes, targets), lanes, [](const MassedTriple<T>& a, const MassedTriple<T>& b) {
-        return MassedTriple<T>{merge<Math>(a.triple, b.triple), a.mass + b.mass};
-      });
+  const MassedTriple<T> whole =
+      row_reduce(dense_triple<T>(logits, classes, lane, lanes, targets), lanes,
+                 [](const MassedTriple<T>& a, const MassedTriple<T>& b) {
+                   return MassedTriple<T>{merge<Math>(a.triple, b.triple), a.mass + b.mass};
+                 });
   DenseSums<V> sums = {V{0}, V{0}};
   const V scale = whole.mass / whole.triple.sum;
   for (int64_t column = lane; column < classes; column += lanes)
-    add_dense<Math>(sums, static_cast<V>(widen(logits[column])), targets.mass(column), whole.triple.max, scale);
+    add_dense<Math>(sums, static_cast<V>(widen(logits[column])), targets.mass(column),
+                    whole.triple.max, scale);
   sums = row_reduce(sums, lanes, [](const DenseSums<V>& a, const DenseSums<V>& b) {
     return DenseSums<V>{a.gradient_sq + b.gradient_sq, a.loss + b.loss};
   });
 
   if (lane != 0 || !exists) return;
   ScoreLoss result = {0.f, 0.f};
-  if (task.labels != nullptr && !ignored && (label < 0 || label >= task.classes)) result = {NAN, NAN};
+  if (task.labels != nullptr && !ignored && (label < 0 || label >= task.classes))
+    result = {NAN, NAN};
   else if (!ignored) result = finish_dense_target<V>(sums, whole.triple.sum, whole.mass);
   task.score[row] = result.score;
   task.loss[row] = result.loss;

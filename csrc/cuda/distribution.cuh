@@ -1,5 +1,5 @@
-// From scores to masses, tau and probabilities: the parts that one block does in shared memory for a presample, and many
-// blocks do in stages for up to 2^24 items.
+// From scores to masses, tau and probabilities: the parts that one block does in shared memory for
+// a presample, and many blocks do in stages for up to 2^24 items.
 #pragma once
 
 #include "../core/distribution.h"
@@ -7,7 +7,8 @@
 
 namespace isample::cuda {
 
-// Scores as integers that order them; a score that is none is above all others. The maximum then is exact and atomic-free.
+// Scores as integers that order them; a score that is none is above all others. The maximum then is
+// exact and atomic-free.
 constexpr uint32_t kInvalidKey = 0xffffffffu;
 
 struct ScoreKey {
@@ -24,7 +25,8 @@ __device__ __forceinline__ ScoreKey score_key(float g) {
 
 __device__ inline ScoreKey key_span(const float* score, int64_t begin, int64_t end) {
   ScoreKey key;
-  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) key = Larger()(key, score_key(__ldcg(score + i)));
+  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+    key = Larger()(key, score_key(__ldcg(score + i)));
   return key;
 }
 
@@ -43,8 +45,8 @@ struct MassTotals {
   }
 };
 
-__device__ inline MassTotals mass_span(const float* score, ScoreKey max, int64_t n, int32_t* mass, int64_t begin,
-                                       int64_t end) {
+__device__ inline MassTotals mass_span(const float* score, ScoreKey max, int64_t n, int32_t* mass,
+                                       int64_t begin, int64_t end) {
   const double scale = mass_scale(__uint_as_float(max.bits), n);
   MassTotals totals;
   for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
@@ -55,7 +57,8 @@ __device__ inline MassTotals mass_span(const float* score, ScoreKey max, int64_t
 }
 
 // Applies the floor in place. `total` is the total of all masses before it.
-__device__ inline MassTotals floor_span(int32_t* mass, double floor, int64_t total, int64_t n, int64_t begin, int64_t end) {
+__device__ inline MassTotals floor_span(int32_t* mass, double floor, int64_t total, int64_t n,
+                                        int64_t begin, int64_t end) {
   MassTotals totals;
   for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
     mass[i] = floored_mass(mass[i], floor, total, n);
@@ -69,7 +72,8 @@ __device__ inline void store_tau(const DistributionTask& task, const MassTotals&
   const bool valid = totals.sums.total != 0;
   const float value = valid ? tau(totals.sums, task.n) : NAN;
   if (task.tau != nullptr) *task.tau = value;
-  if (task.tau_ema != nullptr && valid) *task.tau_ema = update_tau_ema(*task.tau_ema, value, task.momentum);
+  if (task.tau_ema != nullptr && valid)
+    *task.tau_ema = update_tau_ema(*task.tau_ema, value, task.momentum);
 }
 
 // All of it by one block. Afterwards any thread may read any mass.
@@ -78,13 +82,15 @@ __device__ inline MassTotals block_distribution(const DistributionTask& task, in
   MassTotals totals;
   if (max.bits != kInvalidKey) {
     totals = block_sum(mass_span(task.score, max, task.n, mass, 0, task.n));
-    if (task.floor != 0.0) totals = block_sum(floor_span(mass, task.floor, totals.sums.total, task.n, 0, task.n));
+    if (task.floor != 0.0)
+      totals = block_sum(floor_span(mass, task.floor, totals.sums.total, task.n, 0, task.n));
   }
   if (threadIdx.x == 0) store_tau(task, totals);
   return totals;
 }
 
-// Shared memory of a block that holds n items: scratch, then the line (n + 1), the masses and a list of items.
+// Shared memory of a block that holds n items: scratch, then the line (n + 1), the masses and a
+// list of items.
 struct BlockItems {
   int64_t* line;
   int32_t* mass;
@@ -98,7 +104,9 @@ struct BlockItems {
   static size_t bytes(int64_t n) { return kScratchBytes + static_cast<size_t>(16 * n + 8); }
 };
 
-inline bool fits_one_block(int64_t n, const Launcher& launcher) { return BlockItems::bytes(n) <= launcher.shared_bytes; }
+inline bool fits_one_block(int64_t n, const Launcher& launcher) {
+  return BlockItems::bytes(n) <= launcher.shared_bytes;
+}
 inline int one_block_threads(int64_t n) { return n <= 1024 ? 256 : 1024; }
 
 }  // namespace isample::cuda

@@ -1,5 +1,6 @@
-// The CUDA side of isample without torch: what each launcher takes, as raw device pointers. Every launcher enqueues on
-// `stream` of the current device and returns at once; none of them waits for the device. Sizes have been checked.
+// The CUDA side of isample without torch: what each launcher takes, as raw device pointers. Every
+// launcher enqueues on `stream` of the current device and returns at once; none of them waits for
+// the device. Sizes have been checked.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -8,6 +9,7 @@
 #include <cstdint>
 
 #include "../core/draws.h"
+#include "../core/memory.h"
 
 namespace isample::cuda {
 
@@ -15,18 +17,20 @@ namespace isample::cuda {
 struct Launcher {
   int multiprocessors;
   size_t shared_bytes;  // the most shared memory that a block may have
-  int slot;             // of the counter by which a launch knows its last block; one launch at a time may use it
+  // Of the counter by which a launch knows its last block; one launch at a time may use it.
+  int slot;
   cudaStream_t stream;
 };
 
 // Slots are zero when the module is loaded and after every launch.
 constexpr int kSlots = 1 << 14;
 
-// ---- Score ----------------------------------------------------------------------------------------------------------
+// ---- Score --------------------------------------------------------------------------------------
 
 enum class LogitType { float32, bfloat16, float16, float64 };
 
-// Arithmetic is in float, for float64 logits in double; `soft` and `weight` are stored in that type.
+// Arithmetic is in float, for float64 logits in double; `soft` and `weight` are stored in that
+// type.
 struct ScoreTask {
   const void* logits;
   LogitType type;
@@ -39,14 +43,14 @@ struct ScoreTask {
   double smoothing;
   float* score;
   float* loss;
-  void* partials;         // partials_bytes() of scratch, or null if that is 0
+  void* partials;  // partials_bytes() of scratch, or null if that is 0
 };
 
 // Scratch for rows that are split over blocks.
 size_t partials_bytes(const ScoreTask& task, const Launcher& launcher);
 cudaError_t launch_softmax_score(const ScoreTask& task, const Launcher& launcher);
 
-// ---- Rows of a gradient ---------------------------------------------------------------------------------------------
+// ---- Rows of a gradient -------------------------------------------------------------------------
 
 // Rows of `size` elements, one behind the other.
 struct RowsTask {
@@ -63,7 +67,7 @@ struct RowsTask {
 size_t row_partials_bytes(const RowsTask& task, const Launcher& launcher);
 cudaError_t launch_rows(const RowsTask& task, const Launcher& launcher);
 
-// ---- Distribution, table, draws -------------------------------------------------------------------------------------
+// ---- Distribution, table, draws -----------------------------------------------------------------
 
 struct DistributionTask {
   const float* score;
@@ -86,10 +90,11 @@ template <class Wide, class Narrow> struct TablePointers {
 using AliasTable = TablePointers<int64_t, int32_t>;
 using ConstAliasTable = TablePointers<const int64_t, const int32_t>;
 
-// The seed and offset of a stream of random words, or where a captured graph finds them when it is replayed.
+// The seed and offset of a stream of random words, or where a captured graph finds them when it is
+// replayed.
 struct RandomSource {
   uint64_t seed, offset;
-  const int64_t* seed_address;    // not null: read both from the device
+  const int64_t* seed_address;  // not null: read both from the device
   const int64_t* offset_address;
   uint64_t offset_in_graph;
 };
@@ -105,19 +110,79 @@ struct DrawTask {
 // Scratch for n items; 0 where one block does it all in shared memory.
 size_t workspace_bytes(int64_t n, int64_t count, const Launcher& launcher);
 
-cudaError_t launch_distribution(const DistributionTask& task, void* workspace, const Launcher& launcher);
-cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& table, void* workspace,
-                               const Launcher& launcher);
-cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace, const Launcher& launcher);
+cudaError_t launch_distribution(const DistributionTask& task, void* workspace,
+                                const Launcher& launcher);
+cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& table,
+                               void* workspace, const Launcher& launcher);
+cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace,
+                        const Launcher& launcher);
 // `sums` [n]: the inclusive prefix sums of the masses; all 0 where a score is not valid.
-cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace, const Launcher& launcher);
+cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace,
+                              const Launcher& launcher);
 // `draw.method` is not looked at: the points are stratified, or systematic.
-cudaError_t launch_draw_prefix_sum(const int64_t* sums, int64_t n, bool stratified, const DrawTask& draw,
+cudaError_t launch_draw_prefix_sum(const int64_t* sums, int64_t n, bool stratified,
+                                   const DrawTask& draw, const Launcher& launcher);
+cudaError_t launch_draw_table(const ConstAliasTable& table, const DrawTask& draw,
+                              const Launcher& launcher);
+
+// ---- Remembering --------------------------------------------------------------------------------
+
+// Of a batch, each kept.
+struct Fractions {
+  double values[kMaxFractions];
+  int count;
+};
+
+// A place outside [0, size) is passed over.
+struct RememberTask {
+  float* memory;
+  int64_t size;
+  const int64_t* places;
+  const float* fresh;
+  int64_t count;
+  double rate;
+  float* before;  // what was remembered before the batch; NaN for a place outside
+};
+
+struct MeetTask {
+  float* met;  // [kOctaves, kOctaveSums]
+  const float* remembered;
+  const float* fresh;
+  int64_t count;
+};
+
+struct ExpectedTask {
+  const float* score;  // remembered
+  int64_t size;
+  const float* experience;  // [kOctaves, kOctaveSums]
+  double prior;
+  float above;  // what is above it is contradicted; INFINITY: nothing is
+  double share;
+  float* expected;
+  float* bounded;  // 1 where the bound lowered some of them, else 0
+};
+
+// One launch each. `numbers` are those of cpu/memory.h.
+cudaError_t launch_draw_weights(const int64_t* sums, int64_t items, const int64_t* places,
+                                int64_t count, float* weights, const Launcher& launcher);
+cudaError_t launch_draw_moments(const ScoredBatch& batch, const Fractions& fractions,
+                                double* numbers, const Launcher& launcher);
+cudaError_t launch_remember(const RememberTask& task, const Launcher& launcher);
+cudaError_t launch_meet(const MeetTask& task, const Launcher& launcher);
+// All of it: draws' weights by the batch's sums, moments, remembering and meeting. One launch.
+cudaError_t launch_recall(const ScoredBatch& batch, const Fractions& fractions, double* numbers,
+                          const RememberTask& remember, float* met, const Launcher& launcher);
+
+// Three launches, two where nothing can be contradicted.
+size_t expected_workspace_bytes();
+cudaError_t launch_expected_scores(const ExpectedTask& task, void* workspace,
                                    const Launcher& launcher);
-cudaError_t launch_draw_table(const ConstAliasTable& table, const DrawTask& draw, const Launcher& launcher);
+
+// ---- All of it ----------------------------------------------------------------------------------
 
 // Scores, tau and draws. One launch for up to 4096 rows of hard targets and 20 MB of logits.
-cudaError_t launch_importance_sample(const ScoreTask& score, const DistributionTask& task, const DrawTask& draw,
-                                     void* workspace, const Launcher& launcher);
+cudaError_t launch_importance_sample(const ScoreTask& score, const DistributionTask& task,
+                                     const DrawTask& draw, void* workspace,
+                                     const Launcher& launcher);
 
 }  // namespace isample::cuda

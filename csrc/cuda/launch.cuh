@@ -17,7 +17,8 @@ struct Shape {
 };
 
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), const Shape& shape, cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t launch(void (*kernel)(Parameters...), const Shape& shape, cudaStream_t stream,
+                   Arguments&&... arguments) {
   constexpr size_t kAlwaysAllowed = 48 * 1024;
   if (shape.shared_bytes > kAlwaysAllowed) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

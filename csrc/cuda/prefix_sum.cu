@@ -1,14 +1,16 @@
 // prefix_sum, and the draws from it: the lean table of memory mode.
 //
-// Bytes for n items: the 12 n of the masses (distribution.cu), 8 n read and 8 n written for the scan. A draw reads log2 n
-// words of 8 bytes, the first of them out of cache, and writes 12: bound by latency.
+// Bytes for n items: the 12 n of the masses (distribution.cu), 8 n read and 8 n written for the
+// scan. A draw reads log2 n words of 8 bytes, the first of them out of cache, and writes 12: bound
+// by latency.
 #include "draws.cuh"
 #include "launch.cuh"
 #include "stages.cuh"
 
 namespace isample::cuda {
 
-__global__ void __launch_bounds__(1024) block_prefix_sum_kernel(DistributionTask task, int64_t* sums) {
+__global__ void __launch_bounds__(1024)
+    block_prefix_sum_kernel(DistributionTask task, int64_t* sums) {
   const BlockItems memory(task.n);
   const MassTotals totals = block_distribution(task, memory.mass);
   if (totals.sums.total != 0) return scan_span(MassTerm{memory.mass, sums}, 0, task.n, {});
@@ -21,10 +23,12 @@ __global__ void __launch_bounds__(kStageThreads) invalid_sums_kernel(Workspace w
   for (int64_t i = first_thread(); i < w.n; i += all_threads()) w.line[i] = 0;
 }
 
-cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace, const Launcher& launcher) {
+cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace,
+                              const Launcher& launcher) {
   if (fits_one_block(task.n, launcher))
-    return launch(block_prefix_sum_kernel, {dim3(1), one_block_threads(task.n), BlockItems::bytes(task.n)},
-                  launcher.stream, task, sums);
+    return launch(block_prefix_sum_kernel,
+                  {dim3(1), one_block_threads(task.n), BlockItems::bytes(task.n)}, launcher.stream,
+                  task, sums);
   Workspace w(workspace, task.n);
   w.line = sums;
   cudaError_t error = launch_masses(task, w, launcher);
@@ -33,21 +37,24 @@ cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void*
   return launch(invalid_sums_kernel, stage_shape(w.n, launcher), launcher.stream, w);
 }
 
-__global__ void draw_prefix_sum_kernel(const int64_t* sums, int64_t n, bool stratified, DrawTask task) {
+__global__ void __launch_bounds__(128)
+    draw_prefix_sum_kernel(const int64_t* sums, int64_t n, bool stratified, DrawTask task) {
   const int64_t total = sums[n - 1], first = first_thread(), stride = all_threads();
   if (total == 0) return draw_nothing(task, first, stride);
   const RandomStream random = unpack(task.random);
   for (int64_t j = first; j < task.count; j += stride) {
-    const int64_t item = first_above(sums, n, spread_point(j, task.count, total, stratified, random.seed, random.offset));
+    const int64_t item = first_above(
+        sums, n, spread_point(j, task.count, total, stratified, random.seed, random.offset));
     const int64_t mass = sums[item] - (item > 0 ? sums[item - 1] : 0);
     task.indices[j] = item;
     task.weights[j] = importance_weight(static_cast<int32_t>(mass), total, n);
   }
 }
 
-cudaError_t launch_draw_prefix_sum(const int64_t* sums, int64_t n, bool stratified, const DrawTask& draw,
-                                   const Launcher& launcher) {
-  return launch(draw_prefix_sum_kernel, draw_shape(draw.count, launcher), launcher.stream, sums, n, stratified, draw);
+cudaError_t launch_draw_prefix_sum(const int64_t* sums, int64_t n, bool stratified,
+                                   const DrawTask& draw, const Launcher& launcher) {
+  return launch(draw_prefix_sum_kernel, draw_shape(draw.count, launcher), launcher.stream, sums, n,
+                stratified, draw);
 }
 
 }  // namespace isample::cuda

@@ -1,4 +1,5 @@
-// Reading a row of logits: element types, 16-byte vectors, and the arithmetic that core/score.h is run with.
+// Reading a row of logits: element types, 16-byte vectors, and the arithmetic that core/score.h is
+// run with.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -18,12 +19,16 @@ struct float16 {
   uint16_t bits;
 };
 
-// The policies `Math` of core/score.h. fmaxf and fmax pass over a NaN, exp keeps it: it reaches the sums.
+// The policies `Math` of core/score.h. fmaxf and fmax pass over a NaN, exp keeps it: it reaches the
+// sums.
 struct FloatMath {
   using V = float;
   static __device__ __forceinline__ V max(V a, V b) { return fmaxf(a, b); }
-  static __device__ __forceinline__ V where_positive(V mass, V value) { return mass > 0.f ? value : 0.f; }
-  // Two instructions, within 2 ulp of 2^x. Results below 2^-126 become 0; beside a sum of at least 1 they are nothing.
+  static __device__ __forceinline__ V where_positive(V mass, V value) {
+    return mass > 0.f ? value : 0.f;
+  }
+  // Two instructions, within 2 ulp of 2^x. Results below 2^-126 become 0; beside a sum of at least
+  // 1 they are nothing.
   static __device__ __forceinline__ V exp(V x) {
     const float power = x * 1.4426950408889634f;
 #if defined(__CUDA_ARCH__)
@@ -39,19 +44,27 @@ struct FloatMath {
 struct DoubleMath {
   using V = double;
   static __device__ __forceinline__ V max(V a, V b) { return ::fmax(a, b); }
-  static __device__ __forceinline__ V where_positive(V mass, V value) { return mass > 0.0 ? value : 0.0; }
+  static __device__ __forceinline__ V where_positive(V mass, V value) {
+    return mass > 0.0 ? value : 0.0;
+  }
   static __device__ __forceinline__ V exp(V x) { return ::exp(x); }
 };
 
-template <class T> struct Arithmetic { using Math = FloatMath; };
-template <> struct Arithmetic<double> { using Math = DoubleMath; };
+template <class T> struct Arithmetic {
+  using Math = FloatMath;
+};
+template <> struct Arithmetic<double> {
+  using Math = DoubleMath;
+};
 template <class T> using MathOf = typename Arithmetic<T>::Math;
 template <class T> using ValueOf = typename MathOf<T>::V;
 template <class T> using TripleOf = SoftmaxTriple<ValueOf<T>>;
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
-__device__ __forceinline__ float widen(bfloat16 x) { return __uint_as_float(static_cast<uint32_t>(x.bits) << 16); }
+__device__ __forceinline__ float widen(bfloat16 x) {
+  return __uint_as_float(static_cast<uint32_t>(x.bits) << 16);
+}
 __device__ __forceinline__ float widen(float16 x) { return __half2float(__ushort_as_half(x.bits)); }
 
 // Calls `act(T{})` with the element type that `type` names.
@@ -68,10 +81,13 @@ template <class Act> cudaError_t with_logit_type(LogitType type, const Act& act)
 // The nearest number of the type, ties to even.
 __device__ __forceinline__ void narrow(float x, float* to) { *to = x; }
 __device__ __forceinline__ void narrow(double x, double* to) { *to = x; }
-__device__ __forceinline__ void narrow(float x, float16* to) { to->bits = __half_as_ushort(__float2half_rn(x)); }
+__device__ __forceinline__ void narrow(float x, float16* to) {
+  to->bits = __half_as_ushort(__float2half_rn(x));
+}
 __device__ __forceinline__ void narrow(float x, bfloat16* to) {
   const uint32_t bits = __float_as_uint(x);
-  to->bits = x == x ? static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) : uint16_t{0x7fc0};
+  to->bits =
+      x == x ? static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) : uint16_t{0x7fc0};
 }
 
 template <class T> constexpr int kWidth = 16 / static_cast<int>(sizeof(T));
@@ -96,12 +112,17 @@ template <class Half> __device__ __forceinline__ void unpack(const uint4& raw, f
   }
 }
 
-template <class V> __device__ __forceinline__ V minus_infinity() { return -static_cast<V>(INFINITY); }
+template <class V> __device__ __forceinline__ V minus_infinity() {
+  return -static_cast<V>(INFINITY);
+}
 
-template <class V> __device__ __forceinline__ SoftmaxTriple<V> empty_triple() { return {Lowest<V>::value, V{0}, V{0}}; }
+template <class V> __device__ __forceinline__ SoftmaxTriple<V> empty_triple() {
+  return {Lowest<V>::value, V{0}, V{0}};
+}
 
-// A part of a row, [0, size) from `data` on, as `lanes` threads see it: a few elements up to the first 16-byte boundary,
-// whole vectors, and a few elements more. Vector numbers fit 32 bits, since a row has at most 2^31 classes.
+// A part of a row, [0, size) from `data` on, as `lanes` threads see it: a few elements up to the
+// first 16-byte boundary, whole vectors, and a few elements more. Vector numbers fit 32 bits, since
+// a row has at most 2^31 classes.
 template <class T> struct RowPart {
   const T* data;
   int64_t size;
@@ -111,17 +132,22 @@ template <class T> struct RowPart {
   int32_t target_vector;
   int target_place;
 
-  __device__ __forceinline__ RowPart(const T* part, int64_t n, int64_t left_out) : data(part), size(n), target(left_out) {
-    const int misaligned = static_cast<int>(reinterpret_cast<uintptr_t>(part) / sizeof(T) % kWidth<T>);
+  __device__ __forceinline__ RowPart(const T* part, int64_t n, int64_t left_out)
+      : data(part), size(n), target(left_out) {
+    const int misaligned =
+        static_cast<int>(reinterpret_cast<uintptr_t>(part) / sizeof(T) % kWidth<T>);
     const int wanted = (kWidth<T> - misaligned) % kWidth<T>;
     head = n < wanted ? static_cast<int>(n) : wanted;
     vectors = static_cast<int32_t>((n - head) / kWidth<T>);
     const int64_t place = target - head;
-    target_vector = place >= 0 && place < int64_t{vectors} * kWidth<T> ? static_cast<int32_t>(place / kWidth<T>) : -1;
+    target_vector = place >= 0 && place < int64_t{vectors} * kWidth<T>
+                        ? static_cast<int32_t>(place / kWidth<T>)
+                        : -1;
     target_place = static_cast<int>(place % kWidth<T>);
   }
 
-  // Both ends: at most one element of each for a thread, so there must be at least kWidth - 1 lanes.
+  // Both ends: at most one element of each for a thread, so there must be at least kWidth - 1
+  // lanes.
   __device__ __forceinline__ void add_ends(TripleOf<T>& triple, int lane) const {
     const int64_t tail = head + int64_t{vectors} * kWidth<T> + lane;
     ValueOf<T> ends[2] = {minus_infinity<ValueOf<T>>(), minus_infinity<ValueOf<T>>()};
@@ -131,7 +157,8 @@ template <class T> struct RowPart {
   }
 
   // `count` vectors, `lanes` apart. All loads are in flight before the first is used.
-  template <int count> __device__ __forceinline__ void add_vectors(TripleOf<T>& triple, int32_t first, int lanes) const {
+  template <int count>
+  __device__ __forceinline__ void add_vectors(TripleOf<T>& triple, int32_t first, int lanes) const {
     using V = ValueOf<T>;
     const uint4* source = reinterpret_cast<const uint4*>(data + head);
     uint4 raw[count];
@@ -157,8 +184,8 @@ template <class T> struct RowPart {
   }
 
   // One read of the part. Four vectors a step; the last one or two of a row cost half a step.
-  // `counted` false: the row does not count, and is left as soon as its first vectors are there (the label is not waited
-  // for before they are asked for).
+  // `counted` false: the row does not count, and is left as soon as its first vectors are there
+  // (the label is not waited for before they are asked for).
   __device__ __forceinline__ TripleOf<T> triple(int lane, int lanes, bool counted) const {
     TripleOf<T> result = empty_triple<ValueOf<T>>();
     int32_t step = 0;

@@ -1,7 +1,8 @@
 // The rows of a gradient: their squared norms, and their products with factors, in one pass.
 //
-// Bytes: the gradient read once, and written once where there are factors. A row has a block, or several where there are
-// too few rows to fill the chip; then the last block adds up their parts, in order, so that every launch gives the same.
+// Bytes: the gradient read once, and written once where there are factors. A row has a block, or
+// several where there are too few rows to fill the chip; then the last block adds up their parts,
+// in order, so that every launch gives the same.
 #include <algorithm>
 
 #include "block.cuh"
@@ -17,13 +18,16 @@ struct Plus {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kRowThreads) rows_kernel(RowsTask task, int64_t parts, int64_t part_size, int slot) {
+__global__ void __launch_bounds__(kRowThreads)
+    rows_kernel(RowsTask task, int64_t parts, int64_t part_size, int slot) {
   using V = ValueOf<T>;
   const int64_t row = blockIdx.x / parts, begin = blockIdx.x % parts * part_size;
   const int64_t end = begin + part_size < task.size ? begin + part_size : task.size;
   const T* const source = static_cast<const T*>(task.gradient) + row * task.size;
-  T* const result = task.factors == nullptr ? nullptr : static_cast<T*>(task.result) + row * task.size;
-  const V scale = static_cast<V>(task.scale), factor = task.factors == nullptr ? V{1} : V{task.factors[row]};
+  T* const result =
+      task.factors == nullptr ? nullptr : static_cast<T*>(task.result) + row * task.size;
+  const V scale = static_cast<V>(task.scale),
+          factor = task.factors == nullptr ? V{1} : V{task.factors[row]};
   double sum = 0.0;
   for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
     const V value = widen(source[i]), scaled = scale * value;
@@ -40,7 +44,8 @@ __global__ void __launch_bounds__(kRowThreads) rows_kernel(RowsTask task, int64_
   if (!is_last_block(slot)) return;
   for (int64_t i = threadIdx.x; i < task.rows; i += blockDim.x) {
     double whole = 0.0;
-    for (int64_t part = 0; part < parts; ++part) whole += load_fresh(task.partials + i * parts + part);
+    for (int64_t part = 0; part < parts; ++part)
+      whole += load_fresh(task.partials + i * parts + part);
     task.squares[i] += static_cast<float>(whole);
   }
 }
@@ -59,10 +64,12 @@ size_t row_partials_bytes(const RowsTask& task, const Launcher& launcher) {
 cudaError_t launch_rows(const RowsTask& task, const Launcher& launcher) {
   if (task.rows == 0 || task.size == 0) return cudaSuccess;
   const int64_t parts = row_parts(task, launcher), part_size = ceil_div(task.size, parts);
-  const int threads = static_cast<int>(std::min<int64_t>(kRowThreads, ceil_div(part_size, kWarp) * kWarp));
+  const int threads =
+      static_cast<int>(std::min<int64_t>(kRowThreads, ceil_div(part_size, kWarp) * kWarp));
   const Shape shape = {dim3(static_cast<unsigned>(task.rows * parts)), threads, kScratchBytes};
   return with_logit_type(task.type, [&](auto element) {
-    return launch(rows_kernel<decltype(element)>, shape, launcher.stream, task, parts, part_size, launcher.slot);
+    return launch(rows_kernel<decltype(element)>, shape, launcher.stream, task, parts, part_size,
+                  launcher.slot);
   });
 }
 

@@ -1,4 +1,5 @@
-// The second half of the pipeline for a presample, by one block in shared memory: scores -> masses, tau -> draws, weights.
+// The second half of the pipeline for a presample, by one block in shared memory: scores -> masses,
+// tau -> draws, weights.
 #pragma once
 
 #include "draws.cuh"

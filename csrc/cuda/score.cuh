@@ -1,10 +1,12 @@
 // softmax_score for hard targets: one read of the logits, nothing written but 8 bytes a row.
 //
-// Bytes: rows * classes * sizeof(T) read (and 8 for a label, 8 written, a row). Operations: per element one ex2, a max,
-// two additions, a product and a fused multiply-add, and for 16-bit logits one conversion: about 7 issue slots. At 4.4 TB/s
-// an H200 reads 2.2e12 bfloat16 a second; its ex2 units give 3.7e12 (60 % busy), its issue slots 4.2e12 elements (52 %).
-// So long rows hit memory, float32 with room to spare, and short rows (under some 100 classes) hit the few hundred double
-// operations that end a row; those are done for all rows of a block by neighbouring threads at once.
+// Bytes: rows * classes * sizeof(T) read (and 8 for a label, 8 written, a row). Operations: per
+// element one ex2, a max, two additions, a product and a fused multiply-add, and for 16-bit logits
+// one conversion: about 7 issue slots. At 4.4 TB/s an H200 reads 2.2e12 bfloat16 a second; its ex2
+// units give 3.7e12 (60 % busy), its issue slots 4.2e12 elements (52 %). So long rows hit memory,
+// float32 with room to spare, and short rows (under some 100 classes) hit the few hundred double
+// operations that end a row; those are done for all rows of a block by neighbouring threads at
+// once.
 #pragma once
 
 #include "block.cuh"
@@ -13,9 +15,11 @@
 namespace isample::cuda {
 
 constexpr int kScoreThreads = 256;
-constexpr int kScoreBlocks = 3;  // at least so many on a multiprocessor: 80 registers a thread, which none has to spill
+constexpr int kScoreBlocks =
+    3;  // at least so many on a multiprocessor: 80 registers a thread, which none has to spill
 
-// How rows lie on threads: 2^lane_bits threads a row, or `parts` blocks a row of which each takes `part_size` classes.
+// How rows lie on threads: 2^lane_bits threads a row, or `parts` blocks a row of which each takes
+// `part_size` classes.
 struct RowShape {
   int lane_bits;
   int parts;
@@ -25,16 +29,21 @@ struct RowShape {
   __host__ __device__ int rows_per_block() const { return kScoreThreads >> lane_bits; }
 };
 
-template <class T> __device__ __forceinline__ void finish_row(const ScoreTask& task, int64_t row, const TripleOf<T>& others) {
+template <class T>
+__device__ __forceinline__ void finish_row(const ScoreTask& task, int64_t row,
+                                           const TripleOf<T>& others) {
   const int64_t label = task.labels[row];
   ScoreLoss result = {0.f, 0.f};
   if (label != task.ignore_index) {
     if (label < 0 || label >= task.classes) {
       result = {NAN, NAN};  // shows as tau = NaN; nothing was read through it
     } else {
-      const ValueOf<T> target = widen(static_cast<const T*>(task.logits)[row * task.row_stride + label]);
+      const ValueOf<T> target =
+          widen(static_cast<const T*>(task.logits)[row * task.row_stride + label]);
       const double weight =
-          task.weight == nullptr ? 1.0 : static_cast<double>(static_cast<const ValueOf<T>*>(task.weight)[label]);
+          task.weight == nullptr
+              ? 1.0
+              : static_cast<double>(static_cast<const ValueOf<T>*>(task.weight)[label]);
       result = finish_hard_target<ValueOf<T>>(others, target, weight);
     }
   }
@@ -43,14 +52,17 @@ template <class T> __device__ __forceinline__ void finish_row(const ScoreTask& t
 }
 
 // Merges over the lanes of a row (at most a warp of them). The first lane has the result.
-template <class T> __device__ __forceinline__ TripleOf<T> merge_lanes(TripleOf<T> triple, int lanes) {
+template <class T>
+__device__ __forceinline__ TripleOf<T> merge_lanes(TripleOf<T> triple, int lanes) {
   for (int apart = (lanes < kWarp ? lanes : kWarp) / 2; apart > 0; apart /= 2)
     triple = merge<MathOf<T>>(triple, shuffle_xor(triple, apart));
   return triple;
 }
 
-// The rows of this block. Shared memory: one triple a warp, or one a row where a warp holds several.
-template <class T> __device__ __forceinline__ void score_rows(const ScoreTask& task, const RowShape& shape) {
+// The rows of this block. Shared memory: one triple a warp, or one a row where a warp holds
+// several.
+template <class T>
+__device__ __forceinline__ void score_rows(const ScoreTask& task, const RowShape& shape) {
   static_assert(sizeof(TripleOf<T>) * (kScoreThreads / 8) <= kScratchBytes);
   TripleOf<T>* const triples = reinterpret_cast<TripleOf<T>*>(shared_memory());
   const int lanes = shape.lanes(), thread = static_cast<int>(threadIdx.x);
@@ -60,7 +72,8 @@ template <class T> __device__ __forceinline__ void score_rows(const ScoreTask& t
   TripleOf<T> triple = empty_triple<ValueOf<T>>();
   if (row < task.rows) {
     const int64_t label = task.labels[row], begin = blockIdx.y * shape.part_size;
-    const int64_t size = task.classes - begin < shape.part_size ? task.classes - begin : shape.part_size;
+    const int64_t size =
+        task.classes - begin < shape.part_size ? task.classes - begin : shape.part_size;
     const T* const part = static_cast<const T*>(task.logits) + row * task.row_stride + begin;
     const bool counted = label != task.ignore_index && label >= 0 && label < task.classes;
     triple = RowPart<T>(part, size, label - begin).triple(thread & (lanes - 1), lanes, counted);
@@ -74,14 +87,16 @@ template <class T> __device__ __forceinline__ void score_rows(const ScoreTask& t
   if (thread < shape.rows_per_block() && own_row < task.rows) {
     const int slices = lanes / slice;
     triple = triples[thread * slices];
-    for (int i = 1; i < slices; ++i) triple = merge<MathOf<T>>(triple, triples[thread * slices + i]);
+    for (int i = 1; i < slices; ++i)
+      triple = merge<MathOf<T>>(triple, triples[thread * slices + i]);
     if (shape.parts == 1) finish_row<T>(task, own_row, triple);
     else static_cast<TripleOf<T>*>(task.partials)[own_row * shape.parts + blockIdx.y] = triple;
   }
 }
 
 // Ends the rows that were split over blocks, in the last block of the launch.
-template <class T> __device__ __forceinline__ void finish_split_rows(const ScoreTask& task, const RowShape& shape) {
+template <class T>
+__device__ __forceinline__ void finish_split_rows(const ScoreTask& task, const RowShape& shape) {
   const TripleOf<T>* const partials = static_cast<const TripleOf<T>*>(task.partials);
   for (int64_t row = threadIdx.x; row < task.rows; row += blockDim.x) {
     TripleOf<T> triple = load_fresh(partials + row * shape.parts);
@@ -98,6 +113,8 @@ inline dim3 row_grid(const ScoreTask& task, const RowShape& shape) {
   return dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(shape.parts));
 }
 
-inline bool has_hard_targets(const ScoreTask& task) { return task.labels != nullptr && task.smoothing == 0.0; }
+inline bool has_hard_targets(const ScoreTask& task) {
+  return task.labels != nullptr && task.smoothing == 0.0;
+}
 
 }  // namespace isample::cuda

@@ -1,4 +1,5 @@
-// What is summed along the items for each kind of draw. A term says its value for an item, and where it stores the sums.
+// What is summed along the items for each kind of draw. A term says its value for an item, and
+// where it stores the sums.
 #pragma once
 
 #include "../core/alias.h"
@@ -8,7 +9,8 @@
 
 namespace isample::cuda {
 
-// Lays the excesses E of the heavies at the front of the line and the deficits D of the lights after them, n + 1 in all.
+// Lays the excesses E of the heavies at the front of the line and the deficits D of the lights
+// after them, n + 1 in all.
 struct AliasTerm {
   using Value = AliasScan;
   const int32_t* mass;
@@ -42,7 +44,9 @@ struct MassTerm {
   int64_t* line;
 
   __device__ Value operator()(int64_t i) const { return {mass[i]}; }
-  __device__ void emit(int64_t i, const Value& before, const Value& own) const { line[i] = before.value + own.value; }
+  __device__ void emit(int64_t i, const Value& before, const Value& own) const {
+    line[i] = before.value + own.value;
+  }
 };
 
 // Draws without replacement: the inclusive prefix sum of the lengths, in permuted order.
@@ -53,7 +57,9 @@ struct PpsTerm {
   Permutation permutation;
   int64_t* line;
 
-  __device__ Value operator()(int64_t place) const { return {pps_length(mass[permutation(place)], plan)}; }
+  __device__ Value operator()(int64_t place) const {
+    return {pps_length(mass[permutation(place)], plan)};
+  }
   __device__ void emit(int64_t place, const Value& before, const Value& own) const {
     line[place] = before.value + own.value;
   }

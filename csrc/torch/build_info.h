@@ -8,7 +8,8 @@
 
 #include "../cpu/score.h"
 
-#if !defined(ISAMPLE_CUDA_ARCHITECTURES)  // setup.py defines both: the one is empty where the other is not
+#if !defined( \
+    ISAMPLE_CUDA_ARCHITECTURES)  // setup.py defines both: the one is empty where the other is not
 #define ISAMPLE_CUDA_ARCHITECTURES ""
 #define ISAMPLE_WHY_NO_CUDA "not built by setup.py"
 #endif

@@ -1,5 +1,6 @@
-// The loss that a batch learns from, the mean of w_i L_i; the scores of its samples; and the gradient with respect to the logits,
-// w_i / B (A_i p_ik - a_ik), see core/score.h: vectors whose norms, but for w_i / B, the scores are.
+// The loss that a batch learns from, the mean of w_i L_i; the scores of its samples; and the
+// gradient with respect to the logits, w_i / B (A_i p_ik - a_ik), see core/score.h: vectors whose
+// norms, but for w_i / B, the scores are.
 #include <ATen/Parallel.h>
 #include <ATen/ops/_softmax.h>
 #include <ATen/ops/empty.h>
@@ -10,8 +11,8 @@
 #include <cmath>
 #include <tuple>
 
-#include "checks.h"
 #include "../core/score.h"
+#include "checks.h"
 #include "cpu_rows.h"
 
 namespace isample::cpu {
@@ -56,7 +57,8 @@ template <class T> struct Targets {
   double smoothing;
 
   double mass(int64_t row, int64_t k) const {
-    const double q = labels == nullptr ? static_cast<double>(soft[row * classes + k]) : k == labels[row];
+    const double q =
+        labels == nullptr ? static_cast<double>(soft[row * classes + k]) : k == labels[row];
     return target_mass<double>(class_weight == nullptr ? 1.0 : class_weight[k], q, 1.0 - smoothing,
                                smoothing / static_cast<double>(classes));
   }
@@ -78,17 +80,19 @@ template <class T> void gradient_row(T* p, const Targets<T>& targets, int64_t ro
   }
   double total = 0.0;
   for (int64_t k = 0; k < classes; ++k) total += targets.mass(row, k);
-  for (int64_t k = 0; k < classes; ++k) p[k] = static_cast<T>(scale * (total * p[k] - targets.mass(row, k)));
+  for (int64_t k = 0; k < classes; ++k)
+    p[k] = static_cast<T>(scale * (total * p[k] - targets.mass(row, k)));
 }
 
 template <class T>
-at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, const float* weights, const Given& class_weight,
-                         int64_t ignore_index, double label_smoothing) {
+at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, const float* weights,
+                         const Given& class_weight, int64_t ignore_index, double label_smoothing) {
   at::Tensor p = probabilities<T>(logits.to(c10::CppTypeToScalarType<T>::value).contiguous());
   const double scale = 1.0 / static_cast<double>(p.size(0));
   const bool hard = !targets.is_floating_point();
   const at::Tensor goals = hard ? targets.contiguous() : targets.to(p.scalar_type()).contiguous();
-  const at::Tensor of_classes = class_weight.has_value() ? class_weight->to(p.scalar_type()).contiguous() : at::Tensor();
+  const at::Tensor of_classes =
+      class_weight.has_value() ? class_weight->to(p.scalar_type()).contiguous() : at::Tensor();
   const Targets<T> all = {hard ? goals.const_data_ptr<int64_t>() : nullptr,
                           hard ? nullptr : goals.const_data_ptr<T>(),
                           class_weight.has_value() ? of_classes.const_data_ptr<T>() : nullptr,
@@ -103,10 +107,12 @@ at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, co
   return p;
 }
 
-std::tuple<at::Tensor, at::Tensor> cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
-                                                 const Given& weights, const Given& class_weight,
-                                                 int64_t ignore_index, double label_smoothing) {
-  ScoreLossTensors rows = softmax_score(logits, targets, class_weight, ignore_index, label_smoothing);
+std::tuple<at::Tensor, at::Tensor> cross_entropy(const at::Tensor& logits,
+                                                 const at::Tensor& targets, const Given& weights,
+                                                 const Given& class_weight, int64_t ignore_index,
+                                                 double label_smoothing) {
+  ScoreLossTensors rows =
+      softmax_score(logits, targets, class_weight, ignore_index, label_smoothing);
   check_weights(weights, logits);
   const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
   const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
@@ -114,10 +120,11 @@ std::tuple<at::Tensor, at::Tensor> cross_entropy(const at::Tensor& logits, const
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy_with_gradient(
-    const at::Tensor& logits, const at::Tensor& targets, const Given& weights, const Given& class_weight,
-    int64_t ignore_index, double label_smoothing) {
+    const at::Tensor& logits, const at::Tensor& targets, const Given& weights,
+    const Given& class_weight, int64_t ignore_index, double label_smoothing) {
   const at::AutoDispatchBelowADInplaceOrView guard;  // or the softmax would be recorded
-  auto [loss, score] = cross_entropy(logits, targets, weights, class_weight, ignore_index, label_smoothing);
+  auto [loss, score] =
+      cross_entropy(logits, targets, weights, class_weight, ignore_index, label_smoothing);
   const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
   const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
   const bool wide = logits.scalar_type() == at::kDouble;

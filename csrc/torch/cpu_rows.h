@@ -25,10 +25,13 @@ struct ScoreLossTensors {
 
 // Checks its arguments.
 ScoreLossTensors softmax_score(const at::Tensor& logits, const at::Tensor& targets,
-                               const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing);
+                               const std::optional<at::Tensor>& weight, int64_t ignore_index,
+                               double label_smoothing);
 
-// Rows that are worth a thread: waking one costs some microseconds, and a row about as much as 64 classes more than
-// it has.
-inline int64_t rows_per_thread(int64_t classes) { return std::max<int64_t>(1, 40000 / (classes + 64)); }
+// Rows that are worth a thread: waking one costs some microseconds, and a row about as much as 64
+// classes more than it has.
+inline int64_t rows_per_thread(int64_t classes) {
+  return std::max<int64_t>(1, 40000 / (classes + 64));
+}
 
 }  // namespace isample::cpu

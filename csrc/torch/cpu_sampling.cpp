@@ -10,9 +10,9 @@
 #include <string_view>
 #include <tuple>
 
+#include "../cpu/sampling.h"
 #include "checks.h"
 #include "cpu_rows.h"
-#include "../cpu/sampling.h"
 
 namespace isample::cpu {
 namespace {
@@ -28,25 +28,28 @@ ScoreRange operator+(const ScoreRange& a, const ScoreRange& b) {
   return {a.max > b.max ? a.max : b.max, a.valid && b.valid};
 }
 
-// `part(begin, end)` over the items, on as many threads as pay, added up. The sums are exact, so their order is free.
+// `part(begin, end)` over the items, on as many threads as pay, added up. The sums are exact, so
+// their order is free.
 template <class Sum, class Part> Sum over_items(int64_t n, const Part& part) {
   if (n <= kItemsPerThread) return part(0, n);
   return at::parallel_reduce(
-      0, n, kItemsPerThread, Sum{}, [&](int64_t begin, int64_t end, Sum so_far) { return so_far + part(begin, end); },
+      0, n, kItemsPerThread, Sum{},
+      [&](int64_t begin, int64_t end, Sum so_far) { return so_far + part(begin, end); },
       [](const Sum& a, const Sum& b) { return a + b; });
 }
 
 // Fills `mass`. The sums are 0 where a score is not valid.
 MassSums quantise(const float* score, int64_t n, double floor, int32_t* mass) {
-  const ScoreRange range =
-      over_items<ScoreRange>(n, [&](int64_t begin, int64_t end) { return scan_scores(score, begin, end); });
+  const ScoreRange range = over_items<ScoreRange>(
+      n, [&](int64_t begin, int64_t end) { return scan_scores(score, begin, end); });
   if (!range.valid) return {};
   const double scale = mass_scale(range.max, n);
-  const MassSums sums =
-      over_items<MassSums>(n, [&](int64_t begin, int64_t end) { return set_masses(score, scale, mass, begin, end); });
+  const MassSums sums = over_items<MassSums>(
+      n, [&](int64_t begin, int64_t end) { return set_masses(score, scale, mass, begin, end); });
   if (floor == 0.0) return sums;
-  return over_items<MassSums>(
-      n, [&](int64_t begin, int64_t end) { return floor_masses(mass, floor, sums.total, n, begin, end); });
+  return over_items<MassSums>(n, [&](int64_t begin, int64_t end) {
+    return floor_masses(mass, floor, sums.total, n, begin, end);
+  });
 }
 
 float tau_of(const MassSums& sums, int64_t n) { return sums.total == 0 ? NAN : tau(sums, n); }
@@ -57,7 +60,9 @@ void feed_tau_ema(const at::Tensor& tau_ema, float tau, double momentum) {
   *value = update_tau_ema(*value, tau, momentum);
 }
 
-template <class T> std::unique_ptr<T[]> uninitialised(int64_t n) { return std::unique_ptr<T[]>(new T[n]); }
+template <class T> std::unique_ptr<T[]> uninitialised(int64_t n) {
+  return std::unique_ptr<T[]>(new T[n]);
+}
 
 at::Tensor empty(at::IntArrayRef shape, const at::Tensor& like, at::ScalarType type) {
   return at::empty(shape, like.options().dtype(type));
@@ -69,12 +74,14 @@ at::Tensor scalar(float value, const at::Tensor& like) {
   return result;
 }
 
-// ---- Draws ----------------------------------------------------------------------------------------------------------
+// ---- Draws --------------------------------------------------------------------------------------
 
-RandomStream random_stream(std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator) {
+RandomStream random_stream(std::optional<int64_t> seed, int64_t offset,
+                           const std::optional<at::Generator>& generator) {
   TORCH_CHECK_VALUE(offset >= 0, "offset must not be negative, got ", offset);
   if (seed.has_value()) return {static_cast<uint64_t>(*seed), static_cast<uint64_t>(offset)};
-  auto* source = at::get_generator_or_default<at::CPUGeneratorImpl>(generator, at::detail::getDefaultCPUGenerator());
+  auto* source = at::get_generator_or_default<at::CPUGeneratorImpl>(
+      generator, at::detail::getDefaultCPUGenerator());
   const std::lock_guard<std::mutex> lock(source->mutex_);
   return {source->random64(), static_cast<uint64_t>(offset)};
 }
@@ -87,8 +94,8 @@ Draws empty_draws(int64_t count, const at::Tensor& like) {
   return {empty({count}, like, at::kLong), empty({count}, like, at::kFloat)};
 }
 
-void draw_from_table(const Items& items, const int64_t* threshold, const int32_t* alias, RandomStream random,
-                     const Draws& draws) {
+void draw_from_table(const Items& items, const int64_t* threshold, const int32_t* alias,
+                     RandomStream random, const Draws& draws) {
   int64_t* indices = draws.indices.mutable_data_ptr<int64_t>();
   float* weights = draws.weights.mutable_data_ptr<float>();
   at::parallel_for(0, draws.indices.size(0), kItemsPerThread / 4, [&](int64_t begin, int64_t end) {
@@ -107,7 +114,8 @@ void draw_items(const Items& items, DrawMethod method, RandomStream random, cons
   const int64_t count = draws.indices.size(0);
   int64_t* indices = draws.indices.mutable_data_ptr<int64_t>();
   float* weights = draws.weights.mutable_data_ptr<float>();
-  if (method == DrawMethod::systematic) return draw_systematic(items, count, random, indices, weights);
+  if (method == DrawMethod::systematic)
+    return draw_systematic(items, count, random, indices, weights);
   if (method == DrawMethod::pps) return draw_pps(items, count, random, indices, weights);
   const auto threshold = uninitialised<int64_t>(items.n);
   const auto alias = uninitialised<int32_t>(items.n);
@@ -115,10 +123,11 @@ void draw_items(const Items& items, DrawMethod method, RandomStream random, cons
   draw_from_table(items, threshold.get(), alias.get(), random, draws);
 }
 
-// ---- Ops ------------------------------------------------------------------------------------------------------------
+// ---- Ops ----------------------------------------------------------------------------------------
 
 std::tuple<at::Tensor, at::Tensor> distribution(const at::Tensor& score, double floor,
-                                                const std::optional<at::Tensor>& tau_ema, double momentum) {
+                                                const std::optional<at::Tensor>& tau_ema,
+                                                double momentum) {
   check_score(score);
   check_share("floor", floor);
   check_share("momentum", momentum);
@@ -133,32 +142,36 @@ std::tuple<at::Tensor, at::Tensor> distribution(const at::Tensor& score, double 
   at::Tensor probabilities = empty({n}, scores, at::kFloat);
   float* p = probabilities.mutable_data_ptr<float>();
   at::parallel_for(0, n, kItemsPerThread, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) p[i] = sums.total == 0 ? NAN : probability(mass[i], sums.total);
+    for (int64_t i = begin; i < end; ++i)
+      p[i] = sums.total == 0 ? NAN : probability(mass[i], sums.total);
   });
   return {std::move(probabilities), scalar(tau, scores)};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table(const at::Tensor& score, double floor) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table(const at::Tensor& score,
+                                                                       double floor) {
   check_score(score);
   check_share("floor", floor);
   const at::Tensor scores = score.contiguous();
   const int64_t n = scores.size(0);
   at::Tensor threshold = empty({n}, scores, at::kLong), alias = empty({n}, scores, at::kInt);
   at::Tensor mass = empty({n}, scores, at::kInt), total = empty({}, scores, at::kLong);
-  const MassSums sums = quantise(scores.const_data_ptr<float>(), n, floor, mass.mutable_data_ptr<int32_t>());
+  const MassSums sums =
+      quantise(scores.const_data_ptr<float>(), n, floor, mass.mutable_data_ptr<int32_t>());
   *total.mutable_data_ptr<int64_t>() = sums.total;
   if (sums.total == 0) {
     threshold.zero_();
     alias.zero_();
     mass.zero_();
   } else {
-    build_alias_table(mass.const_data_ptr<int32_t>(), n, sums.total, threshold.mutable_data_ptr<int64_t>(),
-                      alias.mutable_data_ptr<int32_t>());
+    build_alias_table(mass.const_data_ptr<int32_t>(), n, sums.total,
+                      threshold.mutable_data_ptr<int64_t>(), alias.mutable_data_ptr<int32_t>());
   }
   return {std::move(threshold), std::move(alias), std::move(mass), std::move(total)};
 }
 
-std::tuple<at::Tensor, at::Tensor> draw(const at::Tensor& score, int64_t count, std::string_view method, double floor,
+std::tuple<at::Tensor, at::Tensor> draw(const at::Tensor& score, int64_t count,
+                                        std::string_view method, double floor,
                                         std::optional<int64_t> seed, int64_t offset,
                                         const std::optional<at::Generator>& generator) {
   check_score(score);
@@ -176,18 +189,22 @@ std::tuple<at::Tensor, at::Tensor> draw(const at::Tensor& score, int64_t count, 
 }
 
 std::tuple<at::Tensor, at::Tensor> draw_table(const at::Tensor& threshold, const at::Tensor& alias,
-                                              const at::Tensor& mass, const at::Tensor& total, int64_t count,
-                                              std::optional<int64_t> seed, int64_t offset,
+                                              const at::Tensor& mass, const at::Tensor& total,
+                                              int64_t count, std::optional<int64_t> seed,
+                                              int64_t offset,
                                               const std::optional<at::Generator>& generator) {
   check_table(threshold, alias, mass, total);
   const int64_t n = threshold.size(0);
   check_count("count", count, DrawMethod::alias, n);
   const RandomStream random = random_stream(seed, offset, generator);
-  const at::Tensor thresholds = threshold.contiguous(), aliases = alias.contiguous(), masses = mass.contiguous();
+  const at::Tensor thresholds = threshold.contiguous(), aliases = alias.contiguous(),
+                   masses = mass.contiguous();
   const Items items = {masses.const_data_ptr<int32_t>(), n, *total.const_data_ptr<int64_t>()};
   Draws draws = empty_draws(count, threshold);
   if (items.total == 0) draw_nothing(draws);
-  else draw_from_table(items, thresholds.const_data_ptr<int64_t>(), aliases.const_data_ptr<int32_t>(), random, draws);
+  else
+    draw_from_table(items, thresholds.const_data_ptr<int64_t>(), aliases.const_data_ptr<int32_t>(),
+                    random, draws);
   return {std::move(draws.indices), std::move(draws.weights)};
 }
 
@@ -205,7 +222,8 @@ std::tuple<at::Tensor, at::Tensor> prefix_sum(const at::Tensor& score, double fl
   return {std::move(result), scalar(tau_of(sums, n), scores)};
 }
 
-std::tuple<at::Tensor, at::Tensor> draw_prefix_sum(const at::Tensor& sums, int64_t count, c10::string_view method,
+std::tuple<at::Tensor, at::Tensor> draw_prefix_sum(const at::Tensor& sums, int64_t count,
+                                                   c10::string_view method,
                                                    std::optional<int64_t> seed, int64_t offset,
                                                    const std::optional<at::Generator>& generator) {
   check_prefix_sums(sums);
@@ -217,16 +235,17 @@ std::tuple<at::Tensor, at::Tensor> draw_prefix_sum(const at::Tensor& sums, int64
   const int64_t* data = ends.const_data_ptr<int64_t>();
   Draws draws = empty_draws(count, sums);
   if (data[n - 1] == 0) draw_nothing(draws);
-  else draw_spread(data, n, count, stratified, random, draws.indices.mutable_data_ptr<int64_t>(),
-                   draws.weights.mutable_data_ptr<float>());
+  else
+    draw_spread(data, n, count, stratified, random, draws.indices.mutable_data_ptr<int64_t>(),
+                draws.weights.mutable_data_ptr<float>());
   return {std::move(draws.indices), std::move(draws.weights)};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importance_sample(
-    const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size, const at::Tensor& tau_ema, double momentum,
-    std::string_view draws, double floor, const std::optional<at::Tensor>& weight, int64_t ignore_index,
-    double label_smoothing, std::optional<int64_t> seed, int64_t offset,
-    const std::optional<at::Generator>& generator) {
+    const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size,
+    const at::Tensor& tau_ema, double momentum, std::string_view draws, double floor,
+    const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing,
+    std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator) {
   check_logits(logits);
   check_tau_ema(tau_ema, "logits", logits.device());
   check_share("momentum", momentum);
@@ -244,8 +263,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
   feed_tau_ema(tau_ema, tau, momentum);
   Draws drawn = empty_draws(batch_size, logits);
   draw_items({mass.get(), n, sums.total}, method, random, drawn);
-  return {std::move(drawn.indices), std::move(drawn.weights), std::move(scored.score), std::move(scored.loss),
-          scalar(tau, logits)};
+  return {std::move(drawn.indices), std::move(drawn.weights), std::move(scored.score),
+          std::move(scored.loss), scalar(tau, logits)};
 }
 
 }  // namespace

@@ -13,8 +13,10 @@ namespace isample::cuda {
 // The current device must be that of the tensors.
 inline Launcher launcher() {
   const cudaDeviceProp* device = at::cuda::getCurrentDeviceProperties();
-  TORCH_CHECK(device->major >= 8, "isample's CUDA kernels need a GPU of compute capability 8.0 or higher, ", device->name,
-              " has ", device->major, ".", device->minor, ": move the tensors to the CPU or to a newer GPU");
+  TORCH_CHECK(device->major >= 8,
+              "isample's CUDA kernels need a GPU of compute capability 8.0 or higher, ",
+              device->name, " has ", device->major, ".", device->minor,
+              ": move the tensors to the CPU or to a newer GPU");
   Launcher result = {device->multiProcessorCount, device->sharedMemPerBlockOptin, 0,
                      at::cuda::getCurrentCUDAStream().stream()};
   C10_CUDA_CHECK(take_slot(at::cuda::current_device(), result.stream, &result.slot));

@@ -1,5 +1,6 @@
-// Scores to draws for torch on CUDA: checks, tensors to raw pointers, torch's stream, allocator and generator. Nothing here waits
-// for the device: what can only be seen there (a label out of range, a score that is NaN) shows in tau.
+// Scores to draws for torch on CUDA: checks, tensors to raw pointers, torch's stream, allocator and
+// generator. Nothing here waits for the device: what can only be seen there (a label out of range,
+// a score that is NaN) shows in tau.
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -23,8 +24,9 @@ struct Scoring {
   ScoreTask task;
 };
 
-Scoring scoring(const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight,
-                int64_t ignore_index, double label_smoothing, const Launcher& on) {
+Scoring scoring(const at::Tensor& logits, const at::Tensor& targets,
+                const std::optional<at::Tensor>& weight, int64_t ignore_index,
+                double label_smoothing, const Launcher& on) {
   const int64_t rows = logits.size(0), classes = logits.size(1);
   const at::ScalarType arithmetic = logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const bool hard = !targets.is_floating_point();
@@ -54,15 +56,17 @@ Scoring scoring(const at::Tensor& logits, const at::Tensor& targets, const std::
   return s;
 }
 
-// Draws need four 32-bit words each of a stream of their own; the generator is moved on by one block of four for a call.
-RandomSource random_source(std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator,
-                           at::Device device) {
+// Draws need four 32-bit words each of a stream of their own; the generator is moved on by one
+// block of four for a call.
+RandomSource random_source(std::optional<int64_t> seed, int64_t offset,
+                           const std::optional<at::Generator>& generator, at::Device device) {
   TORCH_CHECK_VALUE(offset >= 0, "offset must not be negative, got ", offset);
-  if (seed.has_value()) return {static_cast<uint64_t>(*seed), static_cast<uint64_t>(offset), nullptr, nullptr, 0};
+  if (seed.has_value())
+    return {static_cast<uint64_t>(*seed), static_cast<uint64_t>(offset), nullptr, nullptr, 0};
   auto* source = at::get_generator_or_default<at::CUDAGeneratorImpl>(
       generator, at::cuda::detail::getDefaultCUDAGenerator(device.index()));
-  TORCH_CHECK_VALUE(source->device() == device, "generator must be on the device of the scores, ", device, ", got ",
-                    source->device());
+  TORCH_CHECK_VALUE(source->device() == device, "generator must be on the device of the scores, ",
+                    device, ", got ", source->device());
   const std::lock_guard<std::mutex> lock(source->mutex_);
   const at::PhiloxCudaState state = source->philox_cuda_state(4);
   if (state.captured_) return {0, 0, state.seed_.ptr, state.offset_.ptr, state.offset_intragraph_};
@@ -74,16 +78,20 @@ struct Drawn {
   DrawTask task;
 };
 
-Drawn drawing(DrawMethod method, int64_t count, const RandomSource& random, const at::Tensor& like) {
+Drawn drawing(DrawMethod method, int64_t count, const RandomSource& random,
+              const at::Tensor& like) {
   Drawn d = {empty({count}, like, at::kLong), empty({count}, like, at::kFloat), {}};
-  d.task = {method, count, random, d.indices.mutable_data_ptr<int64_t>(), d.weights.mutable_data_ptr<float>()};
+  d.task = {method, count, random, d.indices.mutable_data_ptr<int64_t>(),
+            d.weights.mutable_data_ptr<float>()};
   return d;
 }
 
-// ---- Ops ------------------------------------------------------------------------------------------------------------
+// ---- Ops ----------------------------------------------------------------------------------------
 
-std::tuple<at::Tensor, at::Tensor> softmax_score_cuda(const at::Tensor& logits, const at::Tensor& targets,
-                                                      const std::optional<at::Tensor>& weight, int64_t ignore_index,
+std::tuple<at::Tensor, at::Tensor> softmax_score_cuda(const at::Tensor& logits,
+                                                      const at::Tensor& targets,
+                                                      const std::optional<at::Tensor>& weight,
+                                                      int64_t ignore_index,
                                                       double label_smoothing) {
   check_softmax_score(logits, targets, weight, ignore_index, label_smoothing);
   const c10::cuda::OptionalCUDAGuard guard(logits.device());
@@ -94,7 +102,8 @@ std::tuple<at::Tensor, at::Tensor> softmax_score_cuda(const at::Tensor& logits, 
 }
 
 std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, double floor,
-                                                     const std::optional<at::Tensor>& tau_ema, double momentum) {
+                                                     const std::optional<at::Tensor>& tau_ema,
+                                                     double momentum) {
   check_score(score);
   check_share("floor", floor);
   check_share("momentum", momentum);
@@ -116,7 +125,8 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
   return {std::move(probabilities), std::move(tau)};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table_cuda(const at::Tensor& score, double floor) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table_cuda(const at::Tensor& score,
+                                                                            double floor) {
   check_score(score);
   check_share("floor", floor);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
@@ -126,15 +136,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table_cuda(cons
   at::Tensor threshold = empty({n}, scores, at::kLong), alias = empty({n}, scores, at::kInt);
   at::Tensor mass = empty({n}, scores, at::kInt), total = empty({}, scores, at::kLong);
   const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
-  const DistributionTask task = {scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
-  const AliasTable table = {threshold.mutable_data_ptr<int64_t>(), alias.mutable_data_ptr<int32_t>(),
-                            mass.mutable_data_ptr<int32_t>(), total.mutable_data_ptr<int64_t>(), n};
+  const DistributionTask task = {
+      scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
+  const AliasTable table = {threshold.mutable_data_ptr<int64_t>(),
+                            alias.mutable_data_ptr<int32_t>(), mass.mutable_data_ptr<int32_t>(),
+                            total.mutable_data_ptr<int64_t>(), n};
   C10_CUDA_CHECK(launch_alias_table(task, table, workspace.mutable_data_ptr(), on));
   return {std::move(threshold), std::move(alias), std::move(mass), std::move(total)};
 }
 
-std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t count, std::string_view method,
-                                             double floor, std::optional<int64_t> seed, int64_t offset,
+std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t count,
+                                             std::string_view method, double floor,
+                                             std::optional<int64_t> seed, int64_t offset,
                                              const std::optional<at::Generator>& generator) {
   check_score(score);
   check_share("floor", floor);
@@ -147,13 +160,15 @@ std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t co
   const at::Tensor scores = score.contiguous();
   Drawn d = drawing(kind, count, random, scores);
   const at::Tensor workspace = scratch(workspace_bytes(n, count, on), scores);
-  const DistributionTask task = {scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
+  const DistributionTask task = {
+      scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
   C10_CUDA_CHECK(launch_draw(task, d.task, workspace.mutable_data_ptr(), on));
   return {std::move(d.indices), std::move(d.weights)};
 }
 
-std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold, const at::Tensor& alias,
-                                                   const at::Tensor& mass, const at::Tensor& total, int64_t count,
+std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold,
+                                                   const at::Tensor& alias, const at::Tensor& mass,
+                                                   const at::Tensor& total, int64_t count,
                                                    std::optional<int64_t> seed, int64_t offset,
                                                    const std::optional<at::Generator>& generator) {
   check_table(threshold, alias, mass, total);
@@ -162,9 +177,11 @@ std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold, 
   const c10::cuda::OptionalCUDAGuard guard(threshold.device());
   const Launcher on = launcher();
   const RandomSource random = random_source(seed, offset, generator, threshold.device());
-  const at::Tensor thresholds = threshold.contiguous(), aliases = alias.contiguous(), masses = mass.contiguous();
-  const ConstAliasTable table = {thresholds.const_data_ptr<int64_t>(), aliases.const_data_ptr<int32_t>(),
-                            masses.const_data_ptr<int32_t>(), total.const_data_ptr<int64_t>(), n};
+  const at::Tensor thresholds = threshold.contiguous(), aliases = alias.contiguous(),
+                   masses = mass.contiguous();
+  const ConstAliasTable table = {
+      thresholds.const_data_ptr<int64_t>(), aliases.const_data_ptr<int32_t>(),
+      masses.const_data_ptr<int32_t>(), total.const_data_ptr<int64_t>(), n};
   Drawn d = drawing(DrawMethod::alias, count, random, threshold);
   C10_CUDA_CHECK(launch_draw_table(table, d.task, on));
   return {std::move(d.indices), std::move(d.weights)};
@@ -179,15 +196,16 @@ std::tuple<at::Tensor, at::Tensor> prefix_sum_cuda(const at::Tensor& score, doub
   const int64_t n = scores.size(0);
   at::Tensor sums = empty({n}, scores, at::kLong), tau = empty({}, scores, at::kFloat);
   const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
-  const DistributionTask task = {scores.const_data_ptr<float>(), n, floor, nullptr, tau.mutable_data_ptr<float>(),
-                                 nullptr, 0.0};
-  C10_CUDA_CHECK(launch_prefix_sum(task, sums.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(), on));
+  const DistributionTask task = {scores.const_data_ptr<float>(), n,       floor, nullptr,
+                                 tau.mutable_data_ptr<float>(),  nullptr, 0.0};
+  C10_CUDA_CHECK(
+      launch_prefix_sum(task, sums.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(), on));
   return {std::move(sums), std::move(tau)};
 }
 
-std::tuple<at::Tensor, at::Tensor> draw_prefix_sum_cuda(const at::Tensor& sums, int64_t count, std::string_view method,
-                                                        std::optional<int64_t> seed, int64_t offset,
-                                                        const std::optional<at::Generator>& generator) {
+std::tuple<at::Tensor, at::Tensor> draw_prefix_sum_cuda(
+    const at::Tensor& sums, int64_t count, std::string_view method, std::optional<int64_t> seed,
+    int64_t offset, const std::optional<at::Generator>& generator) {
   check_prefix_sums(sums);
   const int64_t n = sums.size(0);
   const bool stratified = parse_spread(method);
@@ -202,10 +220,10 @@ std::tuple<at::Tensor, at::Tensor> draw_prefix_sum_cuda(const at::Tensor& sums, 
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importance_sample_cuda(
-    const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size, const at::Tensor& tau_ema, double momentum,
-    std::string_view draws, double floor, const std::optional<at::Tensor>& weight, int64_t ignore_index,
-    double label_smoothing, std::optional<int64_t> seed, int64_t offset,
-    const std::optional<at::Generator>& generator) {
+    const at::Tensor& logits, const at::Tensor& targets, int64_t batch_size,
+    const at::Tensor& tau_ema, double momentum, std::string_view draws, double floor,
+    const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing,
+    std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator) {
   check_softmax_score(logits, targets, weight, ignore_index, label_smoothing);
   check_tau_ema(tau_ema, "logits", logits.device());
   check_share("momentum", momentum);
@@ -221,10 +239,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
   Drawn d = drawing(method, batch_size, random, logits);
   at::Tensor tau = empty({}, logits, at::kFloat);
   const at::Tensor workspace = scratch(workspace_bytes(n, batch_size, on), logits);
-  const DistributionTask task = {s.task.score, n, floor, nullptr, tau.mutable_data_ptr<float>(),
-                                 tau_ema.mutable_data_ptr<float>(), momentum};
+  const DistributionTask task = {s.task.score,
+                                 n,
+                                 floor,
+                                 nullptr,
+                                 tau.mutable_data_ptr<float>(),
+                                 tau_ema.mutable_data_ptr<float>(),
+                                 momentum};
   C10_CUDA_CHECK(launch_importance_sample(s.task, task, d.task, workspace.mutable_data_ptr(), on));
-  return {std::move(d.indices), std::move(d.weights), std::move(s.score), std::move(s.loss), std::move(tau)};
+  return {std::move(d.indices), std::move(d.weights), std::move(s.score), std::move(s.loss),
+          std::move(tau)};
 }
 
 }  // namespace

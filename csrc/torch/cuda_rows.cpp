@@ -14,7 +14,8 @@ namespace {
 
 using Given = std::optional<at::Tensor>;
 
-void pass_rows(const at::Tensor& gradient, const Given& factors, const Given& squares, double scale, void* result) {
+void pass_rows(const at::Tensor& gradient, const Given& factors, const Given& squares, double scale,
+               void* result) {
   const Launcher on = launcher();
   const at::Tensor sums = squares.has_value() ? squares->contiguous() : at::Tensor();
   RowsTask task = {gradient.const_data_ptr(),
@@ -41,7 +42,8 @@ void add_row_squares(const at::Tensor& squares, const at::Tensor& gradient, doub
   pass_rows(dense_rows(gradient), std::nullopt, squares, scale, nullptr);
 }
 
-at::Tensor scale_rows(const at::Tensor& gradient, const at::Tensor& factors, const Given& squares, double scale) {
+at::Tensor scale_rows(const at::Tensor& gradient, const at::Tensor& factors, const Given& squares,
+                      double scale) {
   check_row_pass(gradient, factors, squares);
   const c10::cuda::OptionalCUDAGuard guard(gradient.device());
   const at::Tensor rows = dense_rows(gradient);

@@ -11,28 +11,32 @@ namespace isample {
 
 inline void check_batch(const at::Tensor& score, const char* other_name, const at::Tensor& other) {
   check_score(score);
-  TORCH_CHECK_VALUE(other.sizes() == score.sizes(), other_name, " must have the shape of score, ", score.sizes(),
-                    ", got ", other.sizes());
+  TORCH_CHECK_VALUE(other.sizes() == score.sizes(), other_name, " must have the shape of score, ",
+                    score.sizes(), ", got ", other.sizes());
   check_device(other_name, other, "score", score.device());
 }
 
-inline void check_moments(const at::Tensor& score, const at::Tensor& weights, at::ArrayRef<double> fractions) {
+inline void check_moments(const at::Tensor& score, const at::Tensor& weights,
+                          at::ArrayRef<double> fractions) {
   check_batch(score, "weights", weights);
   check_dtype("weights", weights, at::kFloat);
-  TORCH_CHECK_VALUE(fractions.size() <= kMaxFractions, "fractions must be at most ", kMaxFractions, ", got ",
-                    fractions.size());
+  TORCH_CHECK_VALUE(fractions.size() <= kMaxFractions, "fractions must be at most ", kMaxFractions,
+                    ", got ", fractions.size());
   for (const double fraction : fractions)
-    TORCH_CHECK_VALUE(fraction > 0.0 && fraction <= 1.0, "fractions must lie in (0, 1], got ", fraction);
+    TORCH_CHECK_VALUE(fraction > 0.0 && fraction <= 1.0, "fractions must lie in (0, 1], got ",
+                      fraction);
 }
 
 inline void check_places(const at::Tensor& sums, const at::Tensor& indices) {
   check_prefix_sums(sums);
   check_dtype("indices", indices, at::kLong);
-  TORCH_CHECK_VALUE(indices.dim() == 1, "indices must be one-dimensional, got shape ", indices.sizes());
+  TORCH_CHECK_VALUE(indices.dim() == 1, "indices must be one-dimensional, got shape ",
+                    indices.sizes());
   check_device("indices", indices, "sums", sums.device());
 }
 
-inline void check_remember(const at::Tensor& memory, const at::Tensor& indices, const at::Tensor& score, double rate) {
+inline void check_remember(const at::Tensor& memory, const at::Tensor& indices,
+                           const at::Tensor& score, double rate) {
   TORCH_CHECK_VALUE(rate > 0 && rate <= 1, "rate must be in (0, 1], got ", rate);
   check_dtype("memory", memory, at::kFloat);
   TORCH_CHECK_VALUE(memory.dim() == 1 && memory.is_contiguous(),
@@ -44,28 +48,33 @@ inline void check_remember(const at::Tensor& memory, const at::Tensor& indices, 
 
 inline void check_scores(const char* argument, const at::Tensor& scores) {
   check_dtype(argument, scores, at::kFloat);
-  TORCH_CHECK_VALUE(scores.dim() == 1, argument, " must be one-dimensional, got shape ", scores.sizes());
+  TORCH_CHECK_VALUE(scores.dim() == 1, argument, " must be one-dimensional, got shape ",
+                    scores.sizes());
 }
 
-inline void check_by_octave(const char* argument, const at::Tensor& values, const at::Tensor& score) {
+inline void check_by_octave(const char* argument, const at::Tensor& values,
+                            const at::Tensor& score) {
   constexpr std::array<int64_t, 2> kShape = {kOctaves, kOctaveSums};
   const at::IntArrayRef shape = kShape;
   check_dtype(argument, values, at::kFloat);
-  TORCH_CHECK_VALUE(values.sizes() == shape && values.is_contiguous(), argument, " must be contiguous of shape ", shape,
-                    ", got ", values.sizes());
+  TORCH_CHECK_VALUE(values.sizes() == shape && values.is_contiguous(), argument,
+                    " must be contiguous of shape ", shape, ", got ", values.sizes());
   check_device(argument, values, "score", score.device());
 }
 
-inline void check_meet(const at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
+inline void check_meet(const at::Tensor& met, const at::Tensor& remembered,
+                       const at::Tensor& fresh) {
   check_scores("fresh", fresh);
   check_scores("remembered", remembered);
-  TORCH_CHECK_VALUE(remembered.sizes() == fresh.sizes(), "remembered must have the shape of fresh, ", fresh.sizes(),
-                    ", got ", remembered.sizes());
+  TORCH_CHECK_VALUE(remembered.sizes() == fresh.sizes(),
+                    "remembered must have the shape of fresh, ", fresh.sizes(), ", got ",
+                    remembered.sizes());
   check_device("remembered", remembered, "fresh", fresh.device());
   check_by_octave("met", met, fresh);
 }
 
-inline void check_expected(const at::Tensor& score, const at::Tensor& experience, double prior, double share) {
+inline void check_expected(const at::Tensor& score, const at::Tensor& experience, double prior,
+                           double share) {
   check_scores("score", score);
   check_by_octave("experience", experience, score);
   TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
@@ -75,20 +84,23 @@ inline void check_expected(const at::Tensor& score, const at::Tensor& experience
 // Everything that recall takes.
 inline void check_recall(const at::Tensor& memory, const at::Tensor& met, const at::Tensor& score,
                          const at::Tensor& indices, const std::optional<at::Tensor>& weights,
-                         const std::optional<at::Tensor>& sums, at::ArrayRef<double> fractions, double rate) {
+                         const std::optional<at::Tensor>& sums, at::ArrayRef<double> fractions,
+                         double rate) {
   check_remember(memory, indices, score, rate);
   check_by_octave("met", met, score);
   check_moments(score, weights.has_value() ? *weights : score, fractions);
   if (sums.has_value()) check_places(*sums, indices);
 }
 
-// The contiguous tensors of a batch, and what core makes of them. At most one of `weights` and `sums` is looked at.
+// The contiguous tensors of a batch, and what core makes of them. At most one of `weights` and
+// `sums` is looked at.
 struct BatchTensors {
   at::Tensor score, weights, sums, places;
   ScoredBatch batch;
 
   BatchTensors(const at::Tensor& fresh, bool drawn, const std::optional<at::Tensor>& given_weights,
-               const std::optional<at::Tensor>& given_sums, const std::optional<at::Tensor>& indices)
+               const std::optional<at::Tensor>& given_sums,
+               const std::optional<at::Tensor>& indices)
       : score(fresh.contiguous()) {
     batch = {score.const_data_ptr<float>(), score.size(0), drawn, nullptr, nullptr, 0, nullptr};
     if (indices.has_value()) {

@@ -22,10 +22,11 @@ inline int64_t row_size(const at::Tensor& gradient) {
   return gradient.numel() / std::max<int64_t>(1, gradient.size(0));
 }
 
-// The gradient with its rows one behind the other, the elements of each in any order; a copy where it is not so already.
+// The gradient with its rows one behind the other, the elements of each in any order; a copy where
+// it is not so already.
 inline at::Tensor dense_rows(const at::Tensor& gradient) {
-  const bool channels_last =
-      gradient.is_contiguous(at::MemoryFormat::ChannelsLast) || gradient.is_contiguous(at::MemoryFormat::ChannelsLast3d);
+  const bool channels_last = gradient.is_contiguous(at::MemoryFormat::ChannelsLast) ||
+                             gradient.is_contiguous(at::MemoryFormat::ChannelsLast3d);
   return channels_last ? gradient : gradient.contiguous();
 }
 

@@ -1,4 +1,5 @@
-// rows: the identity on z, whose node in the autograd graph sees the rows of dL/dz and may weigh them.
+// rows: the identity on z, whose node in the autograd graph sees the rows of dL/dz and may weigh
+// them.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -19,7 +20,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Given = std::optional<at::Tensor>;
 
-// ---- Autograd -------------------------------------------------------------------------------------------------------
+// ---- Autograd -----------------------------------------------------------------------------------
 
 void add_row_squares(const at::Tensor& squares, const at::Tensor& gradient, double scale) {
   static const auto op = c10::Dispatcher::singleton()
@@ -28,10 +29,12 @@ void add_row_squares(const at::Tensor& squares, const at::Tensor& gradient, doub
   op.call(squares, gradient, scale);
 }
 
-at::Tensor scale_rows(const at::Tensor& gradient, const at::Tensor& factors, const Given& squares, double scale) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("isample::_scale_rows", "")
-                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const Given&, double)>();
+at::Tensor scale_rows(const at::Tensor& gradient, const at::Tensor& factors, const Given& squares,
+                      double scale) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("isample::_scale_rows", "")
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const Given&, double)>();
   return op.call(gradient, factors, squares, scale);
 }
 
@@ -43,16 +46,17 @@ at::Tensor recorded_scale_rows(const at::Tensor& gradient, const at::Tensor& fac
 }
 
 struct Rows : torch::autograd::Function<Rows> {
-  // Not a view of z in autograd's eyes, so that what is changed in place afterwards keeps this node behind it; but with
-  // z's version counter, so that whoever saved z notices.
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& z, const Given& factors, const Given& squares,
-                            double scale) {
+  // Not a view of z in autograd's eyes, so that what is changed in place afterwards keeps this node
+  // behind it; but with z's version counter, so that whoever saved z notices.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& z, const Given& factors,
+                            const Given& squares, double scale) {
     context->saved_data["factors"] = factors;
     context->saved_data["squares"] = squares;
     context->saved_data["scale"] = scale;
     const at::AutoDispatchBelowADInplaceOrView guard;
     at::Tensor result = z.alias();
-    if (!z.is_inference()) result.unsafeGetTensorImpl()->set_version_counter(z.unsafeGetTensorImpl()->version_counter());
+    if (!z.is_inference())
+      result.unsafeGetTensorImpl()->set_version_counter(z.unsafeGetTensorImpl()->version_counter());
     return result;
   }
 
@@ -75,7 +79,8 @@ struct Rows : torch::autograd::Function<Rows> {
 
 at::Tensor rows(const at::Tensor& z, const Given& factors, const Given& squares, double scale) {
   check_float("z", z);
-  TORCH_CHECK_VALUE(z.dim() >= 1, "z must have a row for each sample, [B, ...], got shape ", z.sizes());
+  TORCH_CHECK_VALUE(z.dim() >= 1, "z must have a row for each sample, [B, ...], got shape ",
+                    z.sizes());
   if (factors.has_value()) check_row_numbers("factors", *factors, "z", z);
   if (squares.has_value()) check_row_numbers("squares", *squares, "z", z);
   TORCH_CHECK_VALUE(std::isfinite(scale), "scale must be finite, got ", scale);
@@ -84,10 +89,10 @@ at::Tensor rows(const at::Tensor& z, const Given& factors, const Given& squares,
   return Rows::apply(z, factors, squares, scale);
 }
 
-// ---- CPU ------------------------------------------------------------------------------------------------------------
+// ---- CPU ----------------------------------------------------------------------------------------
 
-void pass_rows_cpu(const at::Tensor& gradient, const float* factors, const Given& squares, double scale,
-                   void* result) {
+void pass_rows_cpu(const at::Tensor& gradient, const float* factors, const Given& squares,
+                   double scale, void* result) {
   const int64_t count = gradient.size(0), size = row_size(gradient);
   if (gradient.numel() == 0) return;
   at::Tensor sums = squares.has_value() ? squares->contiguous() : at::Tensor();
@@ -110,11 +115,13 @@ void add_row_squares_cpu(const at::Tensor& squares, const at::Tensor& gradient, 
   pass_rows_cpu(dense_rows(gradient), nullptr, squares, scale, nullptr);
 }
 
-at::Tensor scale_rows_cpu(const at::Tensor& gradient, const at::Tensor& factors, const Given& squares, double scale) {
+at::Tensor scale_rows_cpu(const at::Tensor& gradient, const at::Tensor& factors,
+                          const Given& squares, double scale) {
   check_row_pass(gradient, factors, squares);
   const at::Tensor rows = dense_rows(gradient), all_factors = factors.contiguous();
   at::Tensor result = at::empty_like(rows);
-  pass_rows_cpu(rows, all_factors.const_data_ptr<float>(), squares, scale, result.mutable_data_ptr());
+  pass_rows_cpu(rows, all_factors.const_data_ptr<float>(), squares, scale,
+                result.mutable_data_ptr());
   return result;
 }
 

@@ -53,7 +53,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The constants of the controllers; each names the page that shows what it is worth."""
+    """The constants of the controllers. bench/sweeps/results has a page for each, by its name."""
 
     decay: float = 0.98
     """Of what was seen of the noise, a step."""
@@ -67,19 +67,19 @@ class Settings:
     """The part of a gain beyond 1 that counts as time."""
     doubtful_gain: float = 1.5
     """The gain below which nothing is made of it where many labels are contradicted."""
-    margin: float = 0.02
-    """How much better another plan has to be."""
+    hope: float = 0.5
+    """Standard errors by which a plan may take less time than foretold, for a trial."""
     doubt: float = 1.0
-    """Standard errors of a time that count for it in a trial, and against it in a choice."""
-    every: int = 8
+    """Standard errors by which it may take more, for it to be taken."""
+    every: int = 16
     """Steps from one choice to the next."""
     row: int = 6
     """Steps of a trial."""
     cold: int = 2
     """Steps that tell little of the time, after one of another kind."""
-    patience: int = 64
+    patience: int = 128
     """Steps after which a trial is given up that did not come back."""
-    trials: float = 0.01
+    trials: float = 0.005
     """The share of the time that all trials may cost."""
     watching: float = 0.02
     """The share of the time that it may cost to observe uniform steps."""
@@ -90,7 +90,14 @@ class Settings:
     fading: float = 1 / 2000
     """By how much more the variance of each part of a step's time grows in a step."""
     clip: float = 3.0
-    """Standard errors from the time foretold beyond which a step's time is not believed."""
+    """Standard errors from the time foretold beyond which a step's time is not believed, and many
+    together show that something has changed."""
+    prior: tuple[float, ...] = (0.25, 0.0, 0.35, 0.75)
+    """t0, the rest of o, f and c in plain steps, before they were seen."""
+    prior_spread: tuple[float, ...] = (0.25, 0.3, 0.35, 0.25)
+    """Their standard errors."""
+    cold_noise: float = 0.5
+    """The standard error of a cold step's time, in units of it."""
 
 
 class Controller(Protocol[State]):

@@ -16,13 +16,8 @@ from typing import NamedTuple
 from isample.control.base import Settings
 
 SIZE = 4
-FEW = 2.0  # steps whose noise is taken for unknown
-PRIOR = (0.25, 0.0, 0.35, 0.75)  # t0, o, f, c in units of a plain step
-PRIOR_SPREAD = (0.25, 0.3, 0.35, 0.25)  # their standard errors
 NOISE = 0.1  # of a step's time, before it was seen
-NOISE_STEPS = 50
-SURPRISE = 3.0  # standard errors from the time foretold beyond which something has changed
-COLD_NOISE = 0.5  # of the first steps of a kind, which find the caches as another has left them
+LEAST = 1e-9  # seconds, in place of 0 as a divisor
 
 
 class Kind(NamedTuple):
@@ -58,6 +53,7 @@ class Cost:
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        self.slowly = 1.0 / (1.0 - settings.decay)
 
     def clock(self, state: CostState, kind: Kind, seconds: float, overhead: float) -> CostState:
         """A step of a ``kind`` that took so many ``seconds``."""
@@ -69,18 +65,18 @@ class Cost:
             total = 0.0
         alike += 1
         if kind.remembers and not kind.scored:
-            known = known + (overhead - known) / min(alike, NOISE_STEPS) if known else overhead
+            known = known + (overhead - known) / min(alike, self.slowly) if known else overhead
         own = seconds - known * kind.remembers
         if alike <= self.settings.cold:
             if parts:
-                parts, spread = self._told(parts, spread, COLD_NOISE, kind, 1, own)
+                parts, spread = self._told(parts, spread, self.settings.cold_noise, kind, 1, own)
             return CostState(parts, spread, noise, known, kind, alike, count, total)
         if not parts:
-            parts, spread = begin(max(own, 1e-9))
+            parts, spread = self._begun(max(own, LEAST))
         expected, error = foretell(parts, spread, kind)
         error = self.settings.clip * math.sqrt(error * error + (noise * expected) ** 2)
         residual = min(max(own - expected, -error), error)
-        noise += (abs(residual) / max(expected, 1e-9) * 1.25 - noise) / NOISE_STEPS
+        noise += (abs(residual) / max(expected, LEAST) * 1.25 - noise) / self.slowly
         count, total = count + 1, total + expected + residual
         if count >= self.settings.every:
             parts, spread = self._told(parts, spread, noise, kind, count, total)
@@ -92,12 +88,23 @@ class Cost:
         if not state.parts:
             return math.nan
         known = state.overhead * kind.remembers
-        return known + sum([max(a, 0.0) * b for a, b in zip(state.parts, kind)])
+        return max(known + sum([max(a, 0.0) * b for a, b in zip(state.parts, kind)]), LEAST)
 
     def doubt(self, state: CostState, one: Kind, other: Kind) -> float:
         """The standard error of the difference of their T, in seconds."""
         apart = [a - b for a, b in zip(one, other)]
         return math.sqrt(max(quadratic(state.spread, apart), 0.0))
+
+    def _begun(self, seconds: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Parts and spread by the first step that is believed, whose scale may be off by itself."""
+        parts = tuple([share * seconds for share in self.settings.prior])
+        alone = [(share * seconds) ** 2 for share in self.settings.prior_spread]
+        spread = [
+            parts[i] * parts[j] + (alone[i] if i == j else 0.0)
+            for i in range(SIZE)
+            for j in range(SIZE)
+        ]
+        return parts, tuple(spread)
 
     def _told(self, parts, spread, noise, kind, count, total):
         """Parts and spread after ``count`` steps of a ``kind`` that took ``total`` seconds."""
@@ -110,7 +117,7 @@ class Cost:
             for j in range(SIZE)
         ]
         for i in range(SIZE):  # no part is known less than before anything was
-            most = max(PRIOR_SPREAD[i] * scale, parts[i]) ** 2
+            most = max(self.settings.prior_spread[i] * scale, parts[i]) ** 2
             if spread[SIZE * i + i] > most > 0:
                 shrink = math.sqrt(most / spread[SIZE * i + i])
                 for j in range(SIZE):
@@ -118,7 +125,7 @@ class Cost:
                     spread[SIZE * j + i] *= shrink
         residual = total / count - sum(a * b for a, b in zip(parts, kind))
         known = (noise * total / count) ** 2 / count + 1e-30
-        surprise = residual**2 - SURPRISE**2 * (quadratic(spread, kind) + known)
+        surprise = residual**2 - self.settings.clip**2 * (quadratic(spread, kind) + known)
         if surprise > 0:  # which part of it changed is not known
             for i in range(SIZE):
                 spread[(SIZE + 1) * i] += surprise * (kind[i] > 0)
@@ -135,19 +142,6 @@ class Cost:
                 less = parts[i] / spread[(SIZE + 1) * i]
                 parts = [part - less * spread[SIZE * i + j] for j, part in enumerate(parts)]
         return tuple(parts), tuple(spread)
-
-
-def begin(seconds: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Parts and spread by the first step that is believed, whose scale may be off by itself."""
-    parts = tuple([share * seconds for share in PRIOR])
-    spread = tuple(
-        [
-            parts[i] * parts[j] + ((PRIOR_SPREAD[i] * seconds) ** 2 if i == j else 0.0)
-            for i in range(SIZE)
-            for j in range(SIZE)
-        ]
-    )
-    return parts, spread
 
 
 def foretell(parts, spread, kind: Kind) -> tuple[float, float]:

@@ -137,6 +137,10 @@ ADAPT = {"lr": LearningRate, "batch": lambda optimizer: SteadyRate(1.0)}
 
 def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
     """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
+        )
     if adapt is None:
         return SteadyRate(math.inf)
     return look_up(ADAPT, adapt, "adapt")(optimizer)

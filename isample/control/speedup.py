@@ -143,7 +143,7 @@ class Speedup:
             chosen, value = PLAIN, 1.0
         kind = self.options[chosen].kind
         seconds = self.cost.seconds(state.cost, kind)
-        least = value / seconds * (1.0 + settings.margin)
+        least = value / seconds
         surest, likeliest = (least, chosen), (least, chosen)
         waiting, credit = state.waiting, state.credit
         left = settings.trials * state.elapsed - state.spent
@@ -191,7 +191,7 @@ class Speedup:
     def _hoped(self, state: SpeedupState, took: float, kind: Kind, than: Kind) -> float:
         """What a step of a ``kind`` may take instead, seen from one of another; if it does all
         that the other does, not less than that."""
-        doubt = self.settings.doubt * self.cost.doubt(state.cost, kind, than)
+        doubt = self.settings.hope * self.cost.doubt(state.cost, kind, than)
         more = all(a >= b for a, b in zip(kind, than))
         return max(took - doubt, self.cost.seconds(state.cost, than) if more else 0.1 * took)
 
@@ -205,8 +205,9 @@ class Speedup:
         else:
             v = self.noise.of_memory(noise, option.keep)
         is_chosen = index == state.chosen
-        limit = self.settings.noise_limit * (1.0 + self.settings.margin * is_chosen)
-        return self._worth(state, 1.0 / v, is_chosen) if v <= limit else math.nan
+        return (
+            self._worth(state, 1.0 / v, is_chosen) if v <= self.settings.noise_limit else math.nan
+        )
 
     def _worth(self, state: SpeedupState, gain: float, is_chosen: bool) -> float:
         """The part of a ``gain`` that counts."""

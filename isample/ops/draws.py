@@ -27,14 +27,14 @@ def draw(
     For any values G_i, the expectation of ``mean_b(weights * G[indices])`` is the mean of G over
     all N items.
 
-    ============ ================================================================= ==================================
-    method       how                                                               weight
-    ============ ================================================================= ==================================
-    alias        independent, with replacement                                     1 / (N p)
-    systematic   equal steps through the prefix sum, from one random start         1 / (N p)
-    stratified   as systematic, each step with a start of its own (PrefixSum only) 1 / (N p)
-    pps          without replacement, included with probability min(1, c p)        b / (N * inclusion probability)
-    ============ ================================================================= ==================================
+    ============ =============================================================== =========
+    method       how                                                             weight
+    ============ =============================================================== =========
+    alias        independent, with replacement                                   1 / (N p)
+    systematic   equal steps through the prefix sum, from one random start       1 / (N p)
+    stratified   as systematic, each step with a start of its own (PrefixSum)    1 / (N p)
+    pps          without replacement, included with probability q = min(1, c p)  b / (N q)
+    ============ =============================================================== =========
 
     A score of 0 is never drawn. If fewer than ``count`` items have a positive score, pps draws each
     of them as often as it divides evenly for sure, and the rest without replacement.
@@ -67,7 +67,8 @@ def draw(
         return indices, weights
     if floor != 0.0:
         raise ValueError(
-            f"floor must be given to the table's own function, not to draws from the table, got {floor}"
+            "floor must be given to the table's own function, not to draws from the table, "
+            f"got {floor}"
         )
     if isinstance(source, PrefixSum):
         return torch.ops.isample.draw.prefix_sum(

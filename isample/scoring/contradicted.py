@@ -5,15 +5,15 @@ A sample that the network confidently takes for another class has the largest sc
 either hard or mislabelled, and no score tells which. Where many are, drawing them in proportion to
 their scores spends most of the training on learning wrong labels by heart, which weights do not
 prevent: they keep the gradient unbiased, and so do they if such samples are drawn less. Hence their
-share of the draws is at most ``SHARE``, or what it would be under uniform draws if that is more:
+share of the draws is at most a quarter, or what it would be under uniform draws if that is more:
 
     e_i <- min(1, a / (1 - a) * sum of the others' e / sum of theirs) e_i
 
-with a = max(SHARE, their share of the data).
+with a = max(1/4, their share of the data).
 
 Where that bound holds draws down and little is gained all the same, most of the gradient's noise is
-that of such samples: there are many. Then :class:`isample.control.gate.MemoryGate` asks for more
-before it opens.
+that of such samples: there are many. Then the controller asks for more gain
+before it draws by memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch import nn
 
 from isample.scoring.scores import Score, upper_bound
 
-SHARE = 0.25
 
 
 def contradicted_above(score: Score, loss: nn.Module) -> float | None:

@@ -20,11 +20,11 @@ import math
 import torch
 
 from isample.ops.memory import expected_scores, meet
-from isample.scoring.contradicted import SHARE
 
 # of a non-negative float32: its exponent's eight bits; 0 and what is nearly 0 share the first
 OCTAVES = 256
 PRIOR = 2.0  # samples that are assumed to have shown what the remembered score says
+SHARE = 0.25  # of the draws, at most, for samples whose label is contradicted
 HORIZON = 100  # batches after which what was seen counts for 1/e
 
 

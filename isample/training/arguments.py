@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import torch
 
 from isample.control import Controller, Threshold
 from isample.scoring.forward import Scoring
+from isample.scoring.scores import make_score
+from isample.support.registry import look_up
+
+Mode = Literal["auto", "memory", "presample"]
+MODES: dict[str, Mode] = {"auto": "auto", "memory": "memory", "presample": "presample"}
 
 
 def control_of(
@@ -36,7 +46,41 @@ def check_sizes(batch_size: int, presample: int | None) -> None:
         )
 
 
-def check_memory(control: str | Controller, presample: int | None, scoring: Scoring | None) -> None:
+def mode_of(mode: str, score: str | Callable, control: str | Controller, asks: bool) -> Mode:
+    """``mode``, or what follows for ``"auto"`` from what else was given; ``asks`` says whether
+    candidates were asked for."""
+    mode = look_up(MODES, mode, "mode")
+    asks = asks or control == "threshold" or isinstance(control, Threshold)
+    if mode == "auto" and (asks or make_score(score).from_logits is None):
+        return "presample"
+    return mode
+
+
+def scoring_of(
+    scoring: Scoring | None, control: str | Controller, autocast: torch.dtype | None
+) -> Scoring:
+    """The scoring pass that was asked for, in the precision of training where it names none."""
+    # Choosing the precision by the clock would spoil runs that go by nothing else of a clock.
+    scoring = scoring or Scoring(dtype="auto" if control == "speedup" else None)
+    takes_autocast = autocast is not None and scoring.dtype in (None, "auto")
+    return replace(scoring, dtype=autocast) if takes_autocast else scoring
+
+
+def check_scoring(
+    mode: Mode,
+    score: str | Callable,
+    control: str | Controller,
+    presample: int | None,
+    scoring: Scoring | None,
+) -> None:
+    """Raises ValueError for what a mode or a score cannot do."""
+    if scoring is not None and scoring.ahead and make_score(score).from_logits is None:
+        raise ValueError(
+            f"scoring must not be ahead for score={score!r}, which needs more than logits; got "
+            "ahead=True"
+        )
+    if mode != "memory":
+        return
     if control == "threshold" or isinstance(control, Threshold):
         raise ValueError(
             "control must be one of always, never, speedup for mode='memory'; got 'threshold'"

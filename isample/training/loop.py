@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from isample.engine import Engine
 from isample.sources.loader import Loader
-from isample.training.progress import ProgressBar
 from isample.values import Batch, StepReport
 
 if TYPE_CHECKING:
@@ -75,22 +74,18 @@ class Loop:
         length = length_of(loader.loader)
         return min(1.0, (loader.epoch + (loader.batches / length if length else 0.0)) / epochs)
 
-    def fit(
-        self,
-        steps: Iterator[StepReport],
-        end_epoch: Callable[[], None],
-        after_step: Callable[[StepReport], None],
-        bar: ProgressBar,
-    ) -> None:
-        """Runs ``steps`` to their end."""
+    def with_epoch_ends(
+        self, steps: Iterator[StepReport]
+    ) -> Iterator[tuple[StepReport | None, bool]]:
+        """Reports, and whether an epoch ends, which is known when the next one begins: (report,
+        False) for a step, (None, True) for an end."""
         epoch = None
         for report in steps:
             if epoch is not None and self._loader.epoch != epoch:
-                end_epoch()
+                yield None, True
             epoch = self._loader.epoch
-            after_step(report)
-            bar(self.progress, report)
-        end_epoch()
+            yield report, False
+        yield None, True
 
     def state_dict(self) -> dict[str, Any]:
         loader = None if self._loader is None else self._loader.state_dict()

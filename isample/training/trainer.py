@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from isample.control import Controller, Threshold
+from isample.control import Controller
 from isample.engine import Engine
-from isample.parts import dataset_of
+from isample.engine.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
 from isample.scoring.losses import Loss
 from isample.scoring.overlap import Overlap
-from isample.scoring.scores import make_score
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
@@ -25,8 +24,14 @@ from isample.sources.stream import Stream
 from isample.support.processes import Processes, unwrapped
 from isample.support.pytree import as_pair, check_batch, check_holds, logits_of, take
 from isample.support.random_state import random_state, restore_random_state
-from isample.support.registry import look_up
-from isample.training.arguments import check_memory, check_sizes, control_of
+from isample.training.arguments import (
+    Mode,
+    check_scoring,
+    check_sizes,
+    control_of,
+    mode_of,
+    scoring_of,
+)
 from isample.training.evaluate import evaluate
 from isample.training.loop import Loop, check_budget
 from isample.training.progress import ProgressBar
@@ -34,8 +39,6 @@ from isample.training.update import Update
 from isample.values import Batch, Candidates, Evaluation, History, StepReport
 
 Callback = Callable[["Trainer", StepReport], None]
-Mode = Literal["auto", "memory", "presample"]
-MODES: dict[str, Mode] = {"auto": "auto", "memory": "memory", "presample": "presample"}
 
 
 class Trainer:
@@ -111,20 +114,10 @@ class Trainer:
         check_sizes(batch_size, presample)
         control = control_of(control, gate, tau_threshold)
         asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
-        asks_for_candidates = asks or control == "threshold" or isinstance(control, Threshold)
-        self.mode = look_up(MODES, mode, "mode")
-        if mode == "auto" and (asks_for_candidates or make_score(score).from_logits is None):
-            self.mode = MODES["presample"]
-        if mode == "memory":
-            check_memory(control, presample, scoring)
+        self.mode = mode_of(mode, score, control, asks)
+        check_scoring(self.mode, score, control, presample, scoring)
         overlaps = scoring is not None and scoring.ahead
-        if overlaps and make_score(score).from_logits is None:
-            raise ValueError(
-                f"scoring must not be ahead for score={score!r}, which needs more than logits; got "
-                "ahead=True"
-            )
-        # Choosing the precision by the clock would spoil runs that go by nothing else of a clock.
-        default = Scoring(dtype="auto" if control == "speedup" else None)
+        scoring = scoring_of(scoring, control, autocast)
         self.model, self.optimizer, self.autocast = model, optimizer, autocast
         self.processes = Processes.of_model(model)
         self.engine = Engine(
@@ -136,13 +129,10 @@ class Trainer:
             attach=False,
             seed=seed,
             batch_size=batch_size,
+            sampling=Sampling(
+                score, draws or "pps", scoring, presample, tau_threshold, tau_momentum
+            ),
             processes=self.processes,
-            score=score,
-            draws=draws or "pps",
-            scoring=scoring or default,
-            presample=presample,
-            threshold=tau_threshold,
-            tau_momentum=tau_momentum,
         )
         self.device, self.batch_size = self.engine.parts.device, batch_size
         self.update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
@@ -174,7 +164,7 @@ class Trainer:
     @property
     def memory(self) -> MemorySampler | None:
         """What is remembered of the data set; None without a memory."""
-        source = self.engine.source
+        source = self.engine.dealer.source
         return source.memory if isinstance(source, Dataset) else None
 
     @property
@@ -212,12 +202,12 @@ class Trainer:
         batch = inputs, targets
         if size > self.batch_size and self.engine.steps.plan().candidates is None:
             batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
-        return self._train(self.deal(Candidates(batch, size)))
+        return self._train(self.engine.dealer.deal(Candidates(batch, size)))
 
     def _open_stream(self, loader: Iterable) -> None:
-        if not isinstance(self.engine.source, Stream):
-            self.mode = MODES["presample"]
-            self.engine.open(Stream(loader, self.batch_size, self.device))
+        if not isinstance(self.engine.dealer.source, Stream):
+            self.mode = "presample"
+            self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
 
     def _train(self, batch: Batch) -> StepReport:
         inputs, targets = as_pair(batch.batch)
@@ -262,19 +252,18 @@ class Trainer:
         beginning.
         """
 
-        def end_epoch() -> None:
-            if scheduler is not None:
-                scheduler.step()
-            if evaluate is not None:
-                self.history.evaluations.append(self.evaluate(evaluate))
-
-        def after_step(report: StepReport) -> None:
-            self.history.steps.append(report)
-            for callback in callbacks:
-                callback(self, report)
-
+        steps = self.iterate(loader, epochs, seconds)
         with ProgressBar(progress, epochs, seconds) as bar:
-            self._loop.fit(self.iterate(loader, epochs, seconds), end_epoch, after_step, bar)
+            for report, ends_epoch in self._loop.with_epoch_ends(steps):
+                if report is not None:
+                    self.history.steps.append(report)
+                    for callback in callbacks:
+                        callback(self, report)
+                    bar(self.progress, report)
+                if ends_epoch and scheduler is not None:
+                    scheduler.step()
+                if ends_epoch and evaluate is not None:
+                    self.history.evaluations.append(self.evaluate(evaluate))
         return self.history
 
     def iterate(
@@ -287,30 +276,18 @@ class Trainer:
         return self._loop.run(self._loader(loader), epochs, seconds)
 
     def _loader(self, loader: Iterable) -> Loader:
+        dealer = self.engine.dealer
         if self.mode == "auto":
             takes_memory = can_be_indexed(loader, self.batch_size)
-            self.mode = MODES["memory" if takes_memory else "presample"]
+            self.mode = "memory" if takes_memory else "presample"
         if self.mode == "memory":
             check_can_be_indexed(loader, self.batch_size)
-            source = dataset_of(self.engine.parts, loader, self.engine.source, self.device)
+            source = dataset_of(self.engine.parts, loader, dealer.source, self.device)
         else:
             source = Stream(loader, self.batch_size, self.device)
-        self.engine.open(source)
+        dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair
-        return Loader(loader, source, self, self.device, pair)
-
-    def begin_epoch(self) -> None:
-        """A loader's epoch begins."""
-        self.engine.begin_epoch()
-
-    def deal(self, candidates: Candidates, ahead: Any = None) -> Batch:
-        """:meth:`isample.Engine.deal`, in the precision of training."""
-        with self._autocast():
-            return self.engine.deal(candidates, ahead)
-
-    def end_epoch(self) -> None:
-        """A loader's epoch is over."""
-        self.engine.end_epoch()
+        return Loader(loader, source, dealer, self.device, pair)
 
     def evaluate(self, loader: Iterable) -> Evaluation:
         """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no

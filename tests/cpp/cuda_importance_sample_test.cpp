@@ -1,4 +1,5 @@
-// importance_sample: its scores are softmax_score's, bit for bit, and its draws those of serial loops over these scores.
+// importance_sample: its scores are softmax_score's, bit for bit, and its draws those of serial
+// loops over these scores.
 #include "cuda_sampling_reference.h"
 
 namespace testing {
@@ -19,26 +20,35 @@ struct Case {
 };
 
 void check(const Case& c, const Launcher& launcher) {
-  std::snprintf(context, sizeof context, "importance_sample (%ld, %ld), %ld draws, method %d, floor %g", static_cast<long>(c.rows),
-                static_cast<long>(c.classes), static_cast<long>(c.count), static_cast<int>(c.method), c.floor);
+  std::snprintf(context, sizeof context,
+                "importance_sample (%ld, %ld), %ld draws, method %d, floor %g",
+                static_cast<long>(c.rows), static_cast<long>(c.classes), static_cast<long>(c.count),
+                static_cast<int>(c.method), c.floor);
   const size_t rows = static_cast<size_t>(c.rows);
   Fenced<float> logits(rows * static_cast<size_t>(c.classes), NAN, 1);
   std::normal_distribution<float> normal(0.f, 3.f);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = normal(random_engine);
   Fenced<int64_t> labels(rows, int64_t{1} << 60);
-  for (size_t i = 0; i < rows; ++i) labels[i] = static_cast<int64_t>(random_engine() % static_cast<uint64_t>(c.classes));
+  for (size_t i = 0; i < rows; ++i)
+    labels[i] = static_cast<int64_t>(random_engine() % static_cast<uint64_t>(c.classes));
   if (c.bad_row >= 0) labels[static_cast<size_t>(c.bad_row)] = c.classes;
 
-  Fenced<float> score(rows, kUnwritten), loss(rows, kUnwritten), tau(1, kUnwritten), tau_ema(1, 1.25f);
-  ScoreTask task = {logits.data(), LogitType::float32, c.rows, c.classes, c.classes, labels.data(), nullptr, nullptr,
-                    -100, c.smoothing, score.data(), loss.data(), nullptr};
+  Fenced<float> score(rows, kUnwritten), loss(rows, kUnwritten), tau(1, kUnwritten),
+      tau_ema(1, 1.25f);
+  ScoreTask task = {logits.data(), LogitType::float32, c.rows,       c.classes,
+                    c.classes,     labels.data(),      nullptr,      nullptr,
+                    -100,          c.smoothing,        score.data(), loss.data(),
+                    nullptr};
   Fenced<uint64_t> partials((partials_bytes(task, launcher) + 7) / 8, ~uint64_t{0});
   task.partials = partials.data();
-  const DistributionTask distribution = {score.data(), c.rows, c.floor, nullptr, tau.data(), tau_ema.data(), 0.9};
+  const DistributionTask distribution = {score.data(), c.rows,         c.floor, nullptr,
+                                         tau.data(),   tau_ema.data(), 0.9};
   DrawnInto drawn(c.count);
-  const DrawTask draw = {c.method, c.count, {3, 4, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
+  const DrawTask draw = {
+      c.method, c.count, {3, 4, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
   Fenced<uint64_t> workspace((workspace_bytes(c.rows, c.count, launcher) + 7) / 8, ~uint64_t{0});
-  expect_done(launch_importance_sample(task, distribution, draw, workspace.data(), launcher), c.launches);
+  expect_done(launch_importance_sample(task, distribution, draw, workspace.data(), launcher),
+              c.launches);
 
   Fenced<float> alone(rows, kUnwritten), alone_loss(rows, kUnwritten);
   task.score = alone.data();
@@ -70,14 +80,14 @@ void test_importance_sample() {
       check({128, 10, 25, method, floor, 1}, small_chip(99));
       check({640, 100, 128, method, floor, 1}, small_chip(99));
       check({64, 1000, 64, method, floor, 1}, small_chip(227));
-      check({3, 20001, 2, method, floor, 1}, small_chip(227));             // rows split over blocks
-      check({300, 12, 100, method, floor, 1, 299}, small_chip(99));        // not valid
-      check({300, 12, 100, method, floor, 2, -1, 0.1}, small_chip(99));    // two kernels: smoothing
-      check({4100, 9, 700, method, floor, 2}, small_chip(227));            // and many rows
-      check({2500, 6, 1200, method, floor, 0}, small_chip(20));            // in stages
+      check({3, 20001, 2, method, floor, 1}, small_chip(227));           // rows split over blocks
+      check({300, 12, 100, method, floor, 1, 299}, small_chip(99));      // not valid
+      check({300, 12, 100, method, floor, 2, -1, 0.1}, small_chip(99));  // two kernels: smoothing
+      check({4100, 9, 700, method, floor, 2}, small_chip(227));          // and many rows
+      check({2500, 6, 1200, method, floor, 0}, small_chip(20));          // in stages
     }
   check({4096, 5, 4096, DrawMethod::alias, 0.0, 1}, small_chip(99));
-  check({11, 500000, 5, DrawMethod::alias, 0.0, 2}, small_chip(99));       // more than 20 MB
+  check({11, 500000, 5, DrawMethod::alias, 0.0, 2}, small_chip(99));  // more than 20 MB
 }
 
 }  // namespace testing

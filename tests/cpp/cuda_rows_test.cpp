@@ -1,7 +1,8 @@
 // Squared norms and products of rows, against long double.
 //
-// Tolerance of a square: the kernel rounds the scale, the product, its square and the result to float, 6e-8 each, and
-// adds in double: 4e-7. A product is one rounding, so it is equal to the last bit.
+// Tolerance of a square: the kernel rounds the scale, the product, its square and the result to
+// float, 6e-8 each, and adds in double: 4e-7. A product is one rounding, so it is equal to the last
+// bit.
 #include "cuda_elements.h"
 
 namespace testing {
@@ -17,8 +18,9 @@ struct Case {
 };
 
 void check(const Case& c, const Format& format, const Launcher& launcher) {
-  std::snprintf(context, sizeof context, "rows %s (%ld, %ld)%s%s", format.name, static_cast<long>(c.rows),
-                static_cast<long>(c.size), c.squares ? " squares" : "", c.factors ? " factors" : "");
+  std::snprintf(context, sizeof context, "rows %s (%ld, %ld)%s%s", format.name,
+                static_cast<long>(c.rows), static_cast<long>(c.size), c.squares ? " squares" : "",
+                c.factors ? " factors" : "");
   const size_t rows = static_cast<size_t>(c.rows);
   Elements gradient(format, c.rows, c.size, 0, 3), result(format, c.rows, c.size, 0, 1);
   Fenced<float> squares(rows, 0.5f), factors(rows, NAN);
@@ -27,8 +29,15 @@ void check(const Case& c, const Format& format, const Launcher& launcher) {
     factors[static_cast<size_t>(i)] = static_cast<float>(std::fabs(normal(random_engine)));
     for (int64_t j = 0; j < c.size; ++j) gradient.set(i, j, normal(random_engine));
   }
-  RowsTask task = {gradient.bytes.data(), format.type,          c.rows, c.size, 1.5, c.squares ? squares.data() : nullptr,
-                   c.factors ? factors.data() : nullptr, result.bytes.data(), nullptr};
+  RowsTask task = {gradient.bytes.data(),
+                   format.type,
+                   c.rows,
+                   c.size,
+                   1.5,
+                   c.squares ? squares.data() : nullptr,
+                   c.factors ? factors.data() : nullptr,
+                   result.bytes.data(),
+                   nullptr};
   const size_t bytes = row_partials_bytes(task, launcher);
   expect((bytes > 0) == (c.size >= 16384 && c.rows <= 4), "%zu bytes of partials", bytes);
   Fenced<double> partials(bytes / 8, NAN);
@@ -44,13 +53,15 @@ void check(const Case& c, const Format& format, const Launcher& launcher) {
       square += 2.25L * value * value;
       Elements product(format, 1, 1, 0, 0);
       const bool wide = format.bytes == 8;
-      product.set_nearest(0, 0, wide ? static_cast<double>(value) * factor : static_cast<float>(value) * factor);
+      product.set_nearest(
+          0, 0, wide ? static_cast<double>(value) * factor : static_cast<float>(value) * factor);
       if (c.factors && std::memcmp(result.at(i, j), product.at(0, 0), format.bytes) != 0)
-        return expect(false, "product (%ld, %ld) is %Lg, expected %Lg", static_cast<long>(i), static_cast<long>(j),
-                      result.get(i, j), product.get(0, 0));
+        return expect(false, "product (%ld, %ld) is %Lg, expected %Lg", static_cast<long>(i),
+                      static_cast<long>(j), result.get(i, j), product.get(0, 0));
     }
     const Real got = squares[static_cast<size_t>(i)], wanted = c.squares ? 0.5L + square : 0.5L;
-    expect(std::fabs(got - wanted) <= 4e-7L * wanted, "square %ld is %Lg, expected %Lg", static_cast<long>(i), got, wanted);
+    expect(std::fabs(got - wanted) <= 4e-7L * wanted, "square %ld is %Lg, expected %Lg",
+           static_cast<long>(i), got, wanted);
   }
   squares.expect_fences("squares");
   result.bytes.expect_fences("the result");

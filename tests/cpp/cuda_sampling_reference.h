@@ -1,5 +1,5 @@
-// From scores to draws by plain serial loops: those of the CPU ops, which walk where the kernels search. Integers and
-// weights must be equal bit for bit.
+// From scores to draws by plain serial loops: those of the CPU ops, which walk where the kernels
+// search. Integers and weights must be equal bit for bit.
 #pragma once
 
 #include <limits>
@@ -29,9 +29,11 @@ struct SerialTable {
   std::vector<int64_t> threshold;
   std::vector<int32_t> alias;
 
-  explicit SerialTable(const SerialDistribution& p) : threshold(p.mass.size()), alias(p.mass.size()) {
+  explicit SerialTable(const SerialDistribution& p)
+      : threshold(p.mass.size()), alias(p.mass.size()) {
     if (p.sums.total != 0)
-      isample::cpu::build_alias_table(p.mass.data(), p.n(), p.sums.total, threshold.data(), alias.data());
+      isample::cpu::build_alias_table(p.mass.data(), p.n(), p.sums.total, threshold.data(),
+                                      alias.data());
   }
 };
 
@@ -39,7 +41,8 @@ struct SerialDraws {
   std::vector<int64_t> indices;
   std::vector<float> weights;
 
-  SerialDraws(const SerialDistribution& p, isample::DrawMethod method, int64_t count, isample::cpu::RandomStream random)
+  SerialDraws(const SerialDistribution& p, isample::DrawMethod method, int64_t count,
+              isample::cpu::RandomStream random)
       : indices(static_cast<size_t>(count), 0), weights(static_cast<size_t>(count), NAN) {
     if (p.sums.total == 0) return;
     if (method == isample::DrawMethod::systematic) {
@@ -48,21 +51,24 @@ struct SerialDraws {
       isample::cpu::draw_pps(p.items(), count, random, indices.data(), weights.data());
     } else {
       const SerialTable table(p);
-      isample::cpu::draw_alias(p.items(), table.threshold.data(), table.alias.data(), random, indices.data(),
-                               weights.data(), 0, count);
+      isample::cpu::draw_alias(p.items(), table.threshold.data(), table.alias.data(), random,
+                               indices.data(), weights.data(), 0, count);
     }
   }
 
   // From prefix sums: a walk along the points in order of the draws, each from the first item on.
-  SerialDraws(const SerialDistribution& p, bool stratified, int64_t count, isample::cpu::RandomStream random)
+  SerialDraws(const SerialDistribution& p, bool stratified, int64_t count,
+              isample::cpu::RandomStream random)
       : indices(static_cast<size_t>(count), 0), weights(static_cast<size_t>(count), NAN) {
     if (p.sums.total == 0) return;
     for (int64_t j = 0; j < count; ++j) {
-      int64_t rest = isample::spread_point(j, count, p.sums.total, stratified, random.seed, random.offset);
+      int64_t rest =
+          isample::spread_point(j, count, p.sums.total, stratified, random.seed, random.offset);
       size_t item = 0;
       while (rest >= p.mass[item]) rest -= p.mass[item++];
       indices[static_cast<size_t>(j)] = static_cast<int64_t>(item);
-      weights[static_cast<size_t>(j)] = isample::importance_weight(p.mass[item], p.sums.total, p.n());
+      weights[static_cast<size_t>(j)] =
+          isample::importance_weight(p.mass[item], p.sums.total, p.n());
     }
   }
 };
@@ -79,16 +85,19 @@ struct DrawnInto {
     weights.expect_fences("weights");
     for (size_t j = 0; j < serial.indices.size(); ++j)
       if (indices[j] != serial.indices[j] || !same_bits(weights[j], serial.weights[j]))
-        return expect(false, "draw %zu is %ld of weight %g, expected %ld of weight %g", j, static_cast<long>(indices[j]),
-                      weights[j], static_cast<long>(serial.indices[j]), serial.weights[j]);
+        return expect(false, "draw %zu is %ld of weight %g, expected %ld of weight %g", j,
+                      static_cast<long>(indices[j]), weights[j],
+                      static_cast<long>(serial.indices[j]), serial.weights[j]);
   }
 };
 
 inline void expect_tau(float tau, const SerialDistribution& p) {
   expect(same_bits(tau, p.tau()), "tau is %.9g, expected %.9g", tau, p.tau());
 }
-inline void expect_tau_ema(float tau_ema, float before, double momentum, const SerialDistribution& p) {
-  const float wanted = p.sums.total == 0 ? before : isample::update_tau_ema(before, p.tau(), momentum);
+inline void expect_tau_ema(float tau_ema, float before, double momentum,
+                           const SerialDistribution& p) {
+  const float wanted =
+      p.sums.total == 0 ? before : isample::update_tau_ema(before, p.tau(), momentum);
   expect(same_bits(tau_ema, wanted), "tau_ema is %.9g, expected %.9g", tau_ema, wanted);
 }
 

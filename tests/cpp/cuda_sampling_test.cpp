@@ -1,4 +1,5 @@
-// distribution, alias_table and draw against serial loops, by one block and in stages, over kinds of scores and sizes.
+// distribution, alias_table and draw against serial loops, by one block and in stages, over kinds
+// of scores and sizes.
 #include <algorithm>
 
 #include "cuda_sampling_reference.h"
@@ -12,16 +13,34 @@ using isample::DrawMethod;
 std::mt19937_64 random_engine(11);
 double uniform() { return std::uniform_real_distribution<double>()(random_engine); }
 
-enum Kind { kUniform, kLognormal, kEqual, kOneHeavy, kZeros, kSparse, kTiny, kNegativeZeros, kHugeFirst, kLast,
-            kNan, kInfinite, kNegative, kKinds };
-constexpr const char* kNames[kKinds] = {"uniform", "lognormal", "equal", "one heavy", "zeros", "sparse", "tiny",
-                                        "negative zeros", "huge first", "only the last", "nan", "infinite", "negative"};
+enum Kind {
+  kUniform,
+  kLognormal,
+  kEqual,
+  kOneHeavy,
+  kZeros,
+  kSparse,
+  kTiny,
+  kNegativeZeros,
+  kHugeFirst,
+  kLast,
+  kNan,
+  kInfinite,
+  kNegative,
+  kKinds
+};
+constexpr const char* kNames[kKinds] = {
+    "uniform",        "lognormal",  "equal",         "one heavy", "zeros",    "sparse",  "tiny",
+    "negative zeros", "huge first", "only the last", "nan",       "infinite", "negative"};
 
 void fill(Fenced<float>& score, int kind) {
   for (size_t i = 0; i < score.size(); ++i) {
     const double u = uniform();
     switch (kind) {
-      case kLognormal: score[i] = static_cast<float>(std::exp(3 * std::normal_distribution<double>()(random_engine))); break;
+      case kLognormal:
+        score[i] =
+            static_cast<float>(std::exp(3 * std::normal_distribution<double>()(random_engine)));
+        break;
       case kEqual: score[i] = 0.7f; break;
       case kOneHeavy: score[i] = i == score.size() / 2 ? 1e6f : static_cast<float>(u); break;
       case kZeros: score[i] = 0.f; break;
@@ -49,14 +68,17 @@ struct Stages {  // the scratch of a call, fenced
 
 constexpr double kMomentum = 0.9;
 
-void check_distribution(const Fenced<float>& score, double floor, const Launcher& launcher, const SerialDistribution& serial) {
+void check_distribution(const Fenced<float>& score, double floor, const Launcher& launcher,
+                        const SerialDistribution& serial) {
   const int64_t n = serial.n();
   Fenced<float> probabilities(score.size(), kUnwritten), tau(1, kUnwritten), tau_ema(1, 1.5f);
   Stages stages(n, 1, launcher);
-  const DistributionTask task = {score.data(), n, floor, probabilities.data(), tau.data(), tau_ema.data(), kMomentum};
+  const DistributionTask task = {score.data(),   n,        floor, probabilities.data(), tau.data(),
+                                 tau_ema.data(), kMomentum};
   expect_done(launch_distribution(task, stages.data(), launcher));
   for (size_t i = 0; i < score.size(); ++i) {
-    const float wanted = serial.sums.total == 0 ? NAN : isample::probability(serial.mass[i], serial.sums.total);
+    const float wanted =
+        serial.sums.total == 0 ? NAN : isample::probability(serial.mass[i], serial.sums.total);
     if (!same_bits(probabilities[i], wanted)) {
       expect(false, "probability %zu is %g, expected %g", i, probabilities[i], wanted);
       break;
@@ -68,7 +90,8 @@ void check_distribution(const Fenced<float>& score, double floor, const Launcher
   stages.expect_fences();
 }
 
-void check_table(const Fenced<float>& score, double floor, const Launcher& launcher, const SerialDistribution& serial) {
+void check_table(const Fenced<float>& score, double floor, const Launcher& launcher,
+                 const SerialDistribution& serial) {
   const int64_t n = serial.n();
   Fenced<int64_t> threshold(score.size(), -77), total(1, -77);
   Fenced<int32_t> alias(score.size(), -77), mass(score.size(), -77);
@@ -77,12 +100,15 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
   const DistributionTask task = {score.data(), n, floor, nullptr, nullptr, nullptr, 0};
   expect_done(launch_alias_table(task, table, stages.data(), launcher));
   const SerialTable wanted(serial);
-  expect(total[0] == serial.sums.total, "total is %ld, expected %ld", static_cast<long>(total[0]), static_cast<long>(serial.sums.total));
+  expect(total[0] == serial.sums.total, "total is %ld, expected %ld", static_cast<long>(total[0]),
+         static_cast<long>(serial.sums.total));
   for (size_t i = 0; i < score.size(); ++i) {
     const int32_t wanted_mass = serial.sums.total == 0 ? 0 : serial.mass[i];
-    if (threshold[i] != wanted.threshold[i] || alias[i] != wanted.alias[i] || mass[i] != wanted_mass) {
-      expect(false, "bucket %zu is (%ld, %d, mass %d), expected (%ld, %d, mass %d)", i, static_cast<long>(threshold[i]), alias[i],
-             mass[i], static_cast<long>(wanted.threshold[i]), wanted.alias[i], wanted_mass);
+    if (threshold[i] != wanted.threshold[i] || alias[i] != wanted.alias[i] ||
+        mass[i] != wanted_mass) {
+      expect(false, "bucket %zu is (%ld, %d, mass %d), expected (%ld, %d, mass %d)", i,
+             static_cast<long>(threshold[i]), alias[i], mass[i],
+             static_cast<long>(wanted.threshold[i]), wanted.alias[i], wanted_mass);
       break;
     }
   }
@@ -93,12 +119,18 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
 
   const int64_t count = std::min<int64_t>(300, 2 * n);
   DrawnInto drawn(count);
-  const DrawTask draw = {DrawMethod::alias, count, {5, 9, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
-  expect_done(launch_draw_table({table.threshold, table.alias, table.mass, table.total, n}, draw, launcher));
+  const DrawTask draw = {DrawMethod::alias,
+                         count,
+                         {5, 9, nullptr, nullptr, 0},
+                         drawn.indices.data(),
+                         drawn.weights.data()};
+  expect_done(launch_draw_table({table.threshold, table.alias, table.mass, table.total, n}, draw,
+                                launcher));
   drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
 }
 
-void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher, const SerialDistribution& serial) {
+void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher,
+                      const SerialDistribution& serial) {
   const int64_t n = serial.n();
   Fenced<int64_t> sums(score.size(), -77);
   Fenced<float> tau(1, kUnwritten);
@@ -109,7 +141,8 @@ void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& 
   for (size_t i = 0; i < score.size(); ++i) {
     sum += serial.sums.total == 0 ? 0 : serial.mass[i];
     if (sums[i] != sum) {
-      expect(false, "sum %zu is %ld, expected %ld", i, static_cast<long>(sums[i]), static_cast<long>(sum));
+      expect(false, "sum %zu is %ld, expected %ld", i, static_cast<long>(sums[i]),
+             static_cast<long>(sum));
       break;
     }
   }
@@ -119,22 +152,28 @@ void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& 
   for (const bool stratified : {false, true}) {
     const int64_t count = std::min<int64_t>(300, 2 * n);
     DrawnInto drawn(count);
-    const DrawTask draw = {DrawMethod::systematic, count, {5, 9, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
+    const DrawTask draw = {DrawMethod::systematic,
+                           count,
+                           {5, 9, nullptr, nullptr, 0},
+                           drawn.indices.data(),
+                           drawn.weights.data()};
     expect_done(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher), 1);
     drawn.expect_equal(SerialDraws(serial, stratified, count, {5, 9}));
   }
 }
 
-void check_draws(const Fenced<float>& score, double floor, DrawMethod method, int64_t count, const Launcher& launcher,
-                 const SerialDistribution& serial) {
+void check_draws(const Fenced<float>& score, double floor, DrawMethod method, int64_t count,
+                 const Launcher& launcher, const SerialDistribution& serial) {
   const int64_t n = serial.n();
-  // As in a captured graph: seed and offset lie on the device, the offset in words, four to a block.
+  // As in a captured graph: seed and offset lie on the device, the offset in words, four to a
+  // block.
   Fenced<int64_t> seed(1, 0), offset(1, 0);
   seed[0] = static_cast<int64_t>(random_engine());
   offset[0] = 4 * 1000 + 8;
   const bool captured = count % 2 == 0;
-  const RandomSource random = captured ? RandomSource{1, 1, seed.data(), offset.data(), 12}
-                                       : RandomSource{static_cast<uint64_t>(seed[0]), 1005, nullptr, nullptr, 99};
+  const RandomSource random =
+      captured ? RandomSource{1, 1, seed.data(), offset.data(), 12}
+               : RandomSource{static_cast<uint64_t>(seed[0]), 1005, nullptr, nullptr, 99};
   Fenced<float> tau(1, kUnwritten);
   DrawnInto drawn(count);
   Stages stages(n, count, launcher);
@@ -152,22 +191,25 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
   for (const double floor : {0.0, 0.25}) {
     if (floor > 0 && kind > kSparse && kind != kNan) continue;
     const SerialDistribution serial(score.data(), n, floor);
-    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, distribution", kNames[kind],
+    std::snprintf(context, sizeof context,
+                  "%s, n = %ld, floor %g, %zu KB of shared memory, distribution", kNames[kind],
                   static_cast<long>(n), floor, launcher.shared_bytes / 1024);
     check_distribution(score, floor, launcher, serial);
-    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, table", kNames[kind],
-                  static_cast<long>(n), floor, launcher.shared_bytes / 1024);
+    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, table",
+                  kNames[kind], static_cast<long>(n), floor, launcher.shared_bytes / 1024);
     check_table(score, floor, launcher, serial);
-    std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, prefix sum", kNames[kind],
+    std::snprintf(context, sizeof context,
+                  "%s, n = %ld, floor %g, %zu KB of shared memory, prefix sum", kNames[kind],
                   static_cast<long>(n), floor, launcher.shared_bytes / 1024);
     check_prefix_sum(score, floor, launcher, serial);
     for (const DrawMethod method : {DrawMethod::alias, DrawMethod::systematic, DrawMethod::pps})
       for (const int64_t count : {int64_t{1}, (n + 4) / 5, n - n / 8, 2 * n + 1}) {
         if (method == DrawMethod::pps && count > n) continue;
         if (n > 200 && count == 1) continue;
-        std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, method %d, %ld draws",
-                      kNames[kind], static_cast<long>(n), floor, launcher.shared_bytes / 1024, static_cast<int>(method),
-                      static_cast<long>(count));
+        std::snprintf(context, sizeof context,
+                      "%s, n = %ld, floor %g, %zu KB of shared memory, method %d, %ld draws",
+                      kNames[kind], static_cast<long>(n), floor, launcher.shared_bytes / 1024,
+                      static_cast<int>(method), static_cast<long>(count));
         check_draws(score, floor, method, count, launcher, serial);
       }
   }

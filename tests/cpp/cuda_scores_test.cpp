@@ -1,7 +1,8 @@
-// softmax_score against a plain evaluation in long double, and against the CPU op's loops, over all types, alignments, row
-// shapes and odd rows.
+// softmax_score against a plain evaluation in long double, and against the CPU op's loops, over all
+// types, alignments, row shapes and odd rows.
 //
-// Tolerance 2e-6 relative for hard targets: an exp is good to 2e-7, a lane's sum adds a few rounding errors of 6e-8.
+// Tolerance 2e-6 relative for hard targets: an exp is good to 2e-7, a lane's sum adds a few
+// rounding errors of 6e-8.
 #include <algorithm>
 #include <functional>
 
@@ -18,10 +19,13 @@ struct Expected {
   Real score, loss;
 };
 
-// -S a_k ln p_k and the norm of its gradient A p - a, with the target kept out of the sums where it is one class.
-Expected expected(Logits& logits, int64_t row, const std::function<Real(int64_t)>& mass, int64_t label) {
+// -S a_k ln p_k and the norm of its gradient A p - a, with the target kept out of the sums where it
+// is one class.
+Expected expected(Logits& logits, int64_t row, const std::function<Real(int64_t)>& mass,
+                  int64_t label) {
   Real max = -INFINITY, sum = 0, total = 0;
-  for (int64_t k = 0; k < logits.columns; ++k) max = std::max(max, logits.get(row, k)), total += mass(k);
+  for (int64_t k = 0; k < logits.columns; ++k)
+    max = std::max(max, logits.get(row, k)), total += mass(k);
   for (int64_t k = 0; k < logits.columns; ++k) sum += std::exp(logits.get(row, k) - max);
   Real squares = 0, loss = 0;
   for (int64_t k = 0; k < logits.columns; ++k) {
@@ -46,14 +50,17 @@ Expected expected(Logits& logits, int64_t row, const std::function<Real(int64_t)
 
 std::mt19937_64 random_engine(7);
 double normal() { return std::normal_distribution<double>()(random_engine); }
-int64_t below(int64_t n) { return static_cast<int64_t>(random_engine() % static_cast<uint64_t>(n)); }
+int64_t below(int64_t n) {
+  return static_cast<int64_t>(random_engine() % static_cast<uint64_t>(n));
+}
 
 void fill(Logits& logits) {
   for (int64_t row = 0; row < logits.rows; ++row) {
     const int kind = static_cast<int>(row % 4);  // spread, narrow, equal, one far above
     const double shift = kind == 2 ? 1.7 : 0.0;
     for (int64_t k = 0; k < logits.columns; ++k)
-      logits.set(row, k, kind == 2 ? shift : normal() * (kind == 1 ? 0.1 : 4.0) + (kind == 3 ? -9.3 : 0));
+      logits.set(row, k,
+                 kind == 2 ? shift : normal() * (kind == 1 ? 0.1 : 4.0) + (kind == 3 ? -9.3 : 0));
   }
 }
 
@@ -75,39 +82,61 @@ void run(ScoreTask task, Results& results, const Launcher& launcher = small_chip
 }
 
 void expect_near(const char* what, int64_t row, float got, Real wanted, Real tolerance) {
-  expect(std::fabs(got - wanted) <= tolerance * std::fabs(wanted) + 1e-37L, "%s of row %ld: got %.9g, expected %.9g (%.2g off)",
-         what, static_cast<long>(row), got, static_cast<double>(wanted),
+  expect(std::fabs(got - wanted) <= tolerance * std::fabs(wanted) + 1e-37L,
+         "%s of row %ld: got %.9g, expected %.9g (%.2g off)", what, static_cast<long>(row), got,
+         static_cast<double>(wanted),
          static_cast<double>(std::fabs(got - wanted) / std::fabs(wanted)));
 }
 
 ScoreTask task_of(Logits& logits, const int64_t* labels) {
-  return {logits.bytes.data(), logits.format.type, logits.rows, logits.columns, logits.stride, labels, nullptr, nullptr,
-          -100, 0.0, nullptr, nullptr, nullptr};
+  return {logits.bytes.data(),
+          logits.format.type,
+          logits.rows,
+          logits.columns,
+          logits.stride,
+          labels,
+          nullptr,
+          nullptr,
+          -100,
+          0.0,
+          nullptr,
+          nullptr,
+          nullptr};
 }
 
 // The CPU op on the same task.
 void expect_near_cpu(const ScoreTask& task, const Results& results) {
   std::vector<float> score(results.score.size()), loss(results.loss.size());
-  const isample::cpu::ScoreTask same = {task.logits, static_cast<isample::cpu::LogitType>(task.type), task.row_stride, task.classes,
-                                        task.labels, nullptr, nullptr, 0.0, task.ignore_index, 0.0, score.data(), loss.data()};
+  const isample::cpu::ScoreTask same = {
+      task.logits,       static_cast<isample::cpu::LogitType>(task.type),
+      task.row_stride,   task.classes,
+      task.labels,       nullptr,
+      nullptr,           0.0,
+      task.ignore_index, 0.0,
+      score.data(),      loss.data()};
   isample::cpu::score_loops().rows(same, 0, task.rows);
   for (size_t row = 0; row < score.size(); ++row) {
-    expect_near("score beside the CPU's,", static_cast<int64_t>(row), results.score[row], score[row], 2e-6L);
-    expect_near("loss beside the CPU's,", static_cast<int64_t>(row), results.loss[row], loss[row], 2e-6L);
+    expect_near("score beside the CPU's,", static_cast<int64_t>(row), results.score[row],
+                score[row], 2e-6L);
+    expect_near("loss beside the CPU's,", static_cast<int64_t>(row), results.loss[row], loss[row],
+                2e-6L);
   }
 }
 
 constexpr int64_t kNoLabel = int64_t{1} << 60;  // a label read past the end addresses nothing
 
 void hard_targets(const Format& format, int64_t rows, int64_t classes, int64_t gap, size_t offset) {
-  std::snprintf(context, sizeof context, "hard targets (%ld, %ld) %s, gap %ld, offset %zu", static_cast<long>(rows),
-                static_cast<long>(classes), format.name, static_cast<long>(gap), offset);
+  std::snprintf(context, sizeof context, "hard targets (%ld, %ld) %s, gap %ld, offset %zu",
+                static_cast<long>(rows), static_cast<long>(classes), format.name,
+                static_cast<long>(gap), offset);
   Logits logits(format, rows, classes, gap, offset);
   fill(logits);
   Fenced<int64_t> labels(static_cast<size_t>(rows), kNoLabel);
   for (int64_t row = 0; row < rows; ++row) {
     // Both ends of the row, all places of a vector, and anywhere.
-    labels[static_cast<size_t>(row)] = row == 0 ? classes - 1 : row < 20 ? std::min(row - 1, classes - 1) : below(classes);
+    labels[static_cast<size_t>(row)] = row == 0   ? classes - 1
+                                       : row < 20 ? std::min(row - 1, classes - 1)
+                                                  : below(classes);
     if (row % 4 == 3) logits.set(row, labels[static_cast<size_t>(row)], row % 8 == 3 ? 20.0 : 4.0);
   }
   Results results(rows);
@@ -116,7 +145,8 @@ void hard_targets(const Format& format, int64_t rows, int64_t classes, int64_t g
   for (int64_t row = 0; row < rows; ++row) {
     if (classes > 3000 && row % 4 == 2 && row > 2) continue;  // long double takes its time
     const int64_t label = labels[static_cast<size_t>(row)];
-    const Expected wanted = expected(logits, row, [&](int64_t k) { return Real(k == label); }, label);
+    const Expected wanted =
+        expected(logits, row, [&](int64_t k) { return Real(k == label); }, label);
     expect_near("score", row, results.score[static_cast<size_t>(row)], wanted.score, 2e-6L);
     expect_near("loss", row, results.loss[static_cast<size_t>(row)], wanted.loss, 2e-6L);
   }
@@ -124,7 +154,8 @@ void hard_targets(const Format& format, int64_t rows, int64_t classes, int64_t g
 
 // Rows that need a rule of their own, among rows that do not.
 void odd_rows(const Format& format, int64_t classes) {
-  std::snprintf(context, sizeof context, "odd rows of %ld classes, %s", static_cast<long>(classes), format.name);
+  std::snprintf(context, sizeof context, "odd rows of %ld classes, %s", static_cast<long>(classes),
+                format.name);
   constexpr int64_t kRows = 10;
   Logits logits(format, kRows, classes, 1, 1);
   fill(logits);
@@ -137,41 +168,49 @@ void odd_rows(const Format& format, int64_t classes) {
   logits.set(3, classes / 2, NAN);
   labels[4] = -100;
   for (int64_t k = 0; k < classes; ++k) logits.set(4, k, NAN);  // ignored all the same
-  labels[5] = classes + 1;  // a finite logit of the next row
-  labels[6] = -2;           // and one of the row before
+  labels[5] = classes + 1;                                      // a finite logit of the next row
+  labels[6] = -2;                                               // and one of the row before
   for (int64_t k = 0; k < classes; ++k) logits.set(7, k, k == classes / 2 ? 2.0 : -INFINITY);
   for (int64_t k = 0; k < classes; ++k) logits.set(8, k, k < 2 ? 1.0 : -INFINITY);
   labels[8] = 1;
   Results results(kRows);
   run(task_of(logits, labels.data()), results);
   for (const size_t row : {0, 1, 2, 3, 5, 6})
-    expect(std::isnan(results.score[row]) && std::isnan(results.loss[row]), "row %zu must be NaN, got %g and %g", row,
-           results.score[row], results.loss[row]);
+    expect(std::isnan(results.score[row]) && std::isnan(results.loss[row]),
+           "row %zu must be NaN, got %g and %g", row, results.score[row], results.loss[row]);
   for (const size_t row : {4, 7})
-    expect(results.score[row] == 0 && results.loss[row] == 0, "row %zu must be 0, got %g and %g", row, results.score[row],
-           results.loss[row]);
+    expect(results.score[row] == 0 && results.loss[row] == 0, "row %zu must be 0, got %g and %g",
+           row, results.score[row], results.loss[row]);
   expect_near("score", 8, results.score[8], std::sqrt(Real(0.5)), 2e-6L);
   expect_near("loss", 8, results.loss[8], std::log(Real(2)), 2e-6L);
-  const Expected wanted = expected(logits, 9, [&](int64_t k) { return Real(k == labels[9]); }, labels[9]);
+  const Expected wanted =
+      expected(logits, 9, [&](int64_t k) { return Real(k == labels[9]); }, labels[9]);
   expect_near("score", 9, results.score[9], wanted.score, 2e-6L);
 }
 
-// Soft targets, label smoothing and class weights. The gradient is a difference here, A p - a, whose parts are up to a few
-// times larger than itself: 1e-5.
-template <class V> void dense_targets(const Format& format, int64_t rows, int64_t classes, bool soft, double smoothing, bool weighted) {
-  std::snprintf(context, sizeof context, "(%ld, %ld) %s, %s, smoothing %g, %s", static_cast<long>(rows),
-                static_cast<long>(classes), format.name, soft ? "soft" : "hard", smoothing, weighted ? "weighted" : "equal");
+// Soft targets, label smoothing and class weights. The gradient is a difference here, A p - a,
+// whose parts are up to a few times larger than itself: 1e-5.
+template <class V>
+void dense_targets(const Format& format, int64_t rows, int64_t classes, bool soft, double smoothing,
+                   bool weighted) {
+  std::snprintf(context, sizeof context, "(%ld, %ld) %s, %s, smoothing %g, %s",
+                static_cast<long>(rows), static_cast<long>(classes), format.name,
+                soft ? "soft" : "hard", smoothing, weighted ? "weighted" : "equal");
   Logits logits(format, rows, classes, 3, 1);
   fill(logits);
   Fenced<int64_t> labels(static_cast<size_t>(rows), kNoLabel);
   Fenced<V> q(static_cast<size_t>(rows * classes), NAN), weight(static_cast<size_t>(classes), NAN);
-  for (int64_t k = 0; k < classes; ++k) weight[static_cast<size_t>(k)] = static_cast<V>(0.25 * static_cast<double>(1 + k % 7));
+  for (int64_t k = 0; k < classes; ++k)
+    weight[static_cast<size_t>(k)] = static_cast<V>(0.25 * static_cast<double>(1 + k % 7));
   for (int64_t row = 0; row < rows; ++row) {
-    labels[static_cast<size_t>(row)] = row == 1 && rows > 2 ? -100 : row == 2 && rows > 3 ? classes : below(classes);
+    labels[static_cast<size_t>(row)] = row == 1 && rows > 2   ? -100
+                                       : row == 2 && rows > 3 ? classes
+                                                              : below(classes);
     Real sum = 0;
     std::vector<Real> raw(static_cast<size_t>(classes));
     for (Real& x : raw) sum += x = std::exp(normal());
-    for (int64_t k = 0; k < classes; ++k) q[static_cast<size_t>(row * classes + k)] = static_cast<V>(raw[static_cast<size_t>(k)] / sum);
+    for (int64_t k = 0; k < classes; ++k)
+      q[static_cast<size_t>(row * classes + k)] = static_cast<V>(raw[static_cast<size_t>(k)] / sum);
   }
   ScoreTask task = task_of(logits, soft ? nullptr : labels.data());
   task.soft = soft ? q.data() : nullptr;
@@ -187,12 +226,14 @@ template <class V> void dense_targets(const Format& format, int64_t rows, int64_
       continue;
     }
     if (!soft && label == classes) {
-      expect(std::isnan(results.score[i]) && std::isnan(results.loss[i]), "a label out of range must be NaN");
+      expect(std::isnan(results.score[i]) && std::isnan(results.loss[i]),
+             "a label out of range must be NaN");
       continue;
     }
     const auto mass = [&](int64_t k) {
       const Real own = soft ? Real(q[static_cast<size_t>(row * classes + k)]) : Real(k == label);
-      return (weighted ? Real(weight[static_cast<size_t>(k)]) : Real(1)) * ((1 - smoothing) * own + smoothing / classes);
+      return (weighted ? Real(weight[static_cast<size_t>(k)]) : Real(1)) *
+             ((1 - smoothing) * own + smoothing / classes);
     };
     const bool one_class = !soft && smoothing == 0;
     const Expected wanted = expected(logits, row, mass, one_class ? label : -1);
@@ -205,21 +246,35 @@ template <class V> void dense_targets(const Format& format, int64_t rows, int64_
 
 void test_scores() {
   for (const Format& format : kFormats) {
-    for (const auto& [rows, classes] : std::vector<std::pair<int64_t, int64_t>>{
-             {1, 1}, {5, 1}, {35, 2}, {40, 10}, {33, 100}, {20, 127}, {17, 257}, {9, 1000}, {5, 1003}, {8, 2049}, {5, 4100}, {3, 9001}})
-      hard_targets(format, rows, classes, rows % 2 * 3, static_cast<size_t>(below(16 / static_cast<int64_t>(format.bytes))));
-    for (size_t offset = 0; offset < 16 / format.bytes; ++offset) hard_targets(format, 21, 29, 0, offset);
-    hard_targets(format, 1, 70001, 0, 1);   // split over blocks
+    for (const auto& [rows, classes] : std::vector<std::pair<int64_t, int64_t>>{{1, 1},
+                                                                                {5, 1},
+                                                                                {35, 2},
+                                                                                {40, 10},
+                                                                                {33, 100},
+                                                                                {20, 127},
+                                                                                {17, 257},
+                                                                                {9, 1000},
+                                                                                {5, 1003},
+                                                                                {8, 2049},
+                                                                                {5, 4100},
+                                                                                {3, 9001}})
+      hard_targets(format, rows, classes, rows % 2 * 3,
+                   static_cast<size_t>(below(16 / static_cast<int64_t>(format.bytes))));
+    for (size_t offset = 0; offset < 16 / format.bytes; ++offset)
+      hard_targets(format, 21, 29, 0, offset);
+    hard_targets(format, 1, 70001, 0, 1);  // split over blocks
     hard_targets(format, 3, 34000, 5, 3);
     for (const int64_t classes : {5, 300, 20000}) odd_rows(format, classes);
   }
   for (const Format& format : kFormats)
-    for (const auto& [rows, classes] : std::vector<std::pair<int64_t, int64_t>>{{5, 1}, {37, 10}, {7, 300}, {3, 1100}, {4, 9001}})
+    for (const auto& [rows, classes] :
+         std::vector<std::pair<int64_t, int64_t>>{{5, 1}, {37, 10}, {7, 300}, {3, 1100}, {4, 9001}})
       for (const bool soft : {false, true})
         for (const double smoothing : {0.0, 0.1})
           for (const bool weighted : {false, true}) {
             if (classes == 1 && !(soft && weighted)) continue;
-            if (format.type == LogitType::float64) dense_targets<double>(format, rows, classes, soft, smoothing, weighted);
+            if (format.type == LogitType::float64)
+              dense_targets<double>(format, rows, classes, soft, smoothing, weighted);
             else dense_targets<float>(format, rows, classes, soft, smoothing, weighted);
           }
   std::snprintf(context, sizeof context, "no rows");

@@ -1,4 +1,5 @@
-// What the tests of the kernels share: memory whose surroundings are watched, random inputs, expectations.
+// What the tests of the kernels share: memory whose surroundings are watched, random inputs,
+// expectations.
 #pragma once
 
 #include <cmath>
@@ -30,7 +31,8 @@ template <class T> struct Shared {
   template <class U> Shared(const Shared<U>&) {}
   T* allocate(size_t n) {
     void* memory = nullptr;
-    if (cudaHostAlloc(&memory, n * sizeof(T), cudaHostAllocMapped) != cudaSuccess) throw std::bad_alloc();
+    if (cudaHostAlloc(&memory, n * sizeof(T), cudaHostAllocMapped) != cudaSuccess)
+      throw std::bad_alloc();
     return static_cast<T*>(memory);
   }
   void deallocate(T* memory, size_t) { cudaFreeHost(memory); }
@@ -54,8 +56,9 @@ __attribute__((format(printf, 2, 3))) inline void expect(bool holds, const char*
   if (++failures >= 10) std::exit(1);
 }
 
-// n elements, `offset` elements past a 16-byte boundary, between two fences. As an input its surroundings are `poison`,
-// so that reading too far spoils the result; as an output it starts as `poison` too, so that what is not written shows.
+// n elements, `offset` elements past a 16-byte boundary, between two fences. As an input its
+// surroundings are `poison`, so that reading too far spoils the result; as an output it starts as
+// `poison` too, so that what is not written shows.
 template <class T> class Fenced {
  public:
   explicit Fenced(size_t n, T poison, size_t offset = 0)
@@ -80,7 +83,8 @@ template <class T> class Fenced {
     for (size_t i = 0; i < storage_.size(); ++i)
       if (i < first_ || i >= first_ + size_)
         if (std::memcmp(&storage_[i], &poison_, sizeof(T)) != 0)
-          return expect(false, "%s was written at %ld of %zu", name, static_cast<long>(i - first_), size_);
+          return expect(false, "%s was written at %ld of %zu", name, static_cast<long>(i - first_),
+                        size_);
   }
 
  private:
@@ -103,16 +107,21 @@ inline void expect_done(cudaError_t error, [[maybe_unused]] long launches = 0) {
   expect(error == cudaSuccess, "CUDA error %d", static_cast<int>(error));
 }
 
-inline bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b)); }
+inline bool same_bits(float a, float b) {
+  return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b));
+}
 
 // A written output never holds this.
 inline constexpr float kUnwritten = -12345.678f;
 
-inline isample::cuda::Launcher small_chip(size_t shared_kilobytes) { return {2, shared_kilobytes * 1024, 5, nullptr}; }
+inline isample::cuda::Launcher small_chip(size_t shared_kilobytes) {
+  return {2, shared_kilobytes * 1024, 5, nullptr};
+}
 
 void test_scores();
 void test_sampling();
 void test_importance_sample();
 void test_rows();
+void test_memory();
 
 }  // namespace testing

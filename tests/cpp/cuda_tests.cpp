@@ -1,6 +1,6 @@
 // Runs the kernels: cuda_tests [first seed] [seeds] [suite]. On the stand-in each seed is another
-// schedule of blocks and threads. The same sources, compiled by nvcc, run on a GPU (standin/build.py --device), where they
-// are what compute-sanitizer is given.
+// schedule of blocks and threads. The same sources, compiled by nvcc, run on a GPU
+// (standin/build.py --device), where they are what compute-sanitizer is given.
 #include <string>
 #include <utility>
 
@@ -10,14 +10,18 @@ int main(int argc, char** argv) {
   const unsigned long first = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 1;
   const unsigned long seeds = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
   const std::string suite = argc > 3 ? argv[3] : "all";
-  const std::pair<const char*, void (*)()> suites[] = {{"scores", testing::test_scores},
-                                                       {"importance", testing::test_importance_sample},
-                                                       {"sampling", testing::test_sampling},
-                                                       {"rows", testing::test_rows}};
+  const std::pair<const char*, void (*)()> suites[] = {
+      {"scores", testing::test_scores},
+      {"importance", testing::test_importance_sample},
+      {"sampling", testing::test_sampling},
+      {"rows", testing::test_rows},
+      {"memory", testing::test_memory}};
   bool known = suite == "all";
   for (const auto& [name, test] : suites) known = known || suite == name;
   if (!known) {
-    std::fprintf(stderr, "the suite must be scores, importance, sampling, rows or all, got %s\n", suite.c_str());
+    std::fprintf(stderr,
+                 "the suite must be scores, importance, sampling, rows, memory or all, got %s\n",
+                 suite.c_str());
     return 2;
   }
 #if defined(__CUDACC__)

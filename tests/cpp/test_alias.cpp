@@ -1,4 +1,5 @@
-// Alias tables in exact integers: reconstruction, and the walk of the CPU loop against core's closed form.
+// Alias tables in exact integers: reconstruction, and the walk of the CPU loop against core's
+// closed form.
 #include <random>
 #include <vector>
 
@@ -31,10 +32,12 @@ std::vector<AliasBucket> closed_form(const std::vector<int32_t>& mass, int64_t t
   size_t heavy = 0, light = 0;
   for (const int32_t k : mass) {
     if (is_heavy(k, total, n))
-      buckets.push_back(heavy_bucket(static_cast<int64_t>(heavy++), total, heavy_excess.data(), heavy_item.data(),
-                                     heavies, light_deficit.data(), n - heavies));
+      buckets.push_back(heavy_bucket(static_cast<int64_t>(heavy++), total, heavy_excess.data(),
+                                     heavy_item.data(), heavies, light_deficit.data(),
+                                     n - heavies));
     else
-      buckets.push_back(light_bucket(k, n, light_deficit[light++], heavy_excess.data(), heavy_item.data(), heavies));
+      buckets.push_back(light_bucket(k, n, light_deficit[light++], heavy_excess.data(),
+                                     heavy_item.data(), heavies));
   }
   return buckets;
 }
@@ -66,7 +69,8 @@ int main() {
     std::vector<int32_t> equal(n, largest), one(n, 1), mixed(n), small(n);
     one[n / 2] = largest;
     for (size_t i = 0; i < n; ++i) {
-      mixed[i] = random() % 3 == 0 ? static_cast<int32_t>(random() % static_cast<uint32_t>(largest)) : 0;
+      mixed[i] =
+          random() % 3 == 0 ? static_cast<int32_t>(random() % static_cast<uint32_t>(largest)) : 0;
       small[i] = static_cast<int32_t>(random() % 4);
     }
     mixed[0] = small[0] = 3;

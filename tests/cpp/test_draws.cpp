@@ -13,7 +13,8 @@ using namespace isample;
 __extension__ typedef __int128 Wide;
 
 void test_masses_leave_room() {
-  for (const int64_t n : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{65536}, int64_t{65537}, kMaxItems}) {
+  for (const int64_t n :
+       {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{65536}, int64_t{65537}, kMaxItems}) {
     const double scale = mass_scale(3.f, n);
     const int64_t largest = score_mass(3.f, scale);
     CHECK(largest <= int64_t{1} << 30);
@@ -71,14 +72,16 @@ void test_pps_lengths_fill_the_line() {
   for (int trial = 0; trial < 300; ++trial) {
     const auto n = static_cast<int64_t>(2 + random() % 60);
     std::vector<int32_t> mass(static_cast<size_t>(n));
-    for (int32_t& k : mass) k = static_cast<int32_t>(std::exp(20.0 * (random() % 1000) / 1000.0)) - 1;
+    for (int32_t& k : mass)
+      k = static_cast<int32_t>(std::exp(20.0 * (random() % 1000) / 1000.0)) - 1;
     mass[0] = 1;
     int64_t total = 0;
     for (const int32_t k : mass) total += k;
     const int64_t count = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(n));
     std::vector<int64_t> indices(static_cast<size_t>(count));
     std::vector<float> weights(static_cast<size_t>(count));
-    cpu::draw_pps({mass.data(), n, total}, count, {3, static_cast<uint64_t>(trial)}, indices.data(), weights.data());
+    cpu::draw_pps({mass.data(), n, total}, count, {3, static_cast<uint64_t>(trial)}, indices.data(),
+                  weights.data());
 
     int64_t positives = 0;
     for (const int32_t k : mass) positives += k > 0;

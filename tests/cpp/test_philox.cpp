@@ -11,6 +11,7 @@ int main() {
   const uint64_t ones = ~uint64_t{0};
   expect(0, 0, 0, 0xe169c58d6627e8d5, 0x9b00dbd8bc57ac4c);
   expect(ones, ones, ones, 0x41c83b0e408f276d, 0x6d5451fda20bc7c6);
-  expect(0x299f31d0a4093822, 0x85a308d3243f6a88, 0x0370734413198a2e, 0x94fdccebd16cfe09, 0x24126ea15001e420);
+  expect(0x299f31d0a4093822, 0x85a308d3243f6a88, 0x0370734413198a2e, 0x94fdccebd16cfe09,
+         0x24126ea15001e420);
   return failures();
 }

@@ -1,4 +1,5 @@
-// The triple, its merging and its end against long double; the vector loops of every instruction set against the triple.
+// The triple, its merging and its end against long double; the vector loops of every instruction
+// set against the triple.
 #include <cmath>
 #include <random>
 #include <vector>
@@ -32,7 +33,9 @@ Truth truth(const std::vector<float>& row, size_t label) {
   return {std::sqrt(rest * rest + squares) / (1 + rest), std::log1p(rest)};
 }
 
-bool near(float got, long double expected) { return std::fabs(got - expected) <= 5e-6L * std::fabs(expected); }
+bool near(float got, long double expected) {
+  return std::fabs(got - expected) <= 5e-6L * std::fabs(expected);
+}
 
 std::vector<float> random_row(std::mt19937& random, size_t classes, size_t label, float margin) {
   std::normal_distribution<float> normal(0.f, 3.f);
@@ -99,7 +102,8 @@ void test_ends_of_the_range() {
   CHECK(std::isnan(score(Lowest<float>::value, 0.f, -INFINITY).score));  // no class at all
   CHECK(std::isnan(score(0.f, 1.f, NAN).score) && std::isnan(score(0.f, NAN, 1.f).loss));
   CHECK(std::isnan(score(0.f, 1.f, INFINITY).loss));
-  CHECK(score(0.f, 1.f, -INFINITY).loss == INFINITY && near(score(0.f, 1.f, -INFINITY).score, std::sqrt(2.0L)));
+  CHECK(score(0.f, 1.f, -INFINITY).loss == INFINITY &&
+        near(score(0.f, 1.f, -INFINITY).score, std::sqrt(2.0L)));
 }
 
 }  // namespace

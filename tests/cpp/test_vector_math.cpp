@@ -1,4 +1,5 @@
-// The polynomials against long double, over their whole range, with the accuracy that their comments claim.
+// The polynomials against long double, over their whole range, with the accuracy that their
+// comments claim.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -33,7 +34,8 @@ template <class M> void test_exp_at_its_ends(double underflow) {
   using T = typename M::T;
   const auto exp = [](double x) { return M::exp(M::all(static_cast<T>(x)))[0]; };
   CHECK(exp(0.0) == T{1} && exp(-0.0) == T{1});
-  CHECK(exp(underflow) == T{0} && exp(-1e30) == T{0} && exp(-static_cast<double>(INFINITY)) == T{0});
+  CHECK(exp(underflow) == T{0} && exp(-1e30) == T{0} &&
+        exp(-static_cast<double>(INFINITY)) == T{0});
   CHECK(std::isnan(exp(static_cast<double>(NAN))) && std::isnan(exp(-static_cast<double>(NAN))));
 }
 
@@ -58,7 +60,8 @@ void test_float16() {
     if (exponent == 31) {
       CHECK(fraction == 0 ? std::isinf(got) : std::isnan(got));
     } else {
-      const double size = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+      const double size =
+          exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
       CHECK(got == static_cast<float>(bits >> 15 ? -size : size));
     }
   }

@@ -2,8 +2,8 @@
 
 For sm_80, sm_90, sm_100 and PTX, against a CUDA build of torch: compiles, links, imports, finds
 every op's CUDA registration, and prints registers, shared memory and spills of every kernel as the
-assembler reports them. Ends with 1 if the build warns, a kernel spills, or an op has no CUDA
-implementation.
+assembler reports them. Ends with 1 if the build warns, a kernel spills or has no __launch_bounds__, without
+which its registers may not suffice for its largest block, or an op has no CUDA implementation.
 """
 
 import os
@@ -19,7 +19,9 @@ CHECK = """
 import torch, isample
 from isample import _C
 print(_C.build_info())
-ops = ["softmax_score", "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum", "importance_sample"]
+names = [name.split("::") for name in torch._C._dispatch_get_all_op_names()]
+# rows is made of _add_row_squares and _scale_rows
+ops = sorted(name for space, name in names if space == "isample" and name != "rows")
 has = lambda op: torch._C._dispatch_has_kernel_for_dispatch_key("isample::" + op, "CUDA")
 missing = [op for op in ops if not has(op)]
 print("registered for CUDA:", [op for op in ops if has(op)])
@@ -64,7 +66,8 @@ def resources(log: str) -> list[tuple[str, str, int, int, int]]:
     """(kernel, architecture, registers, bytes of static shared memory, bytes spilled) out of what
     ptxas -v says."""
     found = re.findall(
-        r"Compiling entry function '(\w+)' for '(sm_\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads\n"
+        r"Compiling entry function '(\w+)' for '(sm_\w+)'.*?(\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads\n"
         r".*?Used (\d+) registers([^\n]*)",
         log,
         flags=re.DOTALL,
@@ -77,6 +80,14 @@ def resources(log: str) -> list[tuple[str, str, int, int, int]]:
     )
 
 
+def unbounded_kernels() -> list[str]:
+    """The kernels that leave the compiler free to use more registers than a block may have."""
+    sources = [path.read_text() for path in sorted((ROOT / "csrc/cuda").glob("*.cu*"))]
+    return [
+        name for text in sources for name in re.findall(r"__global__\s+void\s+(\w+_kernel)", text)
+    ]
+
+
 def main() -> int:
     for stale in BUILD.glob("temp*/**/*.o"):
         if "cuda" in stale.parts[-2:]:
@@ -85,6 +96,7 @@ def main() -> int:
     faults = [
         line for line in log.splitlines() if re.search(r"\bwarning\b", line, flags=re.IGNORECASE)
     ]
+    faults += [f"{kernel} has no __launch_bounds__" for kernel in unbounded_kernels()]
     rows = resources(log)
     print(f"\n{'kernel':<60} {'for':<8} registers  shared  spilled")
     for name, architecture, registers, shared, spilled in rows:

@@ -55,7 +55,10 @@ def compile_one(source, architecture, folder):
 
 def kernels_of(report):
     """{mangled name: (registers, bytes of spill stores and loads)} from what ptxas says."""
-    pattern = r"Function properties for (\w+)\n\s*\d+ bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads\n.*?Used (\d+) registers"
+    pattern = (
+        r"Function properties for (\w+)\n\s*\d+ bytes stack frame, "
+        r"(\d+) bytes spill stores, (\d+) bytes spill loads\n.*?Used (\d+) registers"
+    )
     return {m[0]: (int(m[3]), int(m[1]) + int(m[2])) for m in re.findall(pattern, report)}
 
 
@@ -112,7 +115,8 @@ def main():
                     f"{count}x{width}B" for width, count in sorted(widths.items(), reverse=True)
                 )
                 print(
-                    f"{architecture:<7} {name:<45} {registers:>3} registers  {spills:>3} B spilled  loads {shown}"
+                    f"{architecture:<7} {name:<45} {registers:>3} registers  "
+                    f"{spills:>3} B spilled  loads {shown}"
                 )
                 if spills:
                     faults.append(f"{name} spills {spills} bytes on {architecture}")

@@ -8,21 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..record import RunFileError
 from ..report import cell, significant
+from ..runfile import Point, Record, RunFileError
 from ..statistics import interval
-from .looks import CORRELATION_SAMPLES
-from .measures import PRESAMPLE
+from .gradients import PRESAMPLE
+from .measurements import CORRELATION_SAMPLES
 from .registry import EXPERIMENTS
-from .runfile import Point, Record
 
 REACHED = 0.6  # the training loss that appendix A times
 BEGINNING = 0.2  # share of a run that counts as its beginning
 
 LEGEND = """\
-Values are means over seeds ± the half-width of the 95 % confidence interval (Student's t). Times are seconds of
-training, data loading included, evaluations not. *a* → *b* is uniform sampling → the paper's upper bound. A scale below
-1 means a smaller network, fewer samples looked at and a smaller budget than the paper's."""
+Values are means over seeds ± the half-width of the 95 % confidence interval (Student's t). Times
+are seconds of training, data loading included, evaluations not. *a* → *b* is uniform sampling → the
+paper's upper bound. A scale below 1 means a smaller network, fewer samples measured on and a
+smaller budget than the paper's."""
 
 
 class Claim(NamedTuple):
@@ -37,7 +37,7 @@ def page(groups: Sequence[list[Record]], figures: Sequence[str]) -> str:
     lines = ["# The paper's claims beside what was measured", ""]
     lines += ["| experiment | claim | paper | measured |", "|---|---|---|---|"]
     for records in groups:
-        name = records[0].run.experiment
+        name = records[0].run.task
         lines += [
             f"| {name} | {claim.said} | {claim.paper} | {claim.measured} |"
             for claim in claims(records)
@@ -45,13 +45,14 @@ def page(groups: Sequence[list[Record]], figures: Sequence[str]) -> str:
     lines += ["", LEGEND, "", "## Runs", ""]
     for records, figure in zip(groups, figures):
         lines += [
-            f"- **{records[0].run.experiment}**: {setting(records)}. {machines(records)} [Figure]({figure})"
+            f"- **{records[0].run.task}**: {setting(records)}. {machines(records)} "
+            f"[Figure]({figure})"
         ]
     return "\n".join(lines) + "\n"
 
 
 def claims(records: list[Record]) -> list[Claim]:
-    name = records[0].run.experiment
+    name = records[0].run.task
     return {"variance": variance, "correlation": correlation}.get(
         EXPERIMENTS[name].measure, progress
     )(records)
@@ -61,8 +62,11 @@ def variance(records: list[Record]) -> list[Claim]:
     def relative(score: str, until: float = math.inf) -> str:
         return mean([np.mean(relative_to_uniform(record, score, until)) for record in records])
 
-    bounds = f"upper bound {relative('upper_bound')}, gradient norm {relative('gradient_norm')} of uniform's distance"
-    at_first = BEGINNING * records[0].run.budget
+    bounds = (
+        f"upper bound {relative('upper_bound')}, gradient norm {relative('gradient_norm')} "
+        f"of uniform's distance"
+    )
+    at_first = relative("loss", BEGINNING * records[0].run.budget)
     return [
         Claim(
             "the upper bound reduces the variance as the gradient norm does", "very similar", bounds
@@ -75,18 +79,16 @@ def variance(records: list[Record]) -> list[Claim]:
         Claim(
             "the loss increases the variance in the beginning of training",
             "above 1",
-            f"loss {relative('loss', at_first)} over the first {100 * BEGINNING:g} % of the updates",
+            f"loss {at_first} over the first {100 * BEGINNING:g} % of the updates",
         ),
     ]
 
 
 def relative_to_uniform(record: Record, score: str, until: float) -> list[float]:
     points = [
-        point
-        for point in record.points
-        if point["updates"] <= until and point["distance"]["uniform"]
+        point for point in record.points if point.updates <= until and point.distance["uniform"]
     ]
-    return [point["distance"][score] / point["distance"]["uniform"] for point in points]
+    return [point.distance[score] / point.distance["uniform"] for point in points]
 
 
 def correlation(records: list[Record]) -> list[Claim]:
@@ -94,7 +96,7 @@ def correlation(records: list[Record]) -> list[Claim]:
         Claim(
             f"sum of squared errors of the probabilities by the {title}, for 16,384 samples",
             paper,
-            mean([squared_error(record.points[-1], score) for record in records]),
+            mean([squared_error(record.final, score) for record in records]),
         )
         for score, title, paper in (
             ("loss", "loss", "0.017"),
@@ -104,17 +106,11 @@ def correlation(records: list[Record]) -> list[Claim]:
 
 
 def squared_error(point: Point, score: str) -> float:
-    """What the sum would be if as many samples had been looked at as in the paper: it grows with
-    their number, and falls with the square of the number among which probabilities add up to
-    one."""
-    looked_at = len(point["probabilities"][score])
-    together = min(looked_at, PRESAMPLE)
-    return (
-        point["squared_error"][score]
-        * CORRELATION_SAMPLES
-        / looked_at
-        * (together / PRESAMPLE) ** 2
-    )
+    """What the sum would be of as many samples as in the paper: it grows with their number, and
+    falls with the square of the number among which probabilities add up to one."""
+    count = len(point.probabilities[score])
+    together = min(count, PRESAMPLE)
+    return point.squared_error[score] * CORRELATION_SAMPLES / count * (together / PRESAMPLE) ** 2
 
 
 MIT67 = "0.3374 → 0.2806 (ResNet-50, MIT67)"
@@ -130,7 +126,7 @@ LOSS_RATIOS = {"cifar10": "below 0.1", "cifar100": "about 0.33", "pixel-mnist": 
 
 
 def progress(records: list[Record]) -> list[Claim]:
-    name, methods = records[0].run.experiment, by_method(records)
+    name, methods = records[0].run.task, by_method(records)
     if name == "ablation-b":
         return ablation(methods)
     result = []
@@ -179,10 +175,9 @@ def ablation(methods: dict[str, list[Record]]) -> list[Claim]:
 
 
 def first_at(points: list[Point], loss: float) -> float:
-    """Seconds of training until the first look at which the training loss was no higher; infinity
-    if it never was."""
-    finite = [point for point in points if point["training_loss"] is not None]
-    return next((point["elapsed"] for point in finite if point["training_loss"] <= loss), math.inf)
+    """Seconds of training until the training loss was first measured no higher; infinity if it
+    never was."""
+    return next((point.elapsed for point in points if point.training_loss <= loss), math.inf)
 
 
 def change(methods: dict[str, list[Record]], measure: str) -> str:
@@ -195,29 +190,26 @@ def training_loss_ratio(methods: dict[str, list[Record]], method: str) -> str:
     """The mean over seeds that both have."""
     if not {"uniform", method} <= set(methods):
         return "not run"
-    uniform = {record.run.seed: final(record, "training_loss") for record in methods["uniform"]}
+    uniform = {record.run.seed: record.final.training_loss for record in methods["uniform"]}
     pairs = [
-        (final(record, "training_loss"), uniform.get(record.run.seed)) for record in methods[method]
+        (record.final.training_loss, uniform[record.run.seed])
+        for record in methods[method]
+        if record.run.seed in uniform
     ]
-    return mean([ours / theirs for ours, theirs in pairs if theirs is not None])
+    return mean([ours / theirs for ours, theirs in pairs])
 
 
 def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
     """In the experiment's order of methods."""
     records = list(records)
-    order = EXPERIMENTS[records[0].run.experiment].entrants
+    order = EXPERIMENTS[records[0].run.task].entrants
     groups = {name: [record for record in records if record.run.method == name] for name in order}
     return {name: group for name, group in groups.items() if group}
 
 
 def finals(records: list[Record], measure: str) -> list[float]:
-    return [final(record, measure) for record in records]
-
-
-def final(record: Record, measure: str) -> float:
-    """NaN where the run diverged."""
-    value = record.points[-1][measure]
-    return math.nan if value is None else value
+    """NaN where a run diverged."""
+    return [getattr(record.final, measure) for record in records]
 
 
 def mean(values: Sequence[float]) -> str:
@@ -239,10 +231,10 @@ def setting(records: list[Record]) -> str:
             ours, other = getattr(run, name), getattr(record.run, name)
             if ours != other:
                 raise RunFileError(
-                    f"runs of {run.experiment} must have one {name}; got {ours} and {other}"
+                    f"runs of {run.task} must have one {name}; got {ours} and {other}"
                 )
     seeds = len({record.run.seed for record in records})
-    unit = "s of training" if EXPERIMENTS[run.experiment].updates is None else "updates"
+    unit = "s of training" if EXPERIMENTS[run.task].updates is None else "updates"
     normalisation = f"{run.normalisation} normalisation, " if run.normalisation else ""
     return (
         f"{run.data}, {run.budget:,g} {unit}, scale {run.scale:g}, {normalisation}on {run.device}, "

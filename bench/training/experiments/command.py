@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from bench.common.networks import NORMALISATIONS
 from isample.support.registry import look_up
 
-from .networks import NORMALISATIONS
+from ..runfile import Point, Record, Run, read_all, read_finished
 from .registry import EXPERIMENTS, Experiment, find_experiment
-from .runfile import Record, Run, RunFileError, is_finished, read_all
 from .session import Session, do_run
 
 
@@ -20,8 +20,8 @@ def run_experiment(arguments: argparse.Namespace, console) -> int:
     """Does the runs that the output folder does not hold finished already, one after the other."""
     experiment = find_experiment(arguments.name)
     runs = planned(arguments, experiment)
-    waiting = [run for run in runs if not is_finished(run, arguments.output)]
-    sets = experiment.sets(arguments.data) if waiting else None
+    waiting = [run for run in runs if read_finished(run, arguments.output) is None]
+    sets = experiment.data.sets(arguments.data) if waiting else None
     arguments.output.mkdir(parents=True, exist_ok=True)
     for number, run in enumerate(runs, 1):
         if run not in waiting:
@@ -46,14 +46,25 @@ def planned(arguments: argparse.Namespace, experiment: Experiment) -> list[Run]:
         if method not in experiment.entrants:
             known = ", ".join(experiment.entrants)
             raise ValueError(
-                f"--methods must be of {known} for {arguments.name}, which can be resumed; got {method!r}"
+                f"--methods must be of {known} for {arguments.name}, which can be resumed; "
+                f"got {method!r}"
             )
     if len(set(methods)) < len(methods):
         raise ValueError(f"--methods must name each method once; got {arguments.methods}")
     device = checked_device(arguments.device)
-    budget, data = budget_of(experiment, arguments), arguments.data_name or experiment.data
+    budget, data = budget_of(experiment, arguments), arguments.data_name or experiment.data.title
     return [
-        Run(arguments.name, method, seed, budget, arguments.scale, normalisation, data, device)
+        Run(
+            "run",
+            arguments.name,
+            method,
+            seed,
+            budget,
+            data,
+            scale=arguments.scale,
+            normalisation=normalisation,
+            device=device,
+        )
         for seed in range(arguments.seeds)
         for method in methods
     ]
@@ -64,8 +75,8 @@ def budget_of(experiment: Experiment, arguments: argparse.Namespace) -> float:
     if experiment.updates is not None:
         if arguments.seconds is not None:
             raise ValueError(
-                f"--seconds must not be given for {arguments.name}, which counts {experiment.updates:,} updates times "
-                f"--scale; got {arguments.seconds:g}"
+                f"--seconds must not be given for {arguments.name}, which counts "
+                f"{experiment.updates:,} updates times --scale; got {arguments.seconds:g}"
             )
         return max(1, round(experiment.updates * arguments.scale))
     if arguments.seconds is None:
@@ -80,7 +91,8 @@ def checked_normalisation(experiment: Experiment, arguments: argparse.Namespace)
         return experiment.normalisation
     if experiment.normalisation is None:
         raise ValueError(
-            f"--normalisation must not be given for {arguments.name}; got {arguments.normalisation!r}"
+            f"--normalisation must not be given for {arguments.name}; "
+            f"got {arguments.normalisation!r}"
         )
     look_up(NORMALISATIONS, arguments.normalisation, "--normalisation")
     return arguments.normalisation
@@ -104,7 +116,7 @@ def watch(steps: Iterator, session: Session, console, place: str) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     run = session.run
-    title = f"{place} {run.experiment}, {run.method}, seed {run.seed}"
+    title = f"{place} {run.task}, {run.method}, seed {run.seed}"
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -123,18 +135,19 @@ def watch(steps: Iterator, session: Session, console, place: str) -> None:
     )
 
 
-def outcome(point: dict) -> str:
-    told = f"{point['updates']:,} updates in {point['elapsed']:.1f} s"
-    if "test_error" in point:
-        return f"{told}, training loss {point['training_loss']:.4g}, test error {100 * point['test_error']:.2f} %"
-    for key, title in (
-        ("distance", "distance from the presample's gradient"),
-        ("squared_error", "squared error"),
+def outcome(point: Point) -> str:
+    told = f"{point.updates:,} updates in {point.elapsed:.1f} s"
+    if point.training_loss is not None:
+        return (
+            f"{told}, training loss {point.training_loss:.4g}, "
+            f"test error {100 * point.test_error:.2f} %"
+        )
+    for title, values in (
+        ("distance from the presample's gradient", point.distance),
+        ("squared error", point.squared_error),
     ):
-        if key in point:
-            return f"{told}, {title}: " + ", ".join(
-                f"{name} {value:.4g}" for name, value in point[key].items()
-            )
+        if values is not None:
+            told += f", {title}: " + ", ".join(f"{k} {value:.4g}" for k, value in values.items())
     return told
 
 
@@ -143,17 +156,15 @@ def draw_figures(arguments: argparse.Namespace, console) -> int:
     from . import claims, figures
 
     groups: dict[str, list[Record]] = {}
-    for record in read_all(arguments.folder):
+    for record in read_all(arguments.folder, "run"):
         if record.finished:
-            groups.setdefault(record.run.experiment, []).append(record)
+            groups.setdefault(record.run.task, []).append(record)
         else:
             run = record.run
             console.print(
-                f"left out, not finished: {run.experiment}, {run.method}, seed {run.seed}",
+                f"left out, not finished: {run.task}, {run.method}, seed {run.seed}",
                 highlight=False,
             )
-    if not groups:
-        raise RunFileError(f"no finished run in {arguments.folder}")
     ordered = [groups[name] for name in EXPERIMENTS if name in groups]
     paths = [figures.draw(records, arguments.folder) for records in ordered]
     table = arguments.folder / "claims.md"
@@ -176,7 +187,7 @@ def add_commands(commands, formatter) -> None:
     add("--seeds", type=int, default=3, help="runs of each method, with seeds 0, 1, ...")
     add(
         "--methods",
-        help="names separated by commas (default: the paper's figure's; an unknown name lists them)",
+        help="names, by commas (default: those of the paper's figure; an unknown name lists them)",
     )
     add("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data's files are")
     add("--data-name", metavar="NAME", help="what the results call the data, if not its usual name")
@@ -186,7 +197,8 @@ def add_commands(commands, formatter) -> None:
         type=float,
         default=1.0,
         metavar="S",
-        help="for less time: multiplies the budget, and by its root the networks' widths and the samples looked at",
+        help="for less time: multiplies the budget, and by its root the "
+        "networks' widths and the samples measured on",
     )
     add(
         "--normalisation",

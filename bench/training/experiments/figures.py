@@ -3,6 +3,7 @@ range over seeds."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib
@@ -12,10 +13,10 @@ import numpy as np
 from matplotlib import pyplot
 
 from .. import figure
+from ..runfile import Point, Record
 from .claims import by_method, setting
-from .measures import GRADIENT_NORM
+from .gradients import GRADIENT_NORM
 from .registry import EXPERIMENTS
-from .runfile import Point, Record
 
 COLOURS = {
     **figure.COLOURS,
@@ -31,7 +32,7 @@ LINES = {**HISTORY_BASED, **dict.fromkeys(("svrg", "scsg", "katyusha"), ":")}
 
 def draw(records: list[Record], folder: Path) -> Path:
     """Draws the figure of one experiment's finished runs into ``folder``."""
-    name = records[0].run.experiment
+    name = records[0].run.task
     experiment = EXPERIMENTS[name]
     path = folder / f"figure{experiment.figure}-{name}.png"
     drawn = {"variance": variance, "correlation": correlation, "progress": progress}[
@@ -47,7 +48,7 @@ def variance(records: list[Record]):
     """Figure 1: distance from the large batch's gradient, relative to uniform sampling's, against
     updates."""
     drawn, axes = pyplot.subplots(figsize=(8, 4.8), constrained_layout=True)
-    for score in records[0].points[0]["distance"]:
+    for score in records[0].points[0].distance:
         curve(axes, score, [relative_distances(record, score) for record in records])
     axes.set(
         xlabel="updates", ylabel=r"$\|G_B - G_b\|_2$ relative to uniform sampling's", ylim=(0, None)
@@ -58,17 +59,15 @@ def variance(records: list[Record]):
 
 
 def relative_distances(record: Record, score: str) -> np.ndarray:
-    """Updates and the distance over that of uniform sampling at the same look, [2, looks]."""
-    points = [point for point in record.points if point["distance"]["uniform"]]
-    return np.array(
-        [(p["updates"], p["distance"][score] / p["distance"]["uniform"]) for p in points]
-    ).T
+    """Updates and the distance over that of uniform sampling at the same point, [2, points]."""
+    points = [point for point in record.points if point.distance["uniform"]]
+    return np.array([(p.updates, p.distance[score] / p.distance["uniform"]) for p in points]).T
 
 
 def correlation(records: list[Record]):
     """Figure 2: probabilities by loss and by upper bound against those by the gradient norm, of the
     first seed."""
-    kept = min(records, key=lambda record: record.run.seed).points[-1]["probabilities"]
+    kept = min(records, key=lambda record: record.run.seed).points[-1].probabilities
     ideal = np.array(kept[GRADIENT_NORM])
     scores = [score for score in kept if score != GRADIENT_NORM]
     top = 1.05 * max(max(kept[score]) for score in kept)
@@ -114,12 +113,13 @@ def progress(records: list[Record]):
 
 
 def against_time(points: list[Point], measure: str) -> np.ndarray:
-    """Training time and ``measure`` where it is finite, [2, looks]."""
-    return np.array([(p["elapsed"], p[measure]) for p in points if p[measure] is not None]).T
+    """Training time and ``measure`` where it is finite, [2, points]."""
+    values = [(point.elapsed, getattr(point, measure)) for point in points]
+    return np.array([pair for pair in values if math.isfinite(pair[1])]).T
 
 
 def curve(axes, name: str, runs: list[np.ndarray]) -> None:
-    """Mean and range of ``runs``, each [2, looks], on the first one's looks as far as all runs
+    """Mean and range of ``runs``, each [2, points], at the first one's places as far as all runs
     go."""
     grid = runs[0][0][runs[0][0] <= min(x[-1] for x, _ in runs)]
     values = np.array([np.interp(grid, x, y) for x, y in runs])

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from bench.common.networks import small_cnn
+from bench.common.networks import PixelLSTM, small_cnn, wide_resnet
+from bench.common.pretrained import efficientnet_lite0, resnet50
+from bench.common.sets import DATA, Data
 from isample.support.registry import look_up
 
 from ..methods import METHODS
 from ..methods.importance import upper_bound
 from ..training import Method, Training
-from .data import Sets, cifar10, cifar100, pixel_mnist
-from .networks import PixelLSTM, wide_resnet
-from .pictures import cifar10_enlarged, image_folder
-from .pretrained import efficientnet_lite0, resnet50
+from .measurements import scaled
 
 Entrant = Callable[[Training], Method]
 
@@ -65,20 +62,20 @@ def pixel_lstm(scale: float, normalisation: None, classes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Experiment:
-    """``figure`` is the paper's. ``sets(root)`` reads the data that ``data`` names to the reader.
+    """``figure`` is the paper's.
 
     ``model(scale, normalisation, classes)`` draws its parameters from torch's generator;
     ``normalisation`` is None where the network leaves no choice of it. The learning rate is divided
     by five after each of ``drops``, shares of the budget. The budget is ``seconds`` of training or,
-    where ``updates`` is given, that many updates. ``measure`` says what is looked at on the way:
+    where ``updates`` is given, that many updates. ``measure`` says what is measured on the way:
     ``progress`` (losses and test error), ``variance`` (figure 1) or ``correlation`` (figure 2);
-    ``every`` is the number of updates, or the share of the time, between two looks. ``entrants``
-    are the methods that can be run, ``methods`` those that are run where none is named.
+    ``every`` is the number of updates, or the share of the time, between two measurements.
+    ``entrants`` are the methods that can be run, ``methods`` those that are run where none is
+    named: those that the paper's figures compare.
     """
 
     figure: int
-    data: str
-    sets: Callable[[Path], Sets]
+    data: Data
     model: Callable[[float, Any, int], nn.Module]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = sgd
     normalisation: str | None = None
@@ -93,25 +90,20 @@ class Experiment:
     measure: str = "progress"
     every: float = 1 / 40
     entrants: Mapping[str, Entrant] = field(default_factory=lambda: ENTRANTS)
-    methods: tuple[str, ...] = (
-        "uniform",
-        "loss",
-        "upper-bound",
-    )  # those that the paper's figures compare
+    methods: tuple[str, ...] = ("uniform", "loss", "upper-bound")
 
 
 # The text of the paper names no time budget for CIFAR: four hours are a choice.
 CIFAR10 = Experiment(
     3,
-    "CIFAR-10",
-    cifar10,
+    DATA["cifar10"],
     wide_resnet_28_2,
     normalisation="layer",
     presample=640,
     tau_threshold=1.5,
     seconds=14_400,
 )
-CIFAR100 = replace(CIFAR10, data="CIFAR-100", sets=cifar100)
+CIFAR100 = replace(CIFAR10, data=DATA["cifar100"])
 
 VARIANCE = replace(
     CIFAR100,
@@ -125,16 +117,14 @@ VARIANCE = replace(
 )
 CORRELATION = replace(VARIANCE, figure=2, measure="correlation")
 ON_A_CPU = {
-    "data": "CIFAR-10",
-    "sets": cifar10,
+    "data": DATA["cifar10"],
     "model": cifar10_cnn,
     "optimizer": moderate_sgd,
     "normalisation": None,
 }
 FINETUNE = Experiment(
     4,
-    "image folder",
-    image_folder,
+    DATA["image-folder"],
     resnet50,
     careful_sgd,
     drops=(),
@@ -147,22 +137,19 @@ FINETUNE = Experiment(
 
 EXPERIMENTS = {
     "variance": VARIANCE,
-    "variance-cifar10": replace(VARIANCE, data="CIFAR-10", sets=cifar10),
+    "variance-cifar10": replace(VARIANCE, data=DATA["cifar10"]),
     "variance-cnn": replace(VARIANCE, **ON_A_CPU),
     "correlation": CORRELATION,
-    "correlation-cifar10": replace(CORRELATION, data="CIFAR-10", sets=cifar10),
+    "correlation-cifar10": replace(CORRELATION, data=DATA["cifar10"]),
     "correlation-cnn": replace(CORRELATION, **ON_A_CPU),
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "finetune": FINETUNE,
     "finetune-lite0": replace(FINETUNE, model=efficientnet_lite0),
-    "finetune-cifar10": replace(
-        FINETUNE, data="CIFAR-10 enlarged", sets=cifar10_enlarged, model=efficientnet_lite0
-    ),
+    "finetune-cifar10": replace(FINETUNE, data=DATA["cifar10-enlarged"], model=efficientnet_lite0),
     "pixel-mnist": Experiment(
         5,
-        "MNIST",
-        pixel_mnist,
+        DATA["pixel-mnist"],
         pixel_lstm,
         adam,
         drops=(),
@@ -179,9 +166,3 @@ EXPERIMENTS = {
 def find_experiment(name: str) -> Experiment:
     """Raises ValueError that lists the experiments."""
     return look_up(EXPERIMENTS, name, "experiment")
-
-
-def scaled(number: int, scale: float) -> int:
-    """A width or a number of samples, by the root of ``scale``: so a layer's work shrinks as the
-    budget does."""
-    return max(1, round(number * math.sqrt(scale)))

@@ -1,4 +1,4 @@
-"""One run of an experiment: a method works until its budget is spent, is looked at on the way, and
+"""One run of an experiment: a method works until its budget is spent, is measured on the way, and
 can be resumed."""
 
 from __future__ import annotations
@@ -6,19 +6,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import isample
+from bench.common.datasets import Sets
 
+from ..checkpoint import load_checkpoint, save_checkpoint
 from ..meter import Meter
+from ..runfile import Point, Run, RunWriter
 from ..training import Training
-from .data import Sets
-from .looks import MEASURES
+from .measurements import MEASURES
 from .registry import Experiment
-from .runfile import Point, Run, RunFileError, RunWriter, load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 10.0  # of wall-clock time: what a kill can cost
 DROP = 0.2  # the learning rate's factor at each drop
@@ -47,18 +49,18 @@ class Session:
         A run that diverges ends with the point that shows it.
         """
         if not self.points:
-            self.look()
-        due = self.next_look()
+            self.measure()
+        due = self.next_due()
         try:
             while not self.done:
                 active = self.meter.advance()
                 self.set_learning_rate()
                 if self.training.progress >= 1 or self.position >= due:
-                    self.look()
-                    due = self.next_look()
+                    self.measure()
+                    due = self.next_due()
                 yield active
         except isample.NonFiniteScoreError:
-            self.look()
+            self.measure()
 
     def set_learning_rate(self) -> None:
         """That of the next unit of work."""
@@ -69,39 +71,38 @@ class Session:
     @property
     def done(self) -> bool:
         """The budget is spent, or the training has diverged."""
-        return self.training.progress >= 1 or not math.isfinite(
-            self.points[-1].get("training_loss", 0.0)
-        )
+        return self.training.progress >= 1 or self.points[-1].diverged
 
     @property
     def position(self) -> float:
         """How far the run is, in what ``every`` counts: updates or the share of the time."""
         return self.training.progress if self.experiment.updates is None else self.meter.updates
 
-    def next_look(self) -> float:
-        """The next multiple of ``every``, which shrinks with a budget of updates."""
+    def next_due(self) -> float:
+        """Where the next measurement is due: at a multiple of ``every``, which shrinks with a
+        budget of updates."""
         every = self.experiment.every
         if self.experiment.updates is not None:
             every = max(1, round(every * self.run.budget / self.experiment.updates))
         return every * (math.floor(self.position / every + 1e-9) + 1)
 
-    def look(self) -> None:
-        point = {"elapsed": self.meter.elapsed, "updates": self.meter.updates}
-        self.points.append({**point, **MEASURES[self.experiment.measure](self)})
+    def measure(self) -> None:
+        measured = MEASURES[self.experiment.measure](self.meter, self.run.scale)
+        self.points.append(self.meter.point(**measured))
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.training.model.state_dict(),
             "optimizer": self.training.optimizer.state_dict(),
             "meter": self.meter.state_dict(),
-            "points": self.points,
+            "points": [asdict(point) for point in self.points],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.training.model.load_state_dict(state["model"])
         self.training.optimizer.load_state_dict(state["optimizer"])
         self.meter.load_state_dict(state["meter"])
-        self.points = state["points"]
+        self.points = [Point(**point) for point in state["points"]]
 
 
 def do_run(session: Session, folder: Path) -> Iterator[bool | None]:
@@ -109,20 +110,13 @@ def do_run(session: Session, folder: Path) -> Iterator[bool | None]:
     up to date."""
     path = session.run.checkpoint(folder)
     state = load_checkpoint(path)
-    if state is not None and "meter" not in state:
-        raise RunFileError(
-            f"{path} is of an older version: delete it to do that run from its beginning"
-        )
     if state is not None:
         session.load_state_dict(state)
-    writer, written, saved = (
-        RunWriter(session.run, folder, session.points),
-        len(session.points),
-        time.monotonic(),
-    )
+    writer = RunWriter(session.run, folder, session.points)
+    written, saved = len(session.points), time.monotonic()
     try:
         for active in session.train():
-            # A look may take longer than the training between two, so it is saved at once.
+            # A measurement may take longer than the training between two, so it is saved at once.
             if written < len(session.points) or time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 save_checkpoint(path, session.state_dict())
                 saved = time.monotonic()

@@ -18,12 +18,11 @@ class Trained:
         self.training, self.trainer = training, trainer
         self.state_dict, self.load_state_dict = trainer.state_dict, trainer.load_state_dict
 
-    def __iter__(self) -> Iterator[bool]:
+    def __iter__(self) -> Iterator[isample.StepReport]:
         """Until whoever drives it has had enough."""
-        for report in self.trainer.iterate(
-            self.training.loader(self.training.batch_size), seconds=math.inf
-        ):
-            yield report.active
+        loader = self.training.loader(self.training.batch_size)
+        # Not before the first step is asked for: a state may be loaded until then.
+        yield from self.trainer.iterate(loader, seconds=math.inf)
 
 
 def upper_bound(training: Training, **options: Any) -> Trained:

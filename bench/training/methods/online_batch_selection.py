@@ -4,8 +4,8 @@ of Neural Networks").
 All samples are ranked by their latest known loss, and the one of rank i = 0 ... N - 1 from the top
 is drawn, with replacement, with a probability that falls exponentially with its rank:
 
-    p_i proportional to exp(-(log(s) / N) i)        so that p_0 / p_(N-1) is s, but for one rank
-    s = s_0^(1 - progress)                          from s_0 at the beginning to 1, the uniform distribution, at the end
+    p_i proportional to exp(-(log(s) / N) i)    so that p_0 / p_(N-1) is s, but for one rank
+    s = s_0^(1 - progress)                      from s_0 to 1, the uniform distribution
 
 The batch's plain mean is minimised: nothing corrects the bias toward high losses. The first epoch
 visits every sample once; all losses are computed anew every r updates. Katharopoulos and Fleuret

@@ -2,8 +2,8 @@
 variant, with a training set in place of the replay memory and a sample's loss in place of the
 temporal-difference error.
 
-    priority  q_i = (|loss_i| + epsilon)^alpha      the loss being that of when the sample was last trained on
-    draw      P(i) = q_i / sum(q)                   one from each of b equal parts of the running sum of priorities
+    priority  q_i = (|loss_i| + epsilon)^alpha      its loss when it was last trained on
+    draw      P(i) = q_i / sum(q)                   one from each b-th of their running sum
     weight    w_i = (1 / (N P(i)))^beta / max(w)
 
 A sample that was never drawn has the highest priority of all. The maximum is that of the batch:
@@ -40,9 +40,8 @@ class Priorities:
         """Fresh losses [b] of the samples ``index``, int64 [b]."""
         self.priority[index] = (losses.abs() + EPSILON) ** self.alpha
         self.unseen[index] = False
-        if (
-            self.unseen.any()
-        ):  # mostly not, and then nothing but the draw takes time in proportion to the data set
+        # Mostly not, and then nothing but the draw takes time in proportion to the data set.
+        if self.unseen.any():
             highest = torch.where(self.unseen, 0.0, self.priority).max()
             self.priority = torch.where(self.unseen, highest, self.priority)
 

@@ -1,8 +1,10 @@
 """Builds cuda_tests: the kernels' own sources, compiled by g++ against the stand-in. Needs g++
 alone.
 
-python tests/cpp/standin/build.py            then run  build/standin/cuda_tests [first seed] [seeds] [suite]
-python tests/cpp/standin/build.py --device [sm_90]     the same tests by nvcc, for a GPU: build/device/cuda_tests
+python tests/cpp/standin/build.py
+    then run  build/standin/cuda_tests [first seed] [seeds] [suite]
+python tests/cpp/standin/build.py --device [sm_90]
+    the same tests by nvcc, for a GPU: build/device/cuda_tests
 """
 
 import os
@@ -12,8 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-CPU_LOOPS = ["sampling", "score_avx2", "score_avx512", "score_baseline", "score_dispatch"]
-KERNELS = ["score", "distribution", "alias", "draws", "prefix_sum", "importance_sample", "rows"]
+CPU_LOOPS = ["sampling", "memory", "score_avx2", "score_avx512", "score_baseline", "score_dispatch"]
+KERNELS = [
+    "score",
+    "distribution",
+    "alias",
+    "draws",
+    "prefix_sum",
+    "importance_sample",
+    "rows",
+    "memory",
+]
 FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
 
@@ -37,7 +48,7 @@ def compile_object(source, target, root):
 
 
 def compile_kernels(folder, root=ROOT):
-    jobs = [(root / f"csrc/cuda/{name}.cu", folder / f"{name}.o", root) for name in KERNELS]
+    jobs = [(root / f"csrc/cuda/{name}.cu", folder / f"{name}.cu.o", root) for name in KERNELS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: compile_object(*job), jobs))
 

@@ -29,6 +29,7 @@ inline __half __float2half_rn(float value) {
   if (magnitude >= 65520) return {static_cast<uint16_t>(sign | 0x7c00)};
   if (magnitude == 0) return {sign};
   const int exponent = std::max(std::ilogb(magnitude), -14);
-  const int units = static_cast<int>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));  // may reach 2^11
+  const int units =
+      static_cast<int>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));  // may reach 2^11
   return {static_cast<uint16_t>(sign | (((exponent + 14) << 10) + units))};
 }

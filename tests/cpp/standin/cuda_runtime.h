@@ -28,14 +28,24 @@ struct dim3 {
 
 inline void __syncthreads() { standin::barrier(); }
 inline void __threadfence() { standin::fence(); }
-inline uint32_t __shfl_sync(unsigned mask, uint32_t value, int lane) { return standin::shuffle(mask, value, lane & 31); }
+inline uint32_t __shfl_sync(unsigned mask, uint32_t value, int lane) {
+  return standin::shuffle(mask, value, lane & 31);
+}
 inline uint32_t __shfl_xor_sync(unsigned mask, uint32_t value, int lanes) {
-  return standin::shuffle(mask, value, static_cast<int>((threadIdx.x % 32) ^ static_cast<unsigned>(lanes)));
+  return standin::shuffle(mask, value,
+                          static_cast<int>((threadIdx.x % 32) ^ static_cast<unsigned>(lanes)));
 }
 inline uint32_t __shfl_up_sync(unsigned mask, uint32_t value, int lanes) {
   return standin::shuffle(mask, value, static_cast<int>(threadIdx.x % 32) - lanes);
 }
-inline uint32_t atomicInc(uint32_t* counter, uint32_t last) { return standin::arrive(counter, last); }
+inline uint32_t atomicInc(uint32_t* counter, uint32_t last) {
+  return standin::arrive(counter, last);
+}
+inline int32_t atomicMax(int32_t* address, int32_t value) {
+  const int32_t before = *address;
+  if (value > before) *address = value;
+  return before;
+}
 
 // A load from an address that is not a multiple of its width would fault on a device.
 template <class T> T __ldg(const T* address) {
@@ -54,10 +64,11 @@ template <class To, class From> To standin_bits(From value) {
 inline float __uint_as_float(uint32_t bits) { return standin_bits<float>(bits); }
 inline uint32_t __float_as_uint(float value) { return standin_bits<uint32_t>(value); }
 inline double __hiloint2double(int high, int low) {
-  return standin_bits<double>((uint64_t{static_cast<uint32_t>(high)} << 32) | static_cast<uint32_t>(low));
+  return standin_bits<double>((uint64_t{static_cast<uint32_t>(high)} << 32) |
+                              static_cast<uint32_t>(low));
 }
 
-// ---- Launches -------------------------------------------------------------------------------------------------------
+// ---- Launches -----------------------------------------------------------------------------------
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -74,11 +85,12 @@ inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, i
 }
 
 template <class... Parameters, class... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
   const auto limit = standin_shared_limits.find(reinterpret_cast<const void*>(kernel));
   const size_t allowed = limit == standin_shared_limits.end() ? 48 * 1024 : limit->second;
   if (config->dynamicSmemBytes > allowed) return cudaErrorInvalidConfiguration;
-  standin::run({config->gridDim.x, config->gridDim.y, 1}, config->blockDim.x, config->dynamicSmemBytes,
-               [&] { kernel(static_cast<Parameters>(arguments)...); });
+  standin::run({config->gridDim.x, config->gridDim.y, 1}, config->blockDim.x,
+               config->dynamicSmemBytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
   return cudaSuccess;
 }

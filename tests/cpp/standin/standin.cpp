@@ -25,7 +25,8 @@ long launches = 0;
 namespace {
 
 [[noreturn]] void die(const char* message) {
-  std::fprintf(stderr, "stand-in: %s (block %u, %u, thread %u)\n", message, blockIdx.x, blockIdx.y, threadIdx.x);
+  std::fprintf(stderr, "stand-in: %s (block %u, %u, thread %u)\n", message, blockIdx.x, blockIdx.y,
+               threadIdx.x);
   std::_Exit(3);
 }
 
@@ -53,7 +54,8 @@ struct Fiber {
   jmp_buf context;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   bool started = false, done = false;
-  uint32_t published[2] = {0, 0};  // what the other lanes of a shuffle read; two, for lanes that are one shuffle ahead
+  uint32_t published[2] = {
+      0, 0};  // what the other lanes of a shuffle read; two, for lanes that are one shuffle ahead
   unsigned shuffles = 0;
 };
 
@@ -137,8 +139,8 @@ struct Block {
     waiting.clear();
   }
 
-  // A warp runs on for a while; which one is next, and in which order its threads run, is random. With `by_priority`, some
-  // warps run far ahead of others. Null when no thread can run.
+  // A warp runs on for a while; which one is next, and in which order its threads run, is random.
+  // With `by_priority`, some warps run far ahead of others. Null when no thread can run.
   Fiber* pick(bool by_priority) {
     if (warp_now == nullptr || warp_now->ready.empty() || random_below(64) == 0) {
       std::vector<Warp*> candidates;
@@ -147,8 +149,9 @@ struct Block {
       if (candidates.empty()) return nullptr;
       warp_now = candidates[random_below(candidates.size())];
       if (by_priority && random_below(16) != 0)
-        warp_now = *std::max_element(candidates.begin(), candidates.end(),
-                                     [](const Warp* a, const Warp* b) { return a->priority < b->priority; });
+        warp_now = *std::max_element(
+            candidates.begin(), candidates.end(),
+            [](const Warp* a, const Warp* b) { return a->priority < b->priority; });
     }
     std::vector<unsigned>& ready = warp_now->ready;
     std::swap(ready[random_below(ready.size())], ready.back());
@@ -169,7 +172,8 @@ char* shared_bytes() { return reinterpret_cast<char*>(isample_shared_memory); }
 
 void switch_to(Block* next) {
   if (block_now == next) return;
-  if (block_now != nullptr) std::memcpy(block_now->shared.data(), isample_shared_memory, shared_now);
+  if (block_now != nullptr)
+    std::memcpy(block_now->shared.data(), isample_shared_memory, shared_now);
   std::memcpy(isample_shared_memory, next->shared.data(), shared_now);
   block_now = next;
   blockIdx = next->index;
@@ -185,7 +189,8 @@ void check_shared_fence() {
 void seed(uint64_t value) { random_state = value * 0x2545F4914F6CDD1Du + 1; }
 
 void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>& kernel) {
-  if (bytes > kSharedBytes || threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0) die("not a launch shape");
+  if (bytes > kSharedBytes || threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0)
+    die("not a launch shape");
   ++launches;
   std::vector<Index> pending;
   for (unsigned y = 0; y < grid.y; ++y)
@@ -208,7 +213,8 @@ void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>
       active.back()->start(pending.back(), threads, bytes);
       pending.pop_back();
     }
-    if (block_now == nullptr || switch_block || random_below(4096) == 0) switch_to(active[random_below(active.size())].get());
+    if (block_now == nullptr || switch_block || random_below(4096) == 0)
+      switch_to(active[random_below(active.size())].get());
     switch_block = false;
     Block& block = *block_now;
     Fiber* const fiber = block.pick(favour_warps);
@@ -220,7 +226,8 @@ void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>
       continue;
     }
     check_shared_fence();
-    const auto place = std::find_if(active.begin(), active.end(), [&](const auto& b) { return b.get() == &block; });
+    const auto place = std::find_if(active.begin(), active.end(),
+                                    [&](const auto& b) { return b.get() == &block; });
     idle.push_back(std::move(*place));
     active.erase(place);
     block_now = nullptr;
@@ -252,7 +259,8 @@ uint32_t shuffle(unsigned mask, uint32_t value, int source_lane) {
   }
   pause();
   const bool inside = source_lane >= 0 && source_lane < kWarp;
-  return inside ? block.fibers[warp * kWarp + static_cast<unsigned>(source_lane)]->published[turn] : value;
+  return inside ? block.fibers[warp * kWarp + static_cast<unsigned>(source_lane)]->published[turn]
+                : value;
 }
 
 uint32_t arrive(uint32_t* counter, uint32_t last) {
@@ -269,7 +277,9 @@ uint32_t arrive(uint32_t* counter, uint32_t last) {
 
 std::vector<std::pair<const char*, size_t>> readable;
 
-void allow_reads(const void* begin, size_t bytes) { readable.emplace_back(static_cast<const char*>(begin), bytes); }
+void allow_reads(const void* begin, size_t bytes) {
+  readable.emplace_back(static_cast<const char*>(begin), bytes);
+}
 
 void forbid_reads(const void* begin) {
   std::erase_if(readable, [begin](const auto& range) { return range.first == begin; });

@@ -1,10 +1,12 @@
-// A stand-in for the part of CUDA's execution model that the kernels use, so that g++ compiles their own sources and a
-// machine without a GPU runs them. A grid's blocks start in shuffled order and take turns, a few at a time; a block's
-// threads are fibers that run, in shuffled order, from one synchronisation to the next. Shared memory starts as noise.
-// So a missing barrier, or a value that was never written, shows as a wrong result under some seed.
+// A stand-in for the part of CUDA's execution model that the kernels use, so that g++ compiles
+// their own sources and a machine without a GPU runs them. A grid's blocks start in shuffled order
+// and take turns, a few at a time; a block's threads are fibers that run, in shuffled order, from
+// one synchronisation to the next. Shared memory starts as noise. So a missing barrier, or a value
+// that was never written, shows as a wrong result under some seed.
 //
-// What a real device would leave undefined ends the program with a message: a barrier or shuffle that some thread never
-// reaches, a write past the end of shared memory, a vector load beside an input, an arrival at a counter without a fence before and after it.
+// What a real device would leave undefined ends the program with a message: a barrier or shuffle
+// that some thread never reaches, a write past the end of shared memory, a vector load beside an
+// input, an arrival at a counter without a fence before and after it.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +34,9 @@ void forbid_reads(const void* begin);
 void check_read(const void* address, size_t bytes);
 
 void barrier();
-uint32_t shuffle(unsigned mask, uint32_t value, int source_lane);  // outside 0...31: the thread's own value
-uint32_t arrive(uint32_t* counter, uint32_t last);                 // atomicInc
+uint32_t shuffle(unsigned mask, uint32_t value,
+                 int source_lane);                  // outside 0...31: the thread's own value
+uint32_t arrive(uint32_t* counter, uint32_t last);  // atomicInc
 void fence();
 
 }  // namespace standin

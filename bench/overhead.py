@@ -1,0 +1,151 @@
+"""What the engine costs where it has nothing to give: `python -m bench.overhead`.
+
+Two copies of one loop take turns in one process, one with `isample.Engine` and one without. Their
+data, network and optimizer are alike. A turn is some fifty steps; the ratio of a turn with the
+engine to the turn beside it is taken, and the median of all these. Labels are random, so no
+sample teaches more than another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import isample
+from bench.common.machine import processor
+
+BATCH, SAMPLES, FEATURES, CLASSES = 64, 6400, 64, 10
+RESULTS = Path(__file__).parent / "results"
+
+# (control, milliseconds of a step, the most that isample may add)
+CASES = [("never", 10.0, 0.01), ("never", 1.0, 0.03), ("speedup", 2.0, 0.03)]
+
+
+def network(width: int) -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Linear(FEATURES, width), nn.ReLU()]
+    for _ in range(2):
+        layers += [nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, CLASSES))
+
+
+def data() -> TensorDataset:
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(CLASSES, (SAMPLES,), generator=random)
+    return TensorDataset(torch.randn(SAMPLES, FEATURES, generator=random), labels)
+
+
+def loop(width: int, control: str | None) -> Iterator[None]:
+    """A step at a time, without end; ``control`` None is a loop without isample."""
+    model = network(width)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    loader = DataLoader(data(), BATCH, shuffle=True)
+    if control is not None:
+        engine = isample.Engine(optimizer, head=model[-1], control=control, seed=0)
+        loader = engine.loader(loader)
+    while True:
+        for inputs, labels in loader:
+            loss = F.cross_entropy(model(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if control is None:
+                yield
+                continue
+            with engine.paused():
+                yield
+
+
+def seconds_of(steps: Iterator[None], count: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(count):
+        next(steps)
+    return (time.perf_counter() - begin) / count
+
+
+def width_for(milliseconds: float) -> int:
+    """The width whose step takes about so long on this machine."""
+    width = 32
+    while True:
+        steps = loop(width, None)
+        seconds_of(steps, 30)
+        took = 1e3 * seconds_of(steps, 50)
+        if took >= milliseconds:
+            return width
+        width = max(width + 8, int(width * min(2.0, math.sqrt(milliseconds / took))))
+
+
+def measure(control: str, milliseconds: float, seconds: float) -> dict:
+    width = width_for(milliseconds)
+    plain, drawn = loop(width, None), loop(width, control)
+    count = max(10, round(100 / milliseconds))
+    for steps in (plain, drawn):
+        seconds_of(steps, 2 * count)
+    without, ratios, end = [], [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        first, second = seconds_of(plain, count), seconds_of(drawn, count)
+        without.append(first)
+        ratios.append(second / first)
+        second, first = seconds_of(drawn, count), seconds_of(plain, count)
+        without.append(first)
+        ratios.append(second / first)
+    added = sorted(ratio - 1 for ratio in ratios)
+    return {
+        "control": control,
+        "width": width,
+        "milliseconds": 1e3 * statistics.median(without),
+        "turns": len(ratios),
+        "added": statistics.median(added),
+        "p20": added[len(added) // 5],
+        "p80": added[4 * len(added) // 5],
+    }
+
+
+def page(report: dict) -> str:
+    lines = [
+        "# What the engine adds to a step that it cannot shorten",
+        "",
+        f"{report['processor']}, one thread; torch {report['torch']}. `{report['command']}`.",
+        "A loop with `isample.Engine` and one without take turns in one process. Added: median (p20",
+        "to p80) over turns.",
+        "",
+        "| control | a step without | added | at most |",
+        "|---|--:|--:|--:|",
+    ]
+    for row, (_, _, most) in zip(report["rows"], CASES):
+        lines.append(
+            f"| {row['control']} | {row['milliseconds']:.2f} ms "
+            f"| {row['added']:+.1%} "
+            f"({row['p20']:+.1%} to {row['p80']:+.1%}) | {most:.0%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each case")
+    seconds = parser.parse_args().seconds
+    torch.set_num_threads(1)
+    report = {
+        "command": f"python -m bench.overhead --seconds {seconds:g}",
+        "processor": processor(),
+        "torch": torch.__version__,
+        "rows": [measure(control, milliseconds, seconds) for control, milliseconds, _ in CASES],
+    }
+    (RESULTS / "overhead.json").write_text(json.dumps(report, indent=1) + "\n")
+    (RESULTS / "overhead.md").write_text(page(report))
+    print(page(report))
+
+
+if __name__ == "__main__":
+    main()

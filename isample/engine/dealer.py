@@ -1,0 +1,118 @@
+"""Between a source and the loop: it deals what is trained on, and follows the plan."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import Tensor
+
+from isample.engine.batches import chosen, learn_outputs, learn_rows
+from isample.engine.parts import Parts, Wishes, controller_of
+from isample.engine.steps import Steps
+from isample.engine.tickets import Tickets
+from isample.scoring.scorers import ScoredAhead
+from isample.sources.base import Source
+from isample.support.errors import NonFiniteError
+from isample.values import Batch, Candidates
+
+
+class Dealer:
+    """Hands batches out, and settles those that were trained on.
+
+    ``source`` is None until :meth:`open`; ``tickets`` says which batch is under way.
+    """
+
+    def __init__(self, parts: Parts, wishes: Wishes, steps: Steps):
+        self.parts, self.wishes, self.steps = parts, wishes, steps
+        self.source: Source | None = None
+        self.tickets = Tickets()
+        self._invalid: NonFiniteError | None = None  # of a batch that no update has used
+        self._state: dict[str, Any] | None = None  # until there is a source to load it into
+
+    def open(self, source: Source) -> None:
+        """Batches come from ``source`` from now on."""
+        is_first = self.source is None
+        self.source = source
+        if is_first:
+            self.steps.control(controller_of(self.parts, self.wishes, source), source.batch_size)
+        source.follow(self.steps.plan())
+        if self._state is not None:
+            self.load_state_dict(self._state)
+
+    def begin_epoch(self) -> None:
+        """The source deals an epoch from its beginning, or from where it stands."""
+        self.tickets.begin_epoch()
+
+    def end_epoch(self) -> None:
+        """The source has nothing more of it."""
+        self.tickets.end_epoch()
+
+    def deal(self, candidates: Candidates, ahead: ScoredAhead | None = None) -> Batch:
+        """What is to be trained on of ``candidates``: its ticket waits for its logits."""
+        self.steps.tick()
+        began = time.perf_counter()
+        batch = chosen(self.parts, self.source, self.steps.plan(), candidates, ahead)
+        batch.began = began
+        self.tickets.waiting.append(batch)
+        return batch
+
+    def claim(self, by: str) -> Batch:
+        """The batch under way, whose logits ``by`` takes."""
+        batch, is_new = self.tickets.claim(by)
+        if is_new:  # the gradients of the one before accumulate, or its update was left out
+            self._settle_finished(is_update=False)
+        return batch
+
+    def learn_outputs(
+        self, batch: Batch, score: Tensor | None, targets: Any, outputs: Tensor
+    ) -> None:
+        """Of a training pass whose loss is known."""
+        learn_outputs(self.parts, self.source, batch, score, targets, outputs)
+
+    def settle(self) -> list[Batch]:
+        """Reads the numbers of all batches whose backward pass has run, and follows the plan that
+        comes of them; these batches.
+
+        Raises NonFiniteError where a score is no finite number, before a parameter changes.
+        """
+        finished = self._settle_finished(is_update=True)
+        error, self._invalid = self._invalid, None
+        if error is not None and not self.steps.gradients_are_finite():
+            raise error
+        return finished
+
+    def _settle_finished(self, *, is_update: bool) -> list[Batch]:
+        finished = self.tickets.finished()
+        for batch in finished:
+            if batch.observe and batch.claimed == "rows":
+                learn_rows(self.parts, self.source, batch)
+            try:
+                self.steps.settle(batch, informed=self.source.informed)
+            except NonFiniteError as error:
+                if is_update:
+                    raise
+                self._invalid = error  # a gradient scaler may have left this update out
+        if finished:
+            self.source.follow(self.steps.plan())
+        return finished
+
+    def state_dict(self) -> dict[str, Any]:
+        waiting = list(self.tickets.waiting)
+        return {
+            "steps": self.steps.state_dict(),
+            "selector": self.parts.selector.state_dict(),
+            "source": None if self.source is None else self.source.state_dict(waiting),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Now, or once there is a source."""
+        self._state = state if self.source is None else None
+        if self.source is None:
+            return
+        self.parts.selector.load_state_dict(state["selector"])
+        if state["source"] is not None:
+            self.source.load_state_dict(state["source"])
+        self.steps.load_state_dict(state["steps"])
+        self.tickets = Tickets()
+        self.source.follow(self.steps.plan())

@@ -1,0 +1,278 @@
+"""Importance sampling without a loop: at two points of a program that keeps its own.
+
+    engine = isample.Engine(optimizer, head=model.classifier)
+    loader = engine.loader(loader)
+    for inputs, targets in loader:
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward(); optimizer.step(); optimizer.zero_grad()
+
+A source deals candidates. The controller's plan says what is scored and kept. At the logits samples
+are scored and weighted. Before the optimizer's step the numbers are read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isample.control import Controller
+from isample.control.rates import make_rates
+from isample.engine.dealer import Dealer
+from isample.engine.parts import Sampling, Wishes, make_parts, make_source
+from isample.engine.steps import Steps, tell_loss
+from isample.scoring.losses import Loss
+from isample.scoring.rows import Rows
+from isample.sources.loader import Loader
+from isample.sources.stream import Stream
+from isample.support.processes import Processes
+from isample.support.pytree import batch_length
+from isample.values import Candidates, History, StepReport
+
+VERSION = 1  # of a state
+DEFAULT_SAMPLING = Sampling()
+
+
+class Engine:
+    """Chooses what a loop trains on, weighs it at the logits, and learns from every step.
+
+    Parameters
+    ----------
+    optimizer: of the parameters that are trained.
+    head: the module whose output rows are the samples' logits; else call :meth:`rows` or
+        :meth:`loss`.
+    model: with ``loss`` or ``objective``, what scores candidates before the training pass. Without
+        it only a memory chooses samples.
+    loss: of ``model``'s outputs, where isample knows it, see :class:`isample.Trainer`. Batches are
+        then (inputs, targets).
+    control: ``"speedup"``, ``"always"``, ``"never"``, ``"threshold"``, or a
+        :class:`isample.control.Controller`.
+    objective: the user's own reduced loss, ``(model, batch) -> 0-dim``, through ``head`` or
+        :meth:`rows`.
+    adapt: ``"lr"``, ``"batch"`` or None, see :class:`isample.Trainer`.
+    attach: whether the optimizer's hooks call :meth:`before_update` and :meth:`after_update`. A
+        loop whose optimizer is given a closure calls them itself.
+    seed: of the draws; by default taken from torch's generator.
+    batch_size: b; by default that of the loader.
+    sampling: how candidates are scored and drawn from.
+    processes: those that train together; by default torch's process group.
+
+    Attributes
+    ----------
+    report, history: the last step's :class:`isample.StepReport`, and all of them.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        head: nn.Module | None = None,
+        model: nn.Module | None = None,
+        loss: Loss | None = None,
+        control: str | Controller = "speedup",
+        objective: Callable[[nn.Module, Any], Tensor] | None = None,
+        adapt: str | None = "lr",
+        attach: bool = True,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        sampling: Sampling = DEFAULT_SAMPLING,
+        processes: Processes | None = None,
+    ):
+        rates = make_rates(adapt, optimizer)
+        processes = processes or Processes.running()
+        self._rows = Rows()
+        self.parts = make_parts(
+            optimizer,
+            self._rows,
+            processes,
+            model=model,
+            loss=loss,
+            objective=objective,
+            sampling=sampling,
+            seed=seed,
+        )
+        self.steps = Steps(optimizer, rates, processes, self.parts.device)
+        wishes = Wishes(control, sampling, batch_size, adapt is not None)
+        self.dealer = Dealer(self.parts, wishes, self.steps)
+        self._loader: Loader | None = None
+        self._place: dict[str, Any] | None = None  # of a state, until there is a loader
+        self._open = self._paused = False
+        if head is not None:
+            head.register_forward_hook(self._at_head)
+        if attach:
+            optimizer.register_step_pre_hook(lambda *_: self.before_update())
+            optimizer.register_step_post_hook(lambda *_: self.after_update())
+
+    @property
+    def report(self) -> StepReport | None:
+        return self.steps.report
+
+    @property
+    def history(self) -> History:
+        return self.steps.history
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of all steps so far, pauses left out."""
+        return self.steps.running
+
+    # ---- Point 1: batches -----------------------------------------------------------------------
+
+    def loader(self, loader: Iterable) -> Loader:
+        """``loader`` again, whose batches are chosen; they stay the user's own in kind.
+
+        Where it shuffles a map-style data set, that is drawn from by a memory. Any other iterable
+        is dealt as it is, and thinned where something can score.
+        """
+        dealer = self.dealer
+        dealer.open(make_source(self.parts, dealer.wishes, loader, dealer.source))
+        self._loader = Loader(loader, dealer.source, dealer, self.parts.device)
+        self._load_place()
+        return self._loader
+
+    def choose(self, batch: Any) -> Any:
+        """Of a batch that the caller fetched, what to train on, in the same form.
+
+        Raises RuntimeError where nothing can score it.
+        """
+        if self.parts.scorer is None:
+            raise RuntimeError(
+                "choose must have something to score by: give Engine a model with loss= or "
+                "objective=; got neither"
+            )
+        size = batch_length(batch, "batch")
+        dealer = self.dealer
+        if dealer.source is None:
+            dealer.open(Stream([batch], dealer.wishes.batch_size or size))
+        dealer.tickets.waiting.clear()
+        return dealer.deal(Candidates(batch, size)).batch
+
+    def skip(self) -> None:
+        """The batch that was fetched longest ago is not trained on."""
+        self.dealer.tickets.skip()
+
+    # ---- Point 2: logits ------------------------------------------------------------------------
+
+    def rows(self, z: Any, counts: Tensor | None = None) -> Any:
+        """The identity at the logits, a row a sample; scores and weighs them in the backward pass.
+
+        Args:
+            z: a tensor [b, ...], or a tuple, list or dict of them.
+            counts: [b], what each row holds of what the loss's mean divides by: counted tokens or
+                pixels, or the class weight of its label. None: the loss is a mean over rows.
+
+        Raises:
+            RuntimeError: no batch of the engine's loader is under way.
+            ValueError: logits or counts that have not a row for each sample of it.
+        """
+        if self._rows.is_scoring:
+            return self._rows.mark(z, counts)
+        if self._paused or not torch.is_grad_enabled():
+            return z
+        return self._rows.through(z, self.dealer.claim("rows"), counts)
+
+    def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
+        return self.rows(output) if module.training or self._rows.is_scoring else None
+
+    def loss(self, outputs: Tensor, targets: Any) -> Tensor:
+        """The weighted mean of the known loss over the batch under way, 0-dim, differentiable: one
+        fused call in place of :meth:`rows` and a loss of one's own."""
+        objective = self.parts.objective
+        if objective is None:
+            raise RuntimeError("loss must be given to Engine for engine.loss; got none")
+        if self._paused or not torch.is_grad_enabled():
+            return objective.mean(outputs, targets)[0]
+        batch = self.dealer.claim("loss")
+        mean, score = objective.mean(outputs, targets, batch.weights)
+        if self.dealer.tickets.is_settled(batch):
+            return mean
+        tell_loss(batch, mean)
+        if batch.observe:
+            self.dealer.learn_outputs(batch, score, targets, outputs)
+        self.steps.read_late(batch)
+        if mean.requires_grad:
+            mean.register_hook(batch.saw_backward)
+        return mean
+
+    # ---- The update -----------------------------------------------------------------------------
+
+    def before_update(self) -> None:
+        """Reads the numbers of all batches since the last update; raises the learning rate.
+
+        Raises NonFiniteScoreError or NonFiniteLossError where a score or the loss is no finite
+        number, before a parameter changes.
+        """
+        finished, tickets = self.dealer.settle(), self.dealer.tickets
+        if tickets.waiting and not tickets.under_way and self.steps.is_idle:
+            raise RuntimeError(
+                "logits must pass through engine.rows, engine.loss or a head in training mode "
+                f"before the update; {len(tickets.waiting)} batches were fetched and none did"
+            )
+        self.steps.raise_rates()
+        self._open = True
+        tickets.begin_update(finished)
+
+    def after_update(self) -> StepReport | None:
+        """Puts the learning rate back; the report of the last batch.
+
+        Raises RuntimeError where :meth:`before_update` was not called.
+        """
+        if not self._open:
+            raise RuntimeError("after_update must follow before_update; it was not called")
+        self._open = False
+        self.dealer.tickets.end_update()
+        return self.steps.close(is_update=True)
+
+    def settle(self) -> StepReport | None:
+        """A batch was trained on whose gradients wait for the next update."""
+        self.dealer.settle()
+        return self.steps.close(is_update=False)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The clock stands, and logits pass as they are: for evaluation and the like."""
+        before, self._paused = self._paused, True
+        try:
+            with self.steps.clock.paused():
+                yield
+        finally:
+            self._paused = before
+
+    # ---- State ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as plain types and tensors: memory, controller, random states, the place in
+        the epoch. Batches that were fetched and not trained on come again.
+
+        Raises RuntimeError between a batch's backward pass and its update.
+        """
+        tickets = self.dealer.tickets
+        if tickets.under_way:
+            raise RuntimeError(
+                "state_dict must be taken between an update and the next forward pass; a batch is "
+                "under way"
+            )
+        loader = None if self._loader is None else self._loader.state_dict(list(tickets.waiting))
+        state = {"version": VERSION, "rows": self._rows.state_dict(), "loader": loader}
+        return copy.deepcopy({**state, "dealer": self.dealer.state_dict()})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` gave; before there is a loader, once there is one.
+
+        Raises ValueError for a state of another version.
+        """
+        if state.get("version") != VERSION:
+            raise ValueError(f"state must be of version {VERSION}; got {state.get('version')!r}")
+        self._rows.load_state_dict(state["rows"])
+        self.dealer.load_state_dict(state["dealer"])
+        self._place = state["loader"]
+        self._load_place()
+
+    def _load_place(self) -> None:
+        if self._loader is not None and self._place is not None:
+            self._loader.load_state_dict(self._place)
+            self._place = None

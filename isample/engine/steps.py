@@ -1,0 +1,258 @@
+"""A step's numbers: what it tells, read on the host; the controller, the learning rate and the
+report that follow from it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isample.control.base import Controller, from_dict, to_dict
+from isample.control.rates import Rates
+from isample.ops.memory import moments_of
+from isample.support.clocks import StepClock
+from isample.support.errors import NonFiniteLossError, NonFiniteScoreError
+from isample.support.processes import Processes
+from isample.values import Batch, History, Observation, Plan, StepReport
+
+
+class Steps:
+    """Settles batches that were trained on, in order: numbers in, a plan out.
+
+    Args:
+        optimizer: whose updates these are.
+        rates: its learning rates, and what use they have for a gain.
+        processes: those that train together; their numbers are averaged.
+        device: of the numbers.
+
+    ``elapsed`` is the time of all steps so far, in seconds.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        rates: Rates,
+        processes: Processes,
+        device: torch.device,
+    ):
+        self.optimizer = optimizer
+        self.rates, self.processes, self.device = rates, processes, device
+        self.clock, self.history = StepClock(), History()
+        self.count, self.elapsed, self.batch_size = 0, 0.0, 1
+        self.report: StepReport | None = None
+        self.controller: Controller | None = None
+        self._state: Any = None
+        self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
+        self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
+        self._gains: list[float] = []  # of batches since the last update
+        self._untimed = 0  # settled batches since the last tick
+        self._carried = 0.0  # seconds that no settled batch has taken yet
+        self._overhead = 0.0
+        self._timed: list[tuple[float, float]] = []  # of which other processes have not heard
+
+    def control(self, controller: Controller, batch_size: int) -> None:
+        """Begins with ``controller``; ``batch_size`` is that of a uniform batch."""
+        self.controller, self._state = controller, controller.init()
+        self.batch_size = batch_size
+
+    def plan(self) -> Plan:
+        return self.controller.plan(self._state)
+
+    # ---- Time ---------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """A batch was fetched: the steps settled since the last one have taken the time between."""
+        seconds = self.clock.tick() + self._carried
+        if self._untimed == 0:
+            self._carried = seconds
+            return
+        each = seconds / self._untimed, self._overhead / self._untimed
+        self._timed += [each] * self._untimed
+        self._untimed, self._carried, self._overhead = 0, 0.0, 0.0
+        if self.processes.count == 1:
+            self._tell_time(*each, len(self._timed))
+            self._timed.clear()
+
+    def _tell_time(self, seconds: float, overhead: float, steps: int) -> None:
+        for _ in range(steps):
+            self._state = self.controller.clock(self._state, seconds, overhead)
+            self.elapsed += seconds
+
+    def stop(self) -> None:
+        """The last step of a run is over; what comes before the next one is not its time."""
+        self.tick()
+        self.clock.stop()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no batch was settled since the last update."""
+        return not self._gains
+
+    @property
+    def running(self) -> float:
+        """``elapsed`` with the step under way, where one process trains."""
+        alone = self.processes.count == 1
+        return self.elapsed + (self.clock.running + self._carried if alone else 0.0)
+
+    # ---- Numbers ------------------------------------------------------------------------------
+
+    def read_late(self, batch: Batch) -> None:
+        """Queues the copy of what ``batch`` tells to the host; nothing waits."""
+        told = list(batch.told.values())
+        if self.processes.count > 1:
+            seconds = sum(seconds for seconds, _ in self._timed)
+            overhead = sum(overhead for _, overhead in self._timed)
+            told.append(torch.tensor([seconds, overhead], dtype=torch.float64, device=self.device))
+        if told:
+            self._reads[id(batch)] = self.processes.read_late(told, self.device)
+
+    def settle(self, batch: Batch, *, informed: bool) -> None:
+        """Reads what ``batch`` tells, and tells the controller.
+
+        Raises NonFiniteScoreError where a score is not a finite number, NonFiniteLossError where
+        the loss is none; nothing has changed then.
+        """
+        told = self._numbers(batch)
+        self.rates.note()
+        seen = _observation(batch, told, informed, self.rates.gain_cap)
+        _check_finite(batch, seen)
+        self._state = self.controller.observe(self._state, seen)
+        importance = batch.by_memory or batch.scored > 0
+        gain = self.controller.gain(self._state, seen) if importance else 1.0
+        self._settled.append((batch, seen, gain))
+        self._gains.append(gain)
+        self._untimed += 1
+        self._overhead += batch.overhead
+
+    def _numbers(self, batch: Batch) -> dict[str, list[float]]:
+        if id(batch) not in self._reads:
+            self.read_late(batch)
+        read = self._reads.pop(id(batch), None)
+        numbers = [] if read is None else read()
+        told = {}
+        for name, value in batch.told.items():
+            told[name], numbers = numbers[: value.numel()], numbers[value.numel() :]
+        if numbers and self._timed:  # the means of the times that were sent along
+            steps = len(self._timed)
+            self._tell_time(numbers[0] / steps, numbers[1] / steps, steps)
+            self._timed.clear()
+        return told
+
+    # ---- The update ---------------------------------------------------------------------------
+
+    def raise_rates(self) -> None:
+        """The learning rates are those of the gain of all batches since the last update."""
+        noise = sum(1.0 / gain for gain in self._gains)
+        self.rates.raise_for(len(self._gains) / noise if noise else 1.0)
+
+    def close(self, *, is_update: bool) -> StepReport | None:
+        """Reports the settled batches; after an update the learning rates are the user's again.
+        The last report."""
+        if is_update:
+            self.rates.put_back()
+            self._gains.clear()
+        for batch, seen, gain in self._settled:
+            self.count += 1
+            worth = gain * self.batch_size
+            self.report = _report(self.count, batch, seen, worth, self.running)
+            self.history.steps.append(self.report)
+        self._settled.clear()
+        return self.report
+
+    def discard(self) -> None:
+        """The batches that were settled are not trained on."""
+        self._settled.clear()
+        self._gains.clear()
+        self._reads.clear()
+
+    def gradients_are_finite(self) -> bool:
+        """Whether the optimizer could make an update of its gradients."""
+        groups = self.optimizer.param_groups
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+
+    # ---- State --------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "elapsed": self.running,
+            "rates": self.rates.state_dict(),
+            "controller": None if self.controller is None else to_dict(self._state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.elapsed = state["count"], state["elapsed"]
+        self.rates.load_state_dict(state["rates"])
+        self._state = from_dict(self.controller.init(), state["controller"])
+        self.clock.stop()
+        self._untimed, self._carried = 0, 0.0
+        self.discard()
+
+
+def tell_loss(batch: Batch, loss: Tensor) -> None:
+    batch.told["loss"] = loss.detach()
+
+
+def _observation(
+    batch: Batch, told: dict[str, list[float]], informed: bool, gain_cap: float
+) -> Observation:
+    def number(name: str, otherwise: float = math.nan) -> float:
+        return told[name][0] if name in told else otherwise
+
+    memory, thinning = moments_of(told["candidates"]) if "candidates" in told else (None, None)
+    return Observation(
+        loss=number("loss"),
+        tau=number("tau"),
+        tau_ema=number("tau_ema"),
+        memory=memory,
+        fresh=moments_of(told["fresh"])[0] if "fresh" in told else None,
+        thinning=thinning,
+        by_memory=batch.by_memory,
+        scored=batch.scored,
+        kept=batch.size,
+        observed=batch.observe,
+        bounded=number("bounded", 0.0) > 0.5,  # a mean over processes
+        informed=informed,
+        gain_cap=gain_cap,
+    )
+
+
+def _check_finite(batch: Batch, seen: Observation) -> None:
+    if not batch.told:
+        return
+    moments = [part.mean for part in (seen.memory, seen.fresh) if part is not None]
+    valid = all(map(math.isfinite, moments))
+    if not valid or ("tau" in batch.told and math.isnan(seen.tau)):
+        raise NonFiniteScoreError.from_scores(batch.score)
+    if "loss" in batch.told and not math.isfinite(seen.loss):
+        raise NonFiniteLossError(seen.loss)
+
+
+def _report(
+    count: int, batch: Batch, seen: Observation, worth: float, elapsed: float
+) -> StepReport:
+    """``worth`` is the size of a uniform batch that is as noisy; NaN where that is not known."""
+    active = batch.by_memory or batch.scored > 0
+    weighed = (seen.fresh or seen.memory) if active else None
+    return StepReport(
+        step=count,
+        loss=seen.loss,
+        tau=seen.tau,
+        tau_ema=seen.tau_ema,
+        active=active,
+        presample=batch.out_of,
+        effective_batch=worth if active and worth == worth else float(batch.size),
+        weight_min=weighed.least_weight if weighed else 1.0,
+        weight_max=weighed.largest_weight if weighed else 1.0,
+        scoring_seconds=batch.overhead
+        + (batch.scoring_seconds() if batch.scoring_seconds else 0.0),
+        seconds=time.perf_counter() - batch.began,
+        elapsed=elapsed,
+        scored=batch.scored,
+        kept=batch.size,
+    )

@@ -1,0 +1,115 @@
+"""Which batch is under way: batches wait in the order in which they were handed out, and the
+forward pass of each takes the oldest."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from isample.values import Batch, backward_pass
+
+
+class Tickets:
+    """Batches from their fetching to their update.
+
+    A loop may fetch batches ahead, as long as it trains on each of them, in their order. The first
+    forward pass of an epoch shows how many it fetches ahead; where it falls behind further, a batch
+    was left out, and weights would be those of others: RuntimeError.
+    """
+
+    def __init__(self):
+        self.waiting: deque[Batch] = deque()
+        self.under_way: list[Batch] = []
+        self._updating: Batch | None = None
+        self._ahead: int | None = None
+        self._exhausted = False
+
+    def begin_epoch(self) -> None:
+        """Raises RuntimeError where an epoch that was dealt to its end was not trained on."""
+        if self._exhausted and self.waiting:
+            raise RuntimeError(_left_out(len(self.waiting)))
+        self.waiting.clear()
+        self.under_way = [batch for batch in self.under_way if batch.backward]
+        self._ahead, self._exhausted = None, False
+
+    def end_epoch(self) -> None:
+        self._exhausted = True
+
+    def skip(self) -> None:
+        """The batch under way is left out, if it had no backward pass; else the oldest waiting."""
+        if self.under_way and not self.under_way[-1].backward:
+            self.under_way.pop()
+        elif self.waiting:
+            self.waiting.popleft()
+        else:
+            raise RuntimeError("skip must follow a batch of the engine's loader; none is waiting")
+
+    def claim(self, by: str) -> tuple[Batch, bool]:
+        """The batch whose logits these are, and whether it is a new one.
+
+        Raises RuntimeError if there is none, or where its logits were taken by the other call.
+        """
+        batch = self._present()
+        if batch is None:
+            return self._next(by), True
+        if batch.claimed != by:
+            raise RuntimeError(
+                f"a batch's logits must pass through engine.rows (or head=) or engine.loss, not "
+                f"both; got engine.{by} after engine.{batch.claimed}"
+            )
+        return batch, False
+
+    def _present(self) -> Batch | None:
+        """The batch under way, unless these are the logits of the next one."""
+        batch = self._updating or (self.under_way[-1] if self.under_way else None)
+        within = backward_pass()
+        if batch is None or within is not None:  # checkpointing makes a forward pass once more
+            same = batch is not None and (not batch.backward or within == batch.backward_pass)
+            return batch if same else None
+        if not batch.backward:
+            if len(self.waiting) > self._ahead:
+                raise RuntimeError(_left_out(1))  # another one was fetched since
+            return batch
+        if self.waiting and batch is not self._updating:
+            return None
+        batch.again()  # a closure evaluates it once more
+        return batch
+
+    def _next(self, by: str) -> Batch:
+        if not self.waiting:
+            raise RuntimeError(
+                f"engine.{by} must be called on the logits of a batch of the engine's loader; none "
+                "is under way (call it within engine.paused() to let others pass)"
+            )
+        batch = self.waiting.popleft()
+        if self._ahead is None:
+            self._ahead = len(self.waiting)
+        if len(self.waiting) > self._ahead:
+            raise RuntimeError(_left_out(len(self.waiting) - self._ahead))
+        batch.claimed, batch.backward_pass = by, backward_pass()
+        self.under_way.append(batch)
+        return batch
+
+    def is_settled(self, batch: Batch) -> bool:
+        """Whether its numbers were read already, by the update that is under way."""
+        return batch is self._updating
+
+    def begin_update(self, finished: list[Batch]) -> None:
+        """Until :meth:`end_update` logits are of the last of these: a closure's, that evaluates it
+        at several parameters."""
+        self._updating = finished[-1] if finished else self._updating
+
+    def end_update(self) -> None:
+        self._updating = None
+
+    def finished(self) -> list[Batch]:
+        """Takes out those whose backward pass has run."""
+        done = [batch for batch in self.under_way if batch.backward]
+        self.under_way = [batch for batch in self.under_way if not batch.backward]
+        return done
+
+
+def _left_out(count: int) -> str:
+    return (
+        f"every batch of the engine's loader must be trained on, in order; got {count} that "
+        "were not (call engine.skip() for a batch that is left out)"
+    )
