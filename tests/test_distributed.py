@@ -2,6 +2,7 @@
 what one process would with the batches of both."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,13 +44,18 @@ def parameters_of(model):
 
 
 class Machine(Speedup):
-    """On which remembering and scoring take next to nothing. The clock of each process moves its
-    state, but decides nothing."""
+    """On which remembering takes next to nothing. The clock of each process moves its state, but
+    decides nothing. Every fifth step of those that the memory draws scores candidates."""
 
     def clock(self, state, seconds, overhead):
         kind = state.seen
         took = 1.0 + 0.01 * kind.scored + kind.kept + 1e-6 * seconds
         return super().clock(state, took, 1e-3)
+
+    def plan(self, state):
+        plan = super().plan(state)
+        scores = plan.importance and state.steps % 5 == 0
+        return replace(plan, candidates=2 * b) if scores else plan
 
 
 def report_of(report):
@@ -110,7 +116,7 @@ def a_bad_score_in_one_process(rank, **options):
 
 RUNS = {
     "chosen": lambda rank: train(
-        rank, "memory", epochs=8, control=Machine(Choices(b, True, (2 * b, 3 * b)))
+        rank, "memory", epochs=8, control=Machine(Choices(b, remembers=True))
     ),
     "presamples by the clock": lambda rank: train(rank, "presample", seconds=1.0),
     "paper": lambda rank: train(
