@@ -13,7 +13,14 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from isample.control import Settings
 from isample.values import Candidates, Plan
-from tests.small_training import B, b, make_data, make_model, one_thread, parameters_of  # noqa: F401
+from tests.small_training import (  # noqa: F401
+    B,
+    b,
+    make_data,
+    make_model,
+    one_thread,
+    parameters_of,
+)
 
 AHEAD = isample.Scoring(ahead=True)
 DEVICES = [
