@@ -1,7 +1,7 @@
 """What the engine costs where it has nothing to give: `python -m bench.overhead`.
 
 Two copies of one loop take turns in one process, one with `isample.Engine` and one without. Their
-data, network and optimizer are alike. A turn is some fifty steps; the ratio of a turn with the
+data, network and optimizer are alike, and both fetch a batch at once. A turn is some fifty steps; the ratio of a turn with the
 engine to the turn beside it is taken, and the median of all these. Labels are random, so no
 sample teaches more than another.
 """
@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 import isample
+from bench.common.datasets import Rows, as_fetched
 from bench.common.machine import processor
 
 BATCH, SAMPLES, FEATURES, CLASSES = 64, 6400, 64, 10
@@ -39,17 +40,17 @@ def network(width: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(width, CLASSES))
 
 
-def data() -> TensorDataset:
+def data() -> Rows:
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(CLASSES, (SAMPLES,), generator=random)
-    return TensorDataset(torch.randn(SAMPLES, FEATURES, generator=random), labels)
+    return Rows(torch.randn(SAMPLES, FEATURES, generator=random), labels)
 
 
 def loop(width: int, control: str | None) -> Iterator[None]:
     """A step at a time, without end; ``control`` None is a loop without isample."""
     model = network(width)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    loader = DataLoader(data(), BATCH, shuffle=True)
+    loader = DataLoader(data(), BATCH, shuffle=True, collate_fn=as_fetched)
     if control is not None:
         engine = isample.Engine(optimizer, head=model[-1], control=control, seed=0)
         loader = engine.loader(loader)

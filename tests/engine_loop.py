@@ -41,9 +41,9 @@ def make_optimizer(model, lr=0.2):
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.5)
 
 
-def make_engine(model, optimizer=None, **options):
-    """``head=model[-1]``, always, unless ``options`` say otherwise."""
-    defaults = {"head": model[-1], "control": "always", "adapt": None, "seed": 7}
+def make_engine(model, optimizer=None, /, **options):
+    """Always, at the last layer, unless ``options`` say otherwise."""
+    defaults = {"head": [*model.children()][-1], "control": "always", "adapt": None, "seed": 7}
     return isample.Engine(optimizer or make_optimizer(model), **defaults | options)
 
 

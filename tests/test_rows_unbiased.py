@@ -12,7 +12,7 @@ from isample.values import Batch
 from tests.row_losses import LOSSES, N, Problem, flat
 
 DRAWS, b = 10_000, 8
-WHOLE_STEPS = 4_000  # of which each takes some five times as long as a draw
+WHOLE_STEPS = 2_500  # of which each takes some five times as long as a draw
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,8 @@ class Rule:
         raise NotImplementedError
 
     def _presample(self) -> Plan:
+        if not self.choices.candidates:
+            return Plan()
         return Plan(candidates=self.choices.presample, keep=self.choices.batch_size)
 
 

@@ -82,12 +82,17 @@ class Dealer:
             raise error
         return finished
 
+    def settle_left_out(self) -> None:
+        """No update comes for batches whose gradients are forgotten."""
+        if not self.steps.has_gradients():
+            self._settle_finished(is_update=False)
+
     def _settle_finished(self, *, is_update: bool) -> list[Batch]:
         finished = self.tickets.finished()
         for batch in finished:
-            if batch.observe and batch.claimed == "rows":
-                learn_rows(self.parts, self.source, batch)
             try:
+                if batch.observe and batch.claimed == "rows":
+                    learn_rows(self.parts, self.source, batch)
                 self.steps.settle(batch, informed=self.source.informed)
             except NonFiniteError as error:
                 if is_update:

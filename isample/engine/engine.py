@@ -248,8 +248,10 @@ class Engine:
         """All of it, as plain types and tensors: memory, controller, random states, the place in
         the epoch. Batches that were fetched and not trained on come again.
 
-        Raises RuntimeError between a batch's backward pass and its update.
+        Raises RuntimeError between a batch's forward pass and its update, unless that was left out
+        and its gradients are forgotten.
         """
+        self.dealer.settle_left_out()
         tickets = self.dealer.tickets
         if tickets.under_way:
             raise RuntimeError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -171,9 +171,14 @@ class Steps:
 
     def gradients_are_finite(self) -> bool:
         """Whether the optimizer could make an update of its gradients."""
+        return all(bool(gradient.isfinite().all()) for gradient in self._gradients())
+
+    def has_gradients(self) -> bool:
+        return next(self._gradients(), None) is not None
+
+    def _gradients(self) -> Iterator[Tensor]:
         groups = self.optimizer.param_groups
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+        return (p.grad for group in groups for p in group["params"] if p.grad is not None)
 
     # ---- State --------------------------------------------------------------------------------
 

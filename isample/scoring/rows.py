@@ -23,9 +23,11 @@ from isample.values import Batch
 
 
 class Marked:
-    """Logits of a scoring pass, where a graph begins: the leaves of each head, and its scale."""
+    """Logits of a scoring pass over ``size`` samples, where a graph begins: of each head the leaves
+    and the scale."""
 
-    def __init__(self):
+    def __init__(self, size: int):
+        self.size = size
         self._heads: list[tuple[list[Tensor], Tensor | float]] = []
 
     def mark(self, z: Any, scale: Tensor | float | None) -> Any:
@@ -33,7 +35,9 @@ class Marked:
         leaves, shape = pytree.tree_flatten(z)
         fresh = [_as_leaf(leaf) for leaf in leaves]
         marked = [leaf for leaf in fresh if isinstance(leaf, Tensor) and leaf.requires_grad]
-        self._heads.append((marked, float(len(marked[0])) if scale is None else scale))
+        for leaf in marked:
+            _check_rows("logits", leaf, self.size)
+        self._heads.append((marked, float(self.size) if scale is None else scale))
         torch.set_grad_enabled(True)
         return pytree.tree_unflatten(fresh, shape)
 
@@ -97,9 +101,9 @@ class Rows:
         return self._marked is not None
 
     @contextmanager
-    def scoring(self) -> Iterator[Marked]:
-        """Within it logits begin a graph in place of belonging to a batch."""
-        self._marked, self._heads_scored = Marked(), 0
+    def scoring(self, size: int) -> Iterator[Marked]:
+        """Within it logits of ``size`` samples begin a graph in place of belonging to a batch."""
+        self._marked, self._heads_scored = Marked(size), 0
         try:
             with torch.no_grad():
                 yield self._marked
@@ -112,6 +116,7 @@ class Rows:
         self._heads_scored += 1
         if counts is None:
             return self._marked.mark(z, None)
+        _check_counts(counts, self._marked.size)
         if mean_count.samples == 0:
             mean_count.add(counts)
         return self._marked.mark(z, counts.sum() / mean_count.value)
@@ -149,9 +154,7 @@ class Rows:
         """D / n', 0-dim; None for a mean over rows."""
         if counts is None:
             return None
-        _check_rows("counts", counts, batch.size)
-        if counts.dim() != 1:
-            raise ValueError(f"counts must be [b], one a row; got shape {tuple(counts.shape)}")
+        _check_counts(counts, batch.size)
         mean_count = self._mean_count(batch.heads)
         if batch.weights is None:
             mean_count.add(counts.detach())
@@ -180,4 +183,12 @@ def _check_rows(name: str, tensor: Tensor, size: int) -> None:
         raise ValueError(
             f"{name} must have a row for each of the batch's {size} samples along dim 0; got shape "
             f"{tuple(tensor.shape)} (call rows before tokens or pixels are flattened)"
+        )
+
+
+def _check_counts(counts: Tensor, size: int) -> None:
+    if counts.shape != (size,):
+        raise ValueError(
+            f"counts must be [{size}], one for each row of the logits; got shape "
+            f"{tuple(counts.shape)}"
         )

@@ -16,7 +16,7 @@ from isample.scoring.select import Selection, Selector
 from isample.support.clocks import start_timer
 from isample.support.errors import NonFiniteScoreError
 from isample.support.processes import unwrapped
-from isample.support.pytree import as_pair, map_tensors, take
+from isample.support.pytree import as_pair, batch_length, map_tensors, take
 
 OBJECTIVE_CHUNK = 64  # samples, what a CPU's caches hold of most networks
 
@@ -125,7 +125,7 @@ class ObjectiveScorer:
 
     def _scores(self, batch: Any) -> Tensor:
         """float32 [B]: norms of the gradient rows, in units of a sample's own loss."""
-        with self.rows.scoring() as marked:
+        with self.rows.scoring(batch_length(batch, "batch")) as marked:
             loss = self.objective(self.model, batch)
             return marked.scores(loss)
 
