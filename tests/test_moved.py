@@ -37,7 +37,8 @@ def test_an_old_path_of_a_public_name_works_and_warns(name):
 @pytest.mark.parametrize("name", sorted(PUBLIC.keys() - set(isample.__all__)))
 def test_a_public_name_that_is_gone_says_where_to_look(name):
     old = importlib.import_module(f"isample.{PUBLIC[name]}")
-    with pytest.raises(AttributeError, match=rf"\.{PUBLIC[name]}\.{name} is gone; .* is in isample"):
+    match = rf"\.{PUBLIC[name]}\.{name} is gone; .* is in isample"
+    with pytest.raises(AttributeError, match=match):
         getattr(old, name)
 
 
