@@ -138,6 +138,8 @@ class Batch:
     heads: int = 0
     squares: list[tuple[Tensor, Tensor | float]] = field(default_factory=list)
     """Of each head, the squared norms of its gradient rows, float32 [size], and their scale."""
+    left_alone: bool = False
+    """Whether its logits passed without a mark."""
     backward: bool = False
     """Whether its backward pass has reached the logits."""
     backward_pass: int | None = None

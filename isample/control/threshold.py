@@ -75,5 +75,8 @@ class Always(Rule):
 
 
 class Never(Rule):
+    def observe(self, state: RuleState, seen: Observation) -> RuleState:
+        return state  # nothing is done by what was seen
+
     def plan(self, state: RuleState) -> Plan:
         return Plan(observe=False)

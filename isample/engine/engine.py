@@ -26,7 +26,7 @@ from isample.engine.dealer import Dealer
 from isample.engine.parts import Sampling, Wishes, make_parts, make_source
 from isample.engine.steps import Steps, tell_loss
 from isample.scoring.losses import Loss
-from isample.scoring.rows import Rows
+from isample.scoring.rows import Rows, check_rows
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
 from isample.support.processes import Processes
@@ -173,7 +173,11 @@ class Engine:
             return self._rows.mark(z, counts)
         if self._paused or not torch.is_grad_enabled():
             return z
-        return self._rows.through(z, self.dealer.claim("rows"), counts)
+        batch = self.dealer.claim("rows")
+        if counts is None and self.dealer.tickets.leave_alone(batch):
+            check_rows("logits", z, batch.size)
+            return z
+        return self._rows.through(z, batch, counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
         return self.rows(output) if module.training or self._rows.is_scoring else None

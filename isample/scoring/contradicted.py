@@ -23,7 +23,6 @@ from torch import nn
 from isample.scoring.scores import Score, upper_bound
 
 
-
 def contradicted_above(score: Score, loss: nn.Module) -> float | None:
     """The score above which a label is contradicted; None for scores that have no such bound.
 

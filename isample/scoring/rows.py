@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from isample.ops.rows import rows
+from isample.support.pytree import map_tensors
 from isample.values import Batch
 
 
@@ -127,17 +128,16 @@ class Rows:
 
         Raises ValueError where they have not a row a sample, or counts are not [b].
         """
-        logits = [leaf for leaf in pytree.tree_leaves(z) if _is_floating(leaf)]
-        for leaf in logits:
-            _check_rows("logits", leaf, batch.size)
+        check_rows("logits", z, batch.size)
         relative = self._relative_count(batch, counts)
         batch.heads += 1
         factors = batch.weights
         if factors is not None and relative is not None:
             factors = (factors * (relative / batch.size)).float()
         squares = None
-        if batch.observe and logits:
-            squares = torch.zeros(batch.size, device=logits[0].device)
+        if batch.observe:
+            device = next(leaf.device for leaf in pytree.tree_leaves(z) if _is_floating(leaf))
+            squares = torch.zeros(batch.size, device=device)
             scale = float(batch.size) if relative is None else relative
             batch.squares.append((squares, scale))
 
@@ -148,7 +148,7 @@ class Rows:
             out.register_hook(batch.saw_backward)
             return out
 
-        return pytree.tree_map_only(Tensor, passed, z)
+        return map_tensors(passed, z)
 
     def _relative_count(self, batch: Batch, counts: Tensor | None) -> Tensor | None:
         """D / n', 0-dim; None for a mean over rows."""
@@ -178,7 +178,14 @@ def _is_floating(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
-def _check_rows(name: str, tensor: Tensor, size: int) -> None:
+def check_rows(name: str, z: Any, size: int) -> None:
+    """Raises ValueError where a tensor of ``z`` has not ``size`` rows."""
+    for leaf in (z,) if isinstance(z, Tensor) else pytree.tree_leaves(z):
+        if _is_floating(leaf):
+            _check_length(name, leaf, size)
+
+
+def _check_length(name: str, tensor: Tensor, size: int) -> None:
     if tensor.dim() == 0 or tensor.shape[0] != size:
         raise ValueError(
             f"{name} must have a row for each of the batch's {size} samples along dim 0; got shape "
