@@ -105,7 +105,8 @@ class LearningRate:
         return {"highest_lr": list(self.highest)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.highest, self._noted = list(state["highest_lr"]), []
+        self.highest = list(state.get("highest_lr", self.highest))  # others keep none
+        self._noted = []
 
 
 class SteadyRate:
@@ -131,11 +132,7 @@ class SteadyRate:
         pass
 
 
-ADAPT = {
-    "lr": LearningRate,
-    "batch": lambda optimizer: SteadyRate(1.0),
-    "none": lambda optimizer: SteadyRate(math.inf),
-}
+ADAPT = {"lr": LearningRate, "batch": lambda optimizer: SteadyRate(1.0)}
 
 
 def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
@@ -144,4 +141,6 @@ def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
         raise TypeError(
             f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
         )
-    return look_up(ADAPT, "none" if adapt is None else adapt, "adapt")(optimizer)
+    if adapt is None:
+        return SteadyRate(math.inf)
+    return look_up(ADAPT, adapt, "adapt")(optimizer)

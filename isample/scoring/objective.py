@@ -36,14 +36,16 @@ class Objective:
             return ops.cross_entropy(logits, targets, weights, **options)
         return self._mean(logits, targets, weights), None
 
-    def scores(self, model: nn.Module | None, inputs: Any, targets: Any, logits: Tensor) -> Tensor:
+    def scores(
+        self, model: nn.Module | None, inputs: Any, targets: Any, logits: Tensor | None
+    ) -> Tensor:
         """The scores of a batch, float32 [b], from its ``logits`` where they suffice.
 
         Else ``model`` makes another pass.
         """
         if self.score.from_logits is not None:
             return self.score.from_logits(self.loss, logits.detach(), targets)
-        with leaving_no_trace(model, logits.device):
+        with leaving_no_trace(model, next(model.parameters()).device):
             return self.score.from_model(self.loss, model, inputs, targets)
 
     def fuses(self, logits: Tensor | None) -> bool:
