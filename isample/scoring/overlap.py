@@ -15,8 +15,8 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from isample.scoring.forward import ScoringPass
-from isample.scoring.scorers import ScoredAhead
+from isample.scoring.forward import Scoring, ScoringPass
+from isample.scoring.scorers import ModelScorer, ScoredAhead, Scorer
 from isample.scoring.scores import leaving_no_trace
 from isample.support.clocks import start_timer
 from isample.support.processes import unwrapped
@@ -43,6 +43,16 @@ class Overlap:
         self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._candidates: Iterator[Candidates] = iter(())
         self._next: tuple[Candidates | None, ScoredAhead | None] | None = None
+
+    @classmethod
+    def where_asked(
+        cls, scoring: Scoring | None, scorer: Scorer | None, batch_size: int
+    ) -> Overlap | None:
+        """One for ``scorer`` where ``scoring`` is to be ahead; else None."""
+        if scoring is None or not scoring.ahead or not isinstance(scorer, ModelScorer):
+            return None
+        device = scorer.selector.tau_ema.device
+        return cls(scorer.model, scorer.scoring_pass, batch_size, device)
 
     def pair(
         self, candidates: Iterator[Candidates]

@@ -22,7 +22,8 @@ from torch.utils.data import (
 )
 from torch.utils.data.dataloader import default_collate
 
-from isample.sources.sampler import LARGEST, MemorySampler
+from isample.sources.arguments import LARGEST
+from isample.sources.sampler import MemorySampler
 from isample.support.processes import Processes
 
 

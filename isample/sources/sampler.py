@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from isample.sources.arguments import check_memory, check_size
 from isample.sources.memory import ScoreMemory
 from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
 from isample.support.pytree import map_tensors
 from isample.values import Plan
 
 AVERAGED = 6  # scores of a sample, about, in the mean that is remembered
-LARGEST = 2**24  # samples, the ops' limit
 
 
 class MemorySampler(Sampler[list[int]]):
@@ -75,7 +75,9 @@ class MemorySampler(Sampler[list[int]]):
         seed: int | None = None,
         device: torch.device | str = "cpu",
     ):
-        _check(size, batch_size, floor, uniform_epochs, half_life, contradicted, rebuild_every)
+        check_memory(
+            size, batch_size, floor, uniform_epochs, half_life, contradicted, rebuild_every
+        )
         self.drop_last, self._rebuild_every = drop_last, rebuild_every
         self.generator = torch.Generator(device)
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
@@ -231,7 +233,7 @@ class MemorySampler(Sampler[list[int]]):
         """The data set has grown to ``size`` samples; ``batch_size`` None leaves that as it is."""
         if size < self.size:
             raise ValueError(f"size must be at least the present {self.size}; got {size}")
-        _check_size(size)
+        check_size(size)
         batch_size = batch_size or self.batch_size
         self._passes = Passes(size, batch_size, self.drop_last, self.generator)
         self.memory.grow(size, self.rebuild_every)
@@ -297,29 +299,3 @@ class MemorySampler(Sampler[list[int]]):
             return Drawn(dealt[0] if batches == 1 else torch.cat(dealt), None)
         self._passes.forget()
         return Drawn(*self.memory.next_batch(draws, plan.gain_cap))
-
-
-def _check(size, batch_size, floor, uniform_epochs, half_life, contradicted, rebuild_every) -> None:
-    for name, value in (("size", size), ("batch_size", batch_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
-    _check_size(size)
-    if not uniform_epochs > 0:
-        raise ValueError(f"uniform_epochs must be > 0; got {uniform_epochs}")
-    if batch_size > size:
-        raise ValueError(
-            f"batch_size must be <= size, the data set's length {size}; got {batch_size}"
-        )
-    if not 0 < floor <= 1:
-        raise ValueError(f"floor must be in (0, 1]; got {floor}")
-    if not half_life > 0:
-        raise ValueError(f"half_life must be > 0 epochs; got {half_life}")
-    if contradicted is not None and not contradicted > 0:
-        raise ValueError(f"contradicted must be > 0; got {contradicted}")
-    if rebuild_every is not None and (not isinstance(rebuild_every, int) or rebuild_every < 1):
-        raise ValueError(f"rebuild_every must be an integer >= 1; got {rebuild_every!r}")
-
-
-def _check_size(size: int) -> None:
-    if size > LARGEST:
-        raise ValueError(f"size must be at most 2^24 = {LARGEST:,}; got {size:,}")

@@ -55,13 +55,10 @@ class Trainer:
     batch_size: b, the samples that a step learns from.
     presample: B >= b, the candidates that a scoring pass looks at. By default the speedup
         controller chooses; other controllers take 5b.
-    mode: ``"memory"`` remembers a score a sample of the data set, see
-        :class:`isample.MemorySampler`, and scores candidates on top where that pays.
-        ``"presample"`` scores fresh candidates, as in Algorithm 1. ``"auto"`` takes a memory in a
-        ``fit`` over an ordinary DataLoader of a map-style data set. It takes candidates for
-        :meth:`step`, for any other loader, and for a score that needs a pass of its own. It also
-        does where one of ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or
-        ``control="threshold"`` is given.
+    mode: ``"memory"``: a remembered score a sample of the data set, and candidates on top of it.
+        ``"presample"``: fresh candidates, as in Algorithm 1. ``"auto"``: a memory in a ``fit`` over
+        a DataLoader of a map-style data set; candidates else, and where they are asked for by
+        ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or ``control="threshold"``.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable
         ``(logits, targets) -> [B]``.
     draws: from candidates: ``"pps"`` (the default), ``"systematic"``, or ``"alias"`` (the paper's,
@@ -116,10 +113,16 @@ class Trainer:
         asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
         self.mode = mode_of(mode, score, control, asks)
         check_scoring(self.mode, score, control, presample, scoring)
-        overlaps = scoring is not None and scoring.ahead
-        scoring = scoring_of(scoring, control, autocast)
+        sampling = Sampling(
+            score,
+            draws or "pps",
+            scoring_of(scoring, control, autocast),
+            presample,
+            tau_threshold,
+            tau_momentum,
+        )
         self.model, self.optimizer, self.autocast = model, optimizer, autocast
-        self.processes = Processes.of_model(model)
+        self.batch_size, self.processes = batch_size, Processes.of_model(model)
         self.engine = Engine(
             optimizer,
             model=model,
@@ -129,17 +132,12 @@ class Trainer:
             attach=False,
             seed=seed,
             batch_size=batch_size,
-            sampling=Sampling(
-                score, draws or "pps", scoring, presample, tau_threshold, tau_momentum
-            ),
+            sampling=sampling,
             processes=self.processes,
         )
-        self.device, self.batch_size = self.engine.parts.device, batch_size
+        self.device = self.engine.parts.device
         self.update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
-        self.overlap: Overlap | None = None
-        if overlaps:
-            scoring_pass = self.engine.parts.scorer.scoring_pass
-            self.overlap = Overlap(model, scoring_pass, batch_size, self.device)
+        self.overlap = Overlap.where_asked(scoring, self.engine.parts.scorer, batch_size)
         self.history = History()
         self.batch: Batch | None = None
         self._loop = Loop(self.engine, self._train)
@@ -239,19 +237,16 @@ class Trainer:
         """Trains for a number of ``epochs``, or for ``seconds`` of training time, whichever is
         given.
 
-        ``loader`` is any iterable of (inputs, targets) batches of ``batch_size`` samples, such as a
-        DataLoader. With a memory it is a DataLoader, which is built again around its data set; an
-        epoch is as many batches as before. Without one it stays as it is, and an epoch is one pass
-        over it: a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
-        evaluated after every epoch and at the end. ``scheduler`` is stepped once an epoch. Each of
-        ``callbacks`` is called as ``callback(trainer, report)`` after every step. ``progress``
-        shows a bar (needs ``isample[progress]``).
+        ``loader`` yields (inputs, targets) batches of ``batch_size`` samples. With a memory it is a
+        DataLoader, which is built again around its data set. Without one an epoch is one pass over
+        it, and a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
+        evaluated after every epoch. ``scheduler`` steps once an epoch. Each of ``callbacks`` is
+        called as ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
+        ``isample[progress]``).
 
-        A trainer that was restored by :meth:`load_state_dict` goes on where the saved run was, in
-        the middle of an epoch if need be. ``epochs`` and ``seconds`` count from that run's
-        beginning.
+        After :meth:`load_state_dict` it goes on where the saved run was, in the middle of an epoch
+        if need be. ``epochs`` and ``seconds`` count from that run's beginning.
         """
-
         steps = self.iterate(loader, epochs, seconds)
         with ProgressBar(progress, epochs, seconds) as bar:
             for report, ends_epoch in self._loop.with_epoch_ends(steps):
