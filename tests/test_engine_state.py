@@ -135,6 +135,38 @@ def test_resumed_bit_for_bit(kind, ahead, saved, loads):
     assert second.engine.steps.count == len(seen)
 
 
+class Saving(Run):
+    """Saves before it trains on the batch ``at``, which was fetched."""
+
+    at, state = None, None
+
+    def train(self, batch):
+        if len(self.seen) == self.at:
+            self.state = stored(self.state_dict())
+        super().train(batch)
+
+
+@pytest.mark.parametrize("at", [0, 7, 9])
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("kind", ["items", "workers", "stream"])
+def test_saved_between_fetching_and_training(kind, ahead, at):
+    """Also where an epoch has begun and nothing of it was trained on."""
+    torch.manual_seed(5)
+    first = Saving(LOADERS[kind](), ahead)
+    first.at = at
+    first.begin()
+    follow(first)
+    torch.manual_seed(6)
+    second = Run(LOADERS[kind](), ahead, seed=8)
+    second.begin()
+    second.load_state_dict(first.state)
+    follow(second)
+    assert len(second.seen) == STEPS - at
+    for (batch, *_), (expected, *_) in zip(second.seen, first.seen[at:]):
+        assert torch.equal(batch, expected)
+    assert equal(parameters_of(second.model), parameters_of(first.model))
+
+
 def equal_numbers(some, others):
     return str(some) == str(others)  # NaN is NaN
 

@@ -1,11 +1,12 @@
 """The identity at the logits: in its backward pass rows are scored and weighted, whatever the loss.
 
-The row that comes back there is dL/dz_i. Its norm is the upper bound of sample i, and multiplying
-it by w_i is the weighting. A loss that is a mean over tokens, pixels or class weights divides by
-what the batch holds: L = sum s_i / D with D = sum n_i. Of a drawn batch D is another number than of
-a uniform one, and a weighted term over it is biased. With ``counts`` n the row is multiplied by
-w_i D / (b n') instead, where n' is the mean of n over dealt samples: the estimate of
-E[s] / E[n] is then as unbiased as n' is.
+Row i of the gradient there is dL/dz_i. Its norm is the upper bound of sample i. Multiplying it by
+w_i weights the sample.
+
+A mean over tokens, pixels or class weights divides by what the batch holds: L = sum s_i / D with
+D = sum n_i. A drawn batch has another D than a uniform one, so a weighted term over it is biased.
+With ``counts`` n the row is multiplied by w_i D / (b n') instead. n' is the mean of n over dealt
+samples. The estimate of E[s] / E[n] is then as unbiased as n' is.
 """
 
 from __future__ import annotations

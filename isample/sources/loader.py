@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import torch
@@ -51,7 +52,7 @@ class Loader:
         self.epoch, self.batches = 0, 0
         self._dealer, self._device, self._pair = dealer, device, pair
         self._epoch_random: dict[str, Tensor] = {}
-        self._resumes = False
+        self._began = self._resumes = False  # an epoch; one of a saved run
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -86,27 +87,37 @@ class Loader:
             self.batches += given.batches
             yield self._dealer.deal(given, ahead)
         self._dealer.end_epoch()
-        self.epoch, self.batches = self.epoch + 1, 0
+        self.epoch, self.batches, self._began = self.epoch + 1, 0, False
 
     def _open(self) -> Iterator[Candidates]:
-        """The source's candidates, behind those that a saved run had: at the random state of the
-        epoch's beginning the user's loader deals the same batches again."""
-        self._resumes = False
-        if self.batches == 0:
+        """The source's candidates, behind those that a saved run had.
+
+        Restores the random state of the epoch's beginning, so that the user's loader deals the same
+        batches again.
+        """
+        resumes, self._resumes, self._began = self._resumes, False, True
+        if not resumes:
             self._epoch_random = random_state(self._device)
             return self.source.epoch(self.epoch)
         now = random_state(self._device)
         restore_random_state(self._epoch_random, self._device)
         candidates = iter(self.source.epoch(self.epoch, self.batches))
+        if self.batches == 0:  # samplers take their order when they are first asked
+            candidates = chain(list(islice(candidates, 1)), candidates)
         restore_random_state(now, self._device)
         return candidates
 
     def state_dict(self, waiting: list[Batch] | None = None) -> dict[str, Any]:
         """Where it stands; ``waiting`` batches were dealt and are to come again."""
         came = self.batches - sum(batch.batches for batch in waiting or ())
-        return {"epoch": self.epoch, "batches": came, "epoch_random": dict(self._epoch_random)}
+        return {
+            "epoch": self.epoch,
+            "batches": came,
+            "began": self._began,
+            "epoch_random": dict(self._epoch_random),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.batches = state["epoch"], state["batches"]
         self._epoch_random = dict(state["epoch_random"])
-        self._resumes = self.batches > 0
+        self._began = self._resumes = state["began"]
