@@ -1,9 +1,9 @@
 """What the engine costs where it has nothing to give: `python -m bench.overhead`.
 
 Two copies of one loop take turns in one process, one with `isample.Engine` and one without. Their
-data, network and optimizer are alike, and both fetch a batch at once. A turn is some fifty steps; the ratio of a turn with the
-engine to the turn beside it is taken, and the median of all these. Labels are random, so no
-sample teaches more than another.
+data, network and optimizer are alike, and both fetch a batch at once. A turn is some fifty steps;
+the ratio of a turn with the engine to the turn beside it is taken, and the median of all these.
+Labels are random, so no sample teaches more than another.
 """
 
 from __future__ import annotations
