@@ -1,132 +1,20 @@
-"""The ops and the trainer on a CUDA device: the CPU's bits, graphs, streams, and no waiting.
-Skipped without a GPU, where tests/test_cuda_standin.py executes the kernels on the host instead."""
+"""The ops on a CUDA device: the CPU's bits, graphs, streams, and no waiting."""
 
 import math
 
 import pytest
 import torch
-from torch import library, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import library
 
 import isample
-from isample import _C
-from isample.ops.memory import draw_weights, expected_scores, meet, recall
+from isample.ops.memory import expected_scores, recall
 from tests.kinds import KINDS, scores
+from tests.on_cuda import METHODS, make_logits, needs_cuda, to_cuda
 from tests.test_ops import CHECKS
 from tests.test_ops import cases as opcheck_cases
 
-BUILT = bool(_C.build_info()["cuda_architectures"])
-pytestmark = pytest.mark.skipif(
-    not (BUILT and torch.cuda.is_available()),
-    reason="no CUDA device" if BUILT else f"built without CUDA: {_C.build_info()['why_no_cuda']}",
-)
-
+pytestmark = needs_cuda
 ops = torch.ops.isample
-METHODS = ("alias", "systematic", "pps")
-SHAPES = [
-    (1, 1),
-    (1, 10),
-    (3, 2),
-    (127, 7),
-    (128, 10),
-    (640, 100),
-    (1024, 1000),
-    (7, 32000),
-    (3, 128257),
-    (5000, 33),
-]
-
-
-def make_logits(shape, dtype=torch.float32, seed=0):
-    random = torch.Generator().manual_seed(seed)
-    logits = torch.randn(shape, generator=random) * 4
-    return logits.to(dtype), torch.randint(shape[1], shape[:1], generator=random)
-
-
-def to_cuda(value):
-    return value.cuda() if isinstance(value, torch.Tensor) else value
-
-
-# ---- Scores --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_scores_are_those_of_the_cpu(shape, dtype):
-    """Within 2e-6: both sides round a float32 sum of up to C terms, in different orders."""
-    logits, labels = make_logits(shape, dtype)
-    for options in (
-        {},
-        {"ignore_index": 0},
-        {"label_smoothing": 0.1},
-        {"weight": torch.rand(shape[1]) + 0.5},
-    ):
-        expected = isample.softmax_score(logits, labels, **options)
-        on_device = {name: to_cuda(value) for name, value in options.items()}
-        got = isample.softmax_score(logits.cuda(), labels.cuda(), **on_device)
-        for mine, theirs in zip(got, expected):
-            torch.testing.assert_close(
-                mine.cpu(), theirs, rtol=2e-6, atol=1e-30 if not options else 1e-6
-            )
-
-
-def test_strided_and_misaligned_rows():
-    logits, labels = make_logits((64, 103))
-    expected = isample.softmax_score(logits[:, 1:102].contiguous(), labels % 101)
-    wide = logits.cuda()
-    for view in (wide[:, 1:102], wide.t().contiguous().t()[:, 1:102]):
-        got = isample.softmax_score(view, (labels % 101).cuda())
-        torch.testing.assert_close(got[0].cpu(), expected[0], rtol=2e-6, atol=0)
-
-
-def test_soft_targets():
-    logits, _ = make_logits((130, 1003))
-    targets = torch.softmax(torch.randn(130, 1003), 1)
-    expected = isample.softmax_score(logits, targets, label_smoothing=0.2)
-    got = isample.softmax_score(logits.cuda(), targets.cuda(), label_smoothing=0.2)
-    for mine, theirs in zip(got, expected):
-        torch.testing.assert_close(mine.cpu(), theirs, rtol=1e-5, atol=1e-6)
-
-
-# ---- Losses and rows -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("soft", [False, True])
-def test_the_loss_and_its_gradient_are_those_of_the_cpu(dtype, soft):
-    """The softmax and the sums round in other orders, and bfloat16 keeps 8 bits of a gradient."""
-    logits, targets = make_logits((640, 100), dtype)
-    targets = torch.softmax(torch.randn(640, 100), 1) if soft else targets
-    weights, options = torch.rand(640) + 0.5, {"label_smoothing": 0.1, "weight": torch.rand(100)}
-    results = []
-    for device in ("cpu", "cuda"):
-        leaf = logits.to(device).requires_grad_()
-        on_device = {
-            name: value if name != "weight" else value.to(device) for name, value in options.items()
-        }
-        loss, score = isample.ops.cross_entropy(
-            leaf, targets.to(device), weights.to(device), **on_device
-        )
-        loss.backward()
-        results.append([part.detach().cpu() for part in (loss, score, leaf.grad)])
-    for mine, theirs in zip(*results):
-        tolerance = 1e-2 if mine.dtype == torch.bfloat16 else 1e-5
-        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=1e-7)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize("shape", [(64, 10), (3, 70001), (1, 1), (4, 3, 20, 20)])
-def test_rows_are_those_of_the_cpu(shape, dtype):
-    """Products to the bit, squares to float32 rounding."""
-    gradient, factors = torch.randn(shape).to(dtype), torch.rand(shape[0])
-    results = []
-    for device in ("cpu", "cuda"):
-        leaf = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
-        squares = torch.ones(shape[0], device=device)
-        isample.ops.rows(leaf, factors.to(device), squares, scale=2.0).backward(gradient.to(device))
-        results.append((leaf.grad.cpu(), squares.cpu()))
-    assert torch.equal(results[0][0], results[1][0])
-    torch.testing.assert_close(results[0][1], results[1][1], rtol=4e-6, atol=0)
 
 
 # ---- From scores on: the CPU's bits --------------------------------------------------------------
@@ -314,105 +202,3 @@ def test_no_op_waits_for_the_device():
             isample.importance_sample(logits, labels, 128, ema, draws=method)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-# ---- Training ------------------------------------------------------------------------------------
-
-
-def blobs(n=600):
-    random = torch.Generator().manual_seed(1)
-    targets = torch.randint(5, (n,), generator=random)
-    centres = torch.randn(5, 8, generator=random) * 2
-    return centres[targets] + torch.randn(n, 8, generator=random), targets
-
-
-def make_trainer(**options):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 5)).cuda()
-    return isample.Trainer(
-        model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), batch_size=12, **options
-    )
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"presample": 60, "tau_threshold": 1.15},
-        {"presample": 60, "gate": "always", "score": "gradient_norm", "draws": "pps"},
-        {"presample": 60, "gate": "always", "autocast": torch.bfloat16, "clip_grad_norm": 1.0},
-        {"mode": "memory", "gate": "always"},
-        {"mode": "memory", "gate": "always", "adapt": "batch", "score": "loss"},
-        {
-            "presample": 60,
-            "gate": "always",
-            "scoring": isample.Scoring(dtype=torch.bfloat16, chunk=32),
-        },
-        {"gate": "never"},
-    ],
-)
-def test_training_learns(options):
-    trainer = make_trainer(**options)
-    loader = DataLoader(TensorDataset(*blobs()), batch_size=12, shuffle=True)
-    history = trainer.fit(loader, epochs=6)
-    assert trainer.evaluate(loader).error < 0.1
-    assert (history.active_share > 0) == (options.get("gate") != "never")
-    assert all(report.scoring_seconds >= 0 for report in history.steps)
-
-
-@pytest.mark.parametrize("drawn", [True, False])
-def test_recalling_agrees_with_the_cpu(drawn):
-    """Scores to float32 rounding; weights to the bit, since they are integers divided in double. A
-    sample comes twice."""
-    generator = torch.Generator().manual_seed(2)
-    score, met = torch.rand(40, generator=generator), torch.rand(256, 3, generator=generator)
-    memory, indices = (
-        torch.rand(300, generator=generator),
-        torch.randperm(300, generator=generator)[:40],
-    )
-    indices[30] = indices[2]
-    weights = torch.rand(40, generator=generator) if drawn else None
-    results = []
-    for device in ("cpu", "cuda"):
-        kept, sums = memory.to(device, copy=True), met.to(device, copy=True)
-        table = isample.prefix_sum(kept, floor=0.2)
-        given = None if weights is None else weights.to(device)
-        places = indices.to(device)
-        moments = recall(kept, sums, score.to(device), places, weights=given, table=table, rate=0.3)
-        results.append([part.cpu() for part in (moments, kept, sums, draw_weights(table, places))])
-    for mine, theirs in zip(*results):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
-    assert torch.equal(results[0][-1], results[1][-1])
-
-
-@pytest.mark.parametrize("contradicted", [None, 1.0])
-def test_what_scores_foretell_agrees_with_the_cpu(contradicted):
-    """Sums in another order: float32 rounding."""
-    generator = torch.Generator().manual_seed(3)
-    score = 1.4 * torch.rand(2000, generator=generator) ** 4
-    score[::7] = -1.0
-    remembered, fresh = score[:500], torch.rand(500, generator=generator)
-    fresh[3] = math.nan
-    results = []
-    for device in ("cpu", "cuda"):
-        met = torch.zeros(256, 3, device=device)
-        meet(met, remembered.to(device), fresh.to(device))
-        expected, bounded = expected_scores(
-            score.to(device), met, prior=2.0, contradicted=contradicted, share=0.25
-        )
-        results.append((met.cpu(), expected.cpu(), bounded.cpu()))
-    for mine, theirs in zip(*results):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
-
-
-def test_a_step_that_is_not_finite_moves_nothing():
-    inputs, targets = (part.cuda() for part in blobs(60))
-    for gate in ("always", "threshold"):
-        trainer = make_trainer(presample=60, gate=gate)
-        trainer.step(inputs, targets)
-        before = [p.detach().clone() for p in trainer.model.parameters()]
-        poisoned = inputs.clone()
-        poisoned[3, 0] = math.nan
-        with pytest.raises(isample.NonFiniteScoreError) as caught:
-            trainer.step(poisoned, targets)
-        assert caught.value.rows == [3]
-        assert all(torch.equal(a, c) for a, c in zip(before, trainer.model.parameters()))
