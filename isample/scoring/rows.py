@@ -36,8 +36,7 @@ class Marked:
         leaves, shape = pytree.tree_flatten(z)
         fresh = [_as_leaf(leaf) for leaf in leaves]
         marked = [leaf for leaf in fresh if isinstance(leaf, Tensor) and leaf.requires_grad]
-        for leaf in marked:
-            _check_rows("logits", leaf, self.size)
+        check_rows("logits", marked, self.size)
         self._heads.append((marked, float(self.size) if scale is None else scale))
         torch.set_grad_enabled(True)
         return pytree.tree_unflatten(fresh, shape)
