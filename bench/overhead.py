@@ -1,19 +1,21 @@
 """What the engine costs where it has nothing to give: `python -m bench.overhead`.
 
 Two copies of one loop take turns in one process, one with `isample.Engine` and one without. Their
-data, network and optimizer are alike, and both fetch a batch at once. A turn is some fifty steps; the ratio of a turn with the
-engine to the turn beside it is taken, and the median of all these. Labels are random, so no
-sample teaches more than another.
+data, network and optimizer are alike, and both fetch a batch at once. A turn is some fifty steps.
+The ratio of a turn with the engine to the turn beside it is taken, and the median of all these.
+Labels are random, so no sample teaches more than another.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -46,41 +48,41 @@ def data() -> Rows:
     return Rows(torch.randn(SAMPLES, FEATURES, generator=random), labels)
 
 
-def loop(width: int, control: str | None) -> Iterator[None]:
-    """A step at a time, without end; ``control`` None is a loop without isample."""
+def loop(width: int, control: str | None, turn: int) -> Iterator[None]:
+    """``turn`` steps at a time, without end; ``control`` None is a loop without isample."""
     model = network(width)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     loader = DataLoader(data(), BATCH, shuffle=True, collate_fn=as_fetched)
+    paused = nullcontext
     if control is not None:
         engine = isample.Engine(optimizer, head=model[-1], control=control, seed=0)
-        loader = engine.loader(loader)
-    while True:
-        for inputs, labels in loader:
-            loss = F.cross_entropy(model(inputs), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if control is None:
-                yield
-                continue
-            with engine.paused():
+        loader, paused = engine.loader(loader), engine.paused
+    for step in itertools.count(1):
+        if (step - 1) % len(loader) == 0:
+            batches = iter(loader)
+        inputs, labels = next(batches)
+        loss = F.cross_entropy(model(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % turn == 0:
+            with paused():
                 yield
 
 
-def seconds_of(steps: Iterator[None], count: int) -> float:
+def seconds_of(turns: Iterator[None]) -> float:
     begin = time.perf_counter()
-    for _ in range(count):
-        next(steps)
-    return (time.perf_counter() - begin) / count
+    next(turns)
+    return time.perf_counter() - begin
 
 
 def width_for(milliseconds: float) -> int:
     """The width whose step takes about so long on this machine."""
     width = 32
     while True:
-        steps = loop(width, None)
-        seconds_of(steps, 30)
-        took = 1e3 * seconds_of(steps, 50)
+        turns = loop(width, None, 50)
+        seconds_of(turns)
+        took = 1e3 * seconds_of(turns) / 50
         if took >= milliseconds:
             return width
         width = max(width + 8, int(width * min(2.0, math.sqrt(milliseconds / took))))
@@ -88,18 +90,16 @@ def width_for(milliseconds: float) -> int:
 
 def measure(control: str, milliseconds: float, seconds: float) -> dict:
     width = width_for(milliseconds)
-    plain, drawn = loop(width, None), loop(width, control)
-    count = max(10, round(100 / milliseconds))
-    for steps in (plain, drawn):
-        seconds_of(steps, 2 * count)
+    turn = max(10, round(100 / milliseconds))
+    plain, drawn = loop(width, None, turn), loop(width, control, turn)
+    for turns in (plain, drawn, plain, drawn):
+        seconds_of(turns)
     without, ratios, end = [], [], time.perf_counter() + seconds
     while time.perf_counter() < end:
-        first, second = seconds_of(plain, count), seconds_of(drawn, count)
-        without.append(first)
-        ratios.append(second / first)
-        second, first = seconds_of(drawn, count), seconds_of(plain, count)
-        without.append(first)
-        ratios.append(second / first)
+        first, second = seconds_of(plain), seconds_of(drawn)
+        third, fourth = seconds_of(drawn), seconds_of(plain)
+        without += [first / turn, fourth / turn]
+        ratios += [second / first, third / fourth]
     added = sorted(ratio - 1 for ratio in ratios)
     return {
         "control": control,
@@ -117,8 +117,8 @@ def page(report: dict) -> str:
         "# What the engine adds to a step that it cannot shorten",
         "",
         f"{report['processor']}, one thread; torch {report['torch']}. `{report['command']}`.",
-        "A loop with `isample.Engine` and one without take turns in one process. Added: median (p20",
-        "to p80) over turns.",
+        "A loop with `isample.Engine` and one without take turns in one process.",
+        "Added: median (p20 to p80) over turns.",
         "",
         "| control | a step without | added | at most |",
         "|---|--:|--:|--:|",

@@ -1,6 +1,6 @@
 """An ordinary PyTorch training loop, drawn by importance: the lines marked + are what is new.
 
-    python examples/plain_loop.py
+python examples/plain_loop.py
 """
 
 import torch

@@ -39,7 +39,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "presample": ("sources", "values"),
     "random_state": ("support.random_state",),
     "readback": ("support.readback",),
-    "recent": ("control.median",),
+    "recent": ("control",),
     "reference": ("ops.reference",),
     "registry": ("support.registry",),
     "sampler": ("scoring", "support.clocks", "values"),

@@ -1,5 +1,4 @@
-"""What passes between the rooms: what a source deals, what is trained on, what was seen of it, and
-what the next batch is to be."""
+"""What passes between the rooms: candidates, batches, observations and plans."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 KEEP_FRACTIONS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
-"""The fractions of candidates for which :class:`Thinning` is known; of all of them it is 1."""
+"""Kept fractions at which :class:`Thinning` is measured; at 1 the noise does not grow."""
 
 
 class Moments(NamedTuple):
@@ -32,10 +31,10 @@ class Moments(NamedTuple):
 
 
 class Thinning(NamedTuple):
-    """What it costs in noise to keep a part of a batch, by its fresh scores times weights, x = w g.
+    """What keeping a part of a batch costs in noise, by its fresh scores times weights, x = w g.
 
-    With inclusion probabilities pi = min(1, c x) that sum to a fraction of the batch, the second
-    moment grows from mean(x^2) to mean(x^2 / pi); their ratio is the V of the method's section 9.
+    The inclusion probabilities pi = min(1, c x) sum to a fraction of the batch. The second moment
+    then grows from mean(x^2) to mean(x^2 / pi), and their ratio is the noise V.
     """
 
     whole: float
@@ -55,9 +54,9 @@ class Plan:
     keep: int | None = None
     """Train on so many; None: the batch size. Below it without a scoring pass: fewer draws."""
     observe: bool = True
-    """Score what is trained on, too, from its training pass, though it was dealt uniformly."""
+    """Score a uniform batch, too, from its training pass."""
     gain_cap: float = math.inf
-    """Flatten remembered scores that would gain more than this a sample drawn."""
+    """Flatten remembered scores until a drawn sample gains no more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Observation:
     tau_ema: float = math.nan
     """Its moving average (Algorithm 1, line 17)."""
     memory: Moments | None = None
-    """Of what the memory drew or, of a dealt batch, would weigh by."""
+    """Of the memory's draw; of a dealt batch by the weights that the memory would give it."""
     fresh: Moments | None = None
     """Of the batch that was drawn from scored candidates, by the scores of its training pass."""
     thinning: Thinning | None = None
@@ -84,11 +83,11 @@ class Observation:
     observed: bool = False
     """Whether the training pass was scored."""
     bounded: bool = False
-    """Whether draws of samples whose label the network contradicts are held down."""
+    """Whether the memory holds down draws of samples whose label the network contradicts."""
     informed: bool = True
     """Whether the memory has seen an epoch, so that its moments foretell something."""
     gain_cap: float = 1.0
-    """The gain above which the learning rate has no use for more, u; 1 where it uses none."""
+    """u, the largest gain that the learning rate has a use for; 1 where it uses none."""
 
 
 @dataclass(slots=True)
@@ -102,7 +101,7 @@ class Candidates:
     weights: Tensor | None = None
     """float32 [size], of the draw that brought them; None: dealt, all 1."""
     batches: int = 1
-    """Of the user's loader that they came from."""
+    """How many batches of the user's loader they came from."""
 
 
 @dataclass(slots=True)
@@ -121,20 +120,20 @@ class Batch:
     observe: bool = False
     """Whether its training pass is to be scored."""
     batches: int = 1
-    """Of the user's loader that it came from."""
+    """How many batches of the user's loader it came from."""
     chosen: Tensor | None = None
     """int64 [size], its places among the candidates; None: all of them."""
     score: Tensor | None = None
     """Of the candidates, float32 [scored], or of the batch, float32 [size], once it is known."""
     tau: Tensor | None = None
     told: dict[str, Tensor] = field(default_factory=dict)
-    """What the step has to tell, on the device, by name; read as :class:`Observation`."""
+    """The step's numbers on the device, by name; read as :class:`Observation`."""
     began: float = 0.0
     scoring_seconds: Callable[[], float] | None = None
     overhead: float = 0.0
     """Seconds of the host in drawing and remembering."""
     claimed: str = ""
-    """By whom its logits were taken: ``rows`` or ``loss``; empty while it waits."""
+    """Which call took its logits: ``rows`` or ``loss``; empty while it waits."""
     heads: int = 0
     squares: list[tuple[Tensor, Tensor | float]] = field(default_factory=list)
     """Of each head, the squared norms of its gradient rows, float32 [size], and their scale."""
@@ -143,7 +142,7 @@ class Batch:
     backward: bool = False
     """Whether its backward pass has reached the logits."""
     backward_pass: int | None = None
-    """The one, see :func:`backward_pass`, within which its logits came or their gradient did."""
+    """The number, see :func:`backward_pass`, of the pass that brought its gradient or logits."""
 
     def saw_backward(self, gradient: Tensor) -> None:
         """A hook at the logits."""
@@ -152,7 +151,7 @@ class Batch:
             self.backward_pass = backward_pass()
 
     def again(self) -> None:
-        """Its forward pass is made once more, as closures do: what the first told is void."""
+        """Forgets the forward pass: a closure makes another one."""
         self.heads, self.backward, self.backward_pass = 0, False, None
         self.squares.clear()
 
@@ -165,19 +164,22 @@ def backward_pass() -> int | None:
 
 @dataclass(slots=True)  # not frozen: that takes three times as long to make, once a step
 class StepReport:
-    """One training step.
+    """One training step. Losses, taus and weights are means over the processes that train.
 
-    ``loss`` is the weighted mean that was differentiated, an unbiased estimate of the mean loss of
-    what the batch was chosen from. ``tau`` is of this step's candidates or batch, ``tau_ema`` its
-    moving average after the step; where a memory drew both are of its table, unless candidates
-    were scored. They are NaN where nothing was scored. ``presample`` is how many samples the batch
-    was chosen from, ``scored`` how many a scoring pass looked at, ``kept`` how many were trained
-    on. ``effective_batch`` is the size of the uniform batch that would be as noisy: by tau, or,
-    where a memory drew, whose scores are not fresh, as measured. Where several processes train,
-    losses, taus and weights are means over them. ``scoring_seconds`` is part of ``seconds``, or
-    with ``Scoring(ahead=True)`` mostly of those of the step before; ``elapsed`` is the run's
-    training time so far, data loading included, evaluation and what else the caller does between
-    two steps not.
+    loss: the weighted mean loss, which estimates the mean over what the batch was chosen from
+        without bias; NaN where the loss is the user's own.
+    tau: of the candidates or the batch; of the memory's table where it drew and no candidates were
+        scored; NaN where nothing was scored.
+    tau_ema: its moving average after the step.
+    active: whether importance drew the batch.
+    presample: how many samples the batch was chosen from.
+    effective_batch: the size of the uniform batch that would be as noisy, as measured.
+    weight_min, weight_max: of the importance weights.
+    scoring_seconds: part of ``seconds``; with ``Scoring(ahead=True)`` mostly of the step before.
+    seconds: from the choice of the batch to this report.
+    elapsed: the run's training time so far, data loading included, pauses left out.
+    scored: how many candidates a scoring pass looked at.
+    kept: how many samples were trained on.
     """
 
     step: int
@@ -198,8 +200,8 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """``loss`` is the mean over the samples, ``error`` the share of wrong classes, or NaN where the
-    loss has no classes. ``step`` and ``elapsed`` say when."""
+    """``loss`` is the mean over the samples. ``error`` is the share of wrong classes; NaN where the
+    loss has none. ``step`` and ``elapsed`` say when."""
 
     step: int
     elapsed: float

@@ -1,6 +1,7 @@
 """Larger steps and smaller batches out of the noise that was saved: against the formulas, by
 hand."""
 
+import itertools
 import math
 
 import pytest
@@ -9,11 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.control.gain import Gain
-from isample.control.rates import LearningRate, batch_draws
-from isample.scoring.losses import BatchLoss
-from isample.training.update import Update
-from tests.test_trainer import b, make_data, make_model
+from isample.control import Always, Choices, Speedup
+from isample.control.rates import LearningRate, make_rates
+from tests.small_training import b, make_data, make_model
 
 
 def optimizer_of(kind=torch.optim.SGD, lr=0.1):
@@ -22,8 +21,10 @@ def optimizer_of(kind=torch.optim.SGD, lr=0.1):
 
 def rate_within(rates, gain):
     rates.note()
-    with rates.raised(gain):
-        return rates.optimizer.param_groups[0]["lr"]
+    rates.raise_for(gain)
+    rate = rates.optimizer.param_groups[0]["lr"]
+    rates.put_back()
+    return rate
 
 
 @pytest.mark.parametrize(
@@ -62,10 +63,10 @@ def test_rates_follow_the_formula_and_come_back(kind, decay, gain, expected):
 )
 def test_a_gain_is_of_use_until_the_rate_is_at_its_bound(kind, decay, expected):
     rates = LearningRate(optimizer_of(kind))
-    assert rates.usable == 1.0  # before the first step
+    assert rates.gain_cap == 1.0  # before the first step
     rates.note()
     rates.optimizer.param_groups[0]["lr"] *= decay
-    assert rates.usable == pytest.approx(expected)
+    assert rates.gain_cap == pytest.approx(expected)
     if decay > 0:
         lr = rates.optimizer.param_groups[0]["lr"]
         assert (
@@ -82,17 +83,39 @@ def test_groups_may_be_added_later():
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": 0.3})
     rates.note()
     optimizer.param_groups[1]["lr"] = 0.1
-    with rates.raised(4.0):
-        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.4])
+    rates.raise_for(4.0)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.4])
+    rates.put_back()
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
 
 
-def test_rates_come_back_after_an_error():
+def test_a_gain_follows_a_gain_and_rates_come_back_once():
     rates = LearningRate(optimizer_of())
     rates.note()
-    with pytest.raises(KeyboardInterrupt), rates.raised(2.0):
-        raise KeyboardInterrupt
+    for gain in (2.0, 4.0, math.nan):
+        rates.raise_for(gain)
     assert rates.optimizer.param_groups[0]["lr"] == 0.1
+    rates.raise_for(2.0)
+    rates.put_back()
+    rates.optimizer.param_groups[0]["lr"] = 0.07  # a schedule's, between two steps
+    rates.put_back()
+    assert rates.optimizer.param_groups[0]["lr"] == 0.07
+
+
+def test_rates_come_back_after_an_error_of_the_optimizer():
+    model, (inputs, targets) = make_model(), make_data(b)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = isample.Trainer(model, optimizer, batch_size=b, control=GainOf([4.0]), seed=5)
+    seen = []
+
+    def interrupt(optimizer, *_):
+        seen.append(optimizer.param_groups[0]["lr"])
+        raise KeyboardInterrupt
+
+    optimizer.register_step_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.step(torch.cat([inputs] * 5), targets.repeat(5))
+    assert seen == [0.2] and optimizer.param_groups[0]["lr"] == 0.1
 
 
 def test_an_sgd_step_moves_by_the_raised_rate():
@@ -103,22 +126,27 @@ def test_an_sgd_step_moves_by_the_raised_rate():
     rates = LearningRate(optimizer)
     rates.note()
     optimizer.param_groups[0]["lr"] = 0.06
-    with rates.raised(2.5):
-        optimizer.step()
+    rates.raise_for(2.5)
+    optimizer.step()
     torch.testing.assert_close(parameter.detach(), torch.full((2,), 1 - 0.15))
 
 
-@pytest.mark.parametrize(
-    "ratio,share,expected",
-    [(0.5, 0.0, 50), (0.401, 0.2, 51), (0.01, 0.0, 25), (1.3, 0.0, 100), (0.9, 0.2, 100)],
-)
-def test_smaller_batches_are_as_noisy_as_uniform_ones(ratio, share, expected):
-    """share + ratio 100/b' = 1, between a quarter and all of 100."""
-    gain = Gain()
-    assert batch_draws(100, gain) == 100, "nothing is known yet"
-    for _ in range(20):
-        gain.observe(1.0, ratio, share)
-    assert batch_draws(100, gain) == expected
+def test_the_state_of_rates_that_are_left_alone_is_taken():
+    rates = LearningRate(optimizer_of())
+    rates.note()
+    rates.load_state_dict(make_rates(None, rates.optimizer).state_dict())
+    assert rates.highest == [0.1]
+
+
+class GainOf(Always):
+    """Every step scores candidates, or draws by memory, and is worth what the list says."""
+
+    def __init__(self, gains, remembers=False):
+        super().__init__(Choices(b, remembers=remembers, candidates=(5 * b,)))
+        self.gains = iter(gains)
+
+    def gain(self, state, seen):
+        return next(self.gains)
 
 
 def learnt_but_for_some(n=1200):
@@ -127,47 +155,56 @@ def learnt_but_for_some(n=1200):
     return DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True)
 
 
+class Machine(Speedup):
+    """A clock on which scoring a batch takes a twentieth of a step, and training on it most."""
+
+    def clock(self, state, seconds, overhead):
+        kind = state.seen
+        return super().clock(state, 0.2 + 0.05 * kind.scored + 0.75 * kind.kept, 0.001)
+
+
 @pytest.mark.parametrize("mode", ["memory", "presample"])
-def test_the_trainer_draws_fewer_once_there_is_a_gain(mode):
+def test_the_trainer_draws_fewer_where_that_saves_time(mode):
+    """As noisy as a uniform batch, in less time."""
     model, sizes = make_model(), []
     model.register_forward_pre_hook(
         lambda module, args: sizes.append(len(args[0])) if torch.is_grad_enabled() else None
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    choices = Choices(b, remembers=mode == "memory", candidates=(b, 2 * b), thins=True)
     trainer = isample.Trainer(
-        model, optimizer, batch_size=b, mode=mode, adapt="batch", gate="always", seed=5
+        model, optimizer, batch_size=b, mode=mode, adapt="batch", control=Machine(choices), seed=5
     )
-    trainer.fit(learnt_but_for_some(), epochs=10)
-    assert sizes[0] == b and min(sizes) < b and trainer.sampler.gate.gain.drawn == sizes[-1] / b
+    history = trainer.fit(learnt_but_for_some(), epochs=10)
+    assert sizes == [report.kept for report in history.steps]
+    assert sizes[0] == b and sum(size < b for size in sizes) > 60  # trials alone are some ten
 
 
 def test_a_rate_follows_from_all_batches_since_the_last_step():
     """Worth 1, 1, 1 and 5, four batches have (1 + 1 + 1 + 1/5) / 4 of the noise of uniform ones:
-    they are worth 1.25."""
-    model = nn.Linear(1, 1, bias=False)
+    they are worth 1.25, and below 1.5 the rate stays."""
+    inputs, targets = make_data(5 * b)
+    model, seen = make_model(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    update = Update(model, optimizer, None, None, accumulate=4)
-    update.rates.highest = [1.0]
-    for worths, rate in (((1.0, 1.0, 1.0, 5.0), 0.1), ((5.0, 5.0, 5.0, 2.0), 0.1 * 4 / 1.1)):
-        before = model.weight.item()
-        for worth in worths:
-            update.backward(BatchLoss(model.weight.sum(), model.weight))
-            update.move(worth)
-        assert before - model.weight.item() == pytest.approx(
-            rate, rel=1e-5
-        )  # below a worth of 1.5 it stays
+    optimizer.register_step_pre_hook(lambda *_: seen.append(optimizer.param_groups[0]["lr"]))
+    control = GainOf([5.0] * 4 + [1.0, 1.0, 1.0, 5.0] + [5.0, 5.0, 5.0, 2.0])
+    trainer = isample.Trainer(
+        model, optimizer, batch_size=b, accumulate=4, control=control, mode="presample", seed=5
+    )
+    for step in range(12):
+        optimizer.param_groups[0]["lr"] = 1.0 if step < 4 else 0.1  # so that it has room
+        trainer.step(inputs, targets)
+    assert seen == pytest.approx([2.0, 0.1, 0.1 * 4 / 1.1])
 
 
-def test_only_active_steps_are_larger(monkeypatch):
+def test_only_active_steps_are_larger():
     """The largest rate that the optimizer sees, in the uniform epoch and after it, at a gain of
     4."""
-    monkeypatch.setattr(Gain, "value", property(lambda gain: 4.0))
     model, seen = make_model(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    optimizer.register_step_pre_hook(
-        lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"])
-    )
-    trainer = isample.Trainer(model, optimizer, batch_size=b, gate="always", seed=5)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(optimizer.param_groups[0]["lr"]))
+    control = GainOf(itertools.repeat(4.0), remembers=True)
+    trainer = isample.Trainer(model, optimizer, batch_size=b, control=control, seed=5)
     history = trainer.fit(learnt_but_for_some(), epochs=6)
     assert trainer.mode == "memory"
     assert seen == [0.1 if report.active else 0.05 for report in history.steps]
@@ -175,46 +212,51 @@ def test_only_active_steps_are_larger(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "adapt,lr,usable",
-    [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, math.inf)],
+    "adapt,lr,gain_cap",
+    [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, 1.0)],
 )
-def test_draws_are_evened_out_to_what_the_rate_has_a_use_for(adapt, lr, usable):
-    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02; where no rate is raised nothing is
-    evened out."""
+def test_draws_are_flattened_to_what_the_rate_has_a_use_for(adapt, lr, gain_cap):
+    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02. Where nothing has a use for it,
+    nothing is left; where less noise is wanted for itself, nothing is flattened."""
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    trainer = isample.Trainer(model, optimizer, batch_size=b, gate="always", adapt=adapt, seed=5)
+    trainer = isample.Trainer(model, optimizer, batch_size=b, control="always", adapt=adapt, seed=5)
     for _ in trainer.iterate(learnt_but_for_some(), epochs=3):
         optimizer.param_groups[0]["lr"] = lr
-    assert trainer.memory.usable == pytest.approx(usable)
+    assert trainer.memory.plan.gain_cap == pytest.approx(gain_cap)
 
 
 def test_a_state_brings_no_use_along_that_the_trainer_has_not():
-    trainers = []
+    trainers, loader = [], learnt_but_for_some()
     for adapt in ("lr", None):
         model = make_model()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        trainers.append(
-            isample.Trainer(model, optimizer, batch_size=b, mode="memory", adapt=adapt, seed=5)
-        )
+        options = dict(mode="memory", adapt=adapt, control="always", seed=5)
+        trainers.append(isample.Trainer(model, optimizer, batch_size=b, **options))
     raising, plain = trainers
-    raising.fit(learnt_but_for_some(), epochs=1)
+    raising.fit(loader, epochs=1)
     plain.load_state_dict(raising.state_dict())
-    assert plain.memory.usable == 2.0
-    plain.fit(learnt_but_for_some(), epochs=2)
-    assert plain.memory.usable == math.inf
+    steps = plain.iterate(loader, epochs=2)
+    assert plain.memory.plan.gain_cap == 2.0
+    for _ in steps:
+        pass
+    assert plain.memory.plan.gain_cap == math.inf
 
 
 def test_a_step_tells_the_size_of_the_batch_that_would_be_as_noisy():
-    """By what was measured, whatever tau the draws have that were evened out."""
+    """By what was measured, whatever tau the draws have that were flattened; its own size before
+    that is known."""
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    trainer = isample.Trainer(model, optimizer, batch_size=b, mode="memory", gate="always", seed=5)
-    told = []
-    for report in trainer.iterate(learnt_but_for_some(), epochs=4):
-        told.append((report.effective_batch, b * trainer.sampler.gate.gain.value))
-    assert told[0] == (b, pytest.approx(math.nan, nan_ok=True))
-    assert all(tells == measured for tells, measured in told[-50:])
+    gains = itertools.chain([math.nan] * 3, itertools.count(1.0, 0.5))
+    control = GainOf(gains, remembers=True)
+    trainer = isample.Trainer(
+        model, optimizer, batch_size=b, mode="memory", control=control, seed=5
+    )
+    history = trainer.fit(learnt_but_for_some(), epochs=2)
+    told = [report.effective_batch for report in history.steps]
+    assert told[:103] == [b] * 103
+    assert told[103:] == [b * (1.0 + 0.5 * step) for step in range(97)]
 
 
 def test_unknown_use():

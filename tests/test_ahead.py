@@ -1,6 +1,6 @@
 """Scoring the next presample during the present backward pass: which parameters score, what is
-drawn and trained on, and which step the time and the gate's decisions go to. The tests with "cuda"
-need a GPU, for the side stream."""
+drawn and trained on, and which step the controller's decisions go to. The tests with "cuda" need a
+GPU, for the side stream."""
 
 import copy
 
@@ -11,8 +11,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.control.gate import Gate
-from tests.test_trainer import B, b, make_data, make_model, one_thread, parameters_of  # noqa: F401
+from isample.control import Settings
+from isample.values import Candidates, Plan
+from tests.small_training import (  # noqa: F401
+    B,
+    b,
+    make_data,
+    make_model,
+    one_thread,
+    parameters_of,
+)
 
 AHEAD = isample.Scoring(ahead=True)
 DEVICES = [
@@ -23,33 +31,45 @@ DEVICES = [
 ]
 
 
-class Scripted(Gate):
-    """Opens by a list of decisions, one a step, and keeps what the clock told."""
+class Scripted:
+    """Scores by a list of decisions, one a step, and keeps what was observed."""
+
+    settings = Settings()
 
     def __init__(self, decisions):
-        super().__init__()
-        self.decisions, self.told = list(decisions), []
+        self.decisions, self.told = decisions, []
 
-    def is_open(self, tau_ema):
-        return self.decisions.pop(0)
+    def init(self):
+        return 0
 
-    def clock(self, active, seconds, overhead, scored):
-        self.told.append((active, scored))
+    def observe(self, state, seen):
+        self.told.append((seen.scored, seen.kept))
+        return state + 1
+
+    def clock(self, state, seconds, overhead):
+        assert seconds >= 0.0
+        return state
+
+    def plan(self, state):
+        return Plan(candidates=B if self.decisions[state] else None, keep=b)
+
+    def gain(self, state, seen):
+        return 1.0
 
 
-def make(model, gate="always", scoring=AHEAD, **options):
+def make(model, control="always", scoring=AHEAD, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     options = {"batch_size": b, "presample": B, "adapt": None, "seed": 7} | options
-    return isample.Trainer(model, optimizer, gate=gate, scoring=scoring, **options)
+    return isample.Trainer(model, optimizer, control=control, scoring=scoring, **options)
 
 
 def run(trainer, loader, epochs=1):
-    """The reports of a fit, each with its step's selection and the parameters after it."""
+    """The reports of a fit, each with its step's batch and the parameters after it."""
     kept = []
     trainer.fit(
         loader,
         epochs=epochs,
-        callbacks=[lambda t, report: kept.append((report, t.selection, copy.deepcopy(t.model)))],
+        callbacks=[lambda t, report: kept.append((report, t.batch, copy.deepcopy(t.model)))],
     )
     return kept
 
@@ -66,7 +86,7 @@ def test_scores_are_of_the_parameters_before_the_last_update(device):
     before = [copy.deepcopy(twin)] * 2  # of a step, and of the one before it
     kept = run(make(model), DataLoader(TensorDataset(inputs, targets), b))
     assert len(kept) == 6
-    for step, (report, selection, after) in enumerate(kept):
+    for step, (report, batch, after) in enumerate(kept):
         x, y = inputs[step * B : (step + 1) * B], targets[step * B : (step + 1) * B]
         assert report.active and report.scored == B and report.scoring_seconds > 0
         # BatchNorm's running statistics, which no update changes, are those after the forward pass
@@ -75,11 +95,11 @@ def test_scores_are_of_the_parameters_before_the_last_update(device):
         scored_with.load_state_dict(dict(before[1].named_buffers()), strict=False)
         logits = scored_with.double().eval()(x.double()).detach()
         expected = (logits.softmax(1) - F.one_hot(y, 5)).norm(dim=1)
-        torch.testing.assert_close(selection.score.double(), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(batch.score.double(), expected, rtol=1e-4, atol=1e-6)
 
-        i = selection.indices
+        i = batch.chosen
         optimizer.zero_grad()
-        (selection.weights * F.cross_entropy(twin(x[i]), y[i], reduction="none")).mean().backward()
+        (batch.weights * F.cross_entropy(twin(x[i]), y[i], reduction="none")).mean().backward()
         optimizer.step()
         for mine, theirs in zip(parameters_of(after), parameters_of(twin)):
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
@@ -97,32 +117,22 @@ def test_scores_a_step_ago_differ_from_present_ones():
 
 
 def test_decisions_are_acted_on_a_step_later_and_every_sample_is_seen_once():
-    """The time of scoring belongs to the step during which it was done."""
     numbers = torch.arange(20 * b)
     inputs, targets = make_data(20 * b)
-    gate = Scripted([False, True, True, False, False, True, False, True, *[False] * 20])
+    control = Scripted([False, True, True, False, False, True, False, True, *[False] * 20])
     seen = []
     model = make_model()
     model.register_forward_pre_hook(
         lambda module, args: seen.append((module.training, len(args[0])))
     )
-    trainer = make(model, gate)
+    trainer = make(model, control)
     reports = [report for report, *_ in run(trainer, DataLoader(TensorDataset(inputs, targets), b))]
     # Decisions before each of the steps: 0 1 1 0 0 1 0 1 0. The first step is its own; the next
     # have those of the step before.
     assert [report.active for report in reports] == [0, 0, 1, 1, 0, 0, 1, 0]
     assert [report.scored for report in reports] == [0, 0, B, B, 0, 0, B, 0]
     assert sum(report.presample for report in reports) == len(numbers)
-    assert gate.told == [
-        (False, 0),
-        (True, B),
-        (True, B),
-        (False, 0),
-        (False, 0),
-        (True, B),
-        (False, 0),
-        (False, 0),
-    ]
+    assert control.told == [(report.scored, b) for report in reports]
     assert [size for training, size in seen if training] == [b] * len(reports)
     assert sum(size for training, size in seen if not training) == 3 * B
 
@@ -150,7 +160,8 @@ def test_a_resumed_run_trains_on_the_rest_of_the_epoch():
     again = make(make_model(seed=1))
     again.model.load_state_dict(parameters)
     again.load_state_dict(state)
-    again.sampler.scoring.logits = spy(again.sampler.scoring.logits, rest)
+    scoring_pass = again.engine.parts.scorer.scoring_pass
+    scoring_pass.logits = spy(scoring_pass.logits, rest)
     history = again.fit(DataLoader(data, b), epochs=1)
     assert [report.step for report in history.steps] == [3, 4]
     assert torch.equal(torch.cat(rest), data.tensors[0][2 * B :])
@@ -181,7 +192,7 @@ def test_scores_that_are_not_finite_stop_the_step_that_would_use_them():
         assert torch.equal(mine, theirs)
 
 
-def test_the_paper_s_gate_trains_with_it():
+def test_the_paper_s_rule_trains_with_it():
     """A run that goes on and off by itself learns what one that scores in time learns."""
     loader = DataLoader(TensorDataset(*make_data(1200)), b, shuffle=True)
     errors = {}
@@ -214,10 +225,6 @@ def test_the_paper_s_gate_trains_with_it():
             lambda: make(make_model(), score="gradient_norm"),
             "scoring must not be ahead for score='gradient_norm'",
         ),
-        (
-            lambda: isample.ImportanceLoader([], make_model(), b, B, scoring=AHEAD),
-            "scoring must not be ahead for an ImportanceLoader",
-        ),
         (lambda: make(make_model()).step(*make_data(B)), r"scoring must not be ahead for step\(\)"),
         (lambda: isample.Scoring(ahead=1), "ahead must be True or False; got 1"),
     ],
@@ -233,21 +240,20 @@ def test_on_cuda_scoring_is_queued_beside_the_backward_pass():
     stream's."""
     model = nn.Sequential(nn.Linear(8, 4096), nn.ReLU(), nn.Linear(4096, 5)).cuda()
     trainer = make(model)
-    ahead = trainer.ahead
-    batches = iter(
-        [isample.presample.Presample(*(part.cuda() for part in make_data(B)), B, B // b)]
-    )
+    overlap = trainer.overlap
+    batch = tuple(part.cuda() for part in make_data(B))
+    pairs = overlap.pair(iter([Candidates(batch, B)] * 2))
+    next(pairs)
     torch.cuda.synchronize()
-    ahead.open(lambda: next(batches, None))
-    ahead.forward_queued()
+    overlap.forward_queued()
     torch.cuda._sleep(
         2_000_000_000
     )  # about a second of the main stream, in place of a backward pass
     main = torch.cuda.current_stream().record_event()
-    ahead.begin(model)
-    ahead.side.synchronize()
+    overlap.begin()
+    overlap.side.synchronize()
     assert not main.query()
-    ahead.wait()
+    overlap.wait()
     torch.cuda.synchronize()
-    presample, scored = ahead.take()
-    torch.testing.assert_close(scored.logits, model(presample.inputs).detach())
+    given, ahead = next(pairs)
+    torch.testing.assert_close(ahead.logits, model(given.batch[0]).detach())

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/cpp/standin"))
 
-import build
+import build  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,8 @@ def follow(run, steps=None):
 @pytest.mark.parametrize("kind", LOADERS)
 def test_resumed_bit_for_bit(kind, ahead, saved, loads):
     """Where 7 batches are an epoch: within the first, behind its last batch, at the last but
-    one of the second, and within the third. Batches that were fetched and not trained on come again."""
+    one of the second, and within the third. Batches that were fetched and not trained on come
+    again."""
     torch.manual_seed(5)
     whole = Run(LOADERS[kind](), ahead)
     whole.begin()

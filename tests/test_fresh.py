@@ -1,8 +1,7 @@
-"""Memory mode with fresh presamples: what the memory drew is scored, and a batch drawn of it
+"""A memory with a scoring pass on top: what the memory drew is scored, and a batch drawn of it
 again."""
 
 import copy
-import itertools
 import math
 
 import pytest
@@ -12,30 +11,41 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.control.gate import ConstantGate, FreshGate, MemoryGate
-from tests.test_trainer import CLASSES, b, make_data, make_model, parameters_of
+from isample.control import Always, Choices, Speedup
+from isample.values import Plan
+from tests.small_training import (  # noqa: F401
+    CLASSES,
+    b,
+    make_data,
+    make_model,
+    one_thread,
+    parameters_of,
+)
 
 N, B = 400, 5 * b
 
 
-class Presampling(ConstantGate):
-    """Every step has a fresh presample; whether remembered scores choose it, is ``open``."""
+class Presampling(Always):
+    """Every step scores candidates; ``by_memory`` says whether remembered scores choose them."""
 
-    def __init__(self, open, presample=B):
-        super().__init__(open)
-        self.presample = presample
-        self.told = []
+    def __init__(self, by_memory, presample=B):
+        super().__init__(Choices(b, remembers=True, candidates=(presample,)))
+        self.wanted = Plan(importance=by_memory, candidates=presample, keep=b)
+        self.seen = []
 
-    def foresee(self, *told):
-        self.told.append(told)
+    def observe(self, state, seen):
+        self.seen.append(seen)
+        return super().observe(state, seen)
+
+    def plan(self, state):
+        return self.wanted
 
 
-def make_trainer(gate, learning_rate=0.0, model=None, **options):
+def make_trainer(control, learning_rate=0.0, model=None, **options):
     model = model or make_model()
     optimizer = torch.optim.SGD(model.parameters(), learning_rate)
-    return isample.Trainer(
-        model, optimizer, batch_size=b, mode="memory", gate=gate, adapt=None, seed=0, **options
-    )
+    options = {"batch_size": b, "mode": "memory", "adapt": None, "seed": 0, **options}
+    return isample.Trainer(model, optimizer, control=control, **options)
 
 
 def make_loader(**options):
@@ -63,101 +73,46 @@ def test_the_loss_stays_unbiased(remembered):
     assert losses.std() > 0
 
 
-def drawn_again(weighted, draws, generator):
-    """Indices and weights of b of ``weighted`` in proportion to it."""
-    if draws == "alias":
-        again = torch.multinomial(weighted, b, replacement=True, generator=generator)
-        return again, weighted.sum() / (len(weighted) * weighted[again])
-    return isample.draw(weighted.float(), b, method=draws, generator=generator)
-
-
-@pytest.mark.parametrize("draws", ["alias", "pps"])
-@pytest.mark.parametrize("remembered", [True, False])
-@pytest.mark.parametrize("told_of", [3 * b, B])
-def test_what_a_step_is_worth_is_foretold(draws, remembered, told_of):
-    """For a presample of B, from steps of which none or some had one, of another size; against the
-    noise of the gradient at the logits over many batches."""
-    model, (inputs, targets) = linear_model(), make_data(N)
-    targets[::9] = (targets[::9] + 1) % CLASSES
-    logits = model(inputs).detach()
-    rows = (logits.softmax(1) - F.one_hot(targets, CLASSES)).double()
-    score = rows.norm(dim=1)
-    generator = torch.Generator().manual_seed(1)
-    recalled = (
-        score * torch.exp(0.7 * torch.randn(N, generator=generator))
-        if remembered
-        else torch.ones(N)
-    )
-    p = (0.8 * recalled / recalled.sum() + 0.2 / N).double()
-    gate, found = MemoryGate(b, [B], replaces=draws == "alias"), []
-    for step in range(6000):
-        size = B if step > 1000 else told_of
-        places = torch.multinomial(p, size, replacement=True, generator=generator)
-        weights = 1 / (N * p[places])
-        again, drawn_weights = drawn_again(weights * score[places], draws, generator)
-        final, fresh = weights[again] * drawn_weights, score[places[again]]
-        if step > 1000:
-            found.append((final[:, None] * rows[places[again]]).mean(0) - rows.mean(0))
-            continue
-        second = (weights * score[places] ** 2).mean().item()
-        drawn = (final * fresh**2).mean().item(), (final * fresh).square().mean().item()
-        drawn = drawn if step % 2 else ()
-        gate.foresee((weights * score[places]).mean().item(), second, drawn, told_of, remembered)
-        gate.gain.observe(second, (weights * score[places]).square().mean().item(), share=0.0)
-    noise = b * torch.stack(found).square().sum(1).mean() + rows.mean(0).square().sum()
-    uniform = score.square().mean()
-    assert gate.worth(remembered, B) == pytest.approx((uniform / noise).item(), rel=0.12)
-
-
 def test_the_weights_are_both_draws_together():
     """w / (B p) with p in proportion to w g, from the report of a step; and the memory knows the
     scores of all candidates."""
     trainer = make_trainer(Presampling(True), model=linear_model(), draws="alias")
-    for report in trainer.iterate(make_loader(), epochs=3):
-        drawn = trainer.memory
-    selection = trainer.selection
-    assert selection.score.shape == (B,) and selection.indices.shape == selection.weights.shape == (
-        b,
-    )
-    mean, uniform, (again, found), scored, remembered = trainer.sampler.gate.told[-1]
-    assert scored == B and remembered
+    trainer.fit(make_loader(), epochs=3)
+    batch, seen = trainer.batch, trainer.engine.steps.controller.seen[-1]
+    assert batch.score.shape == (B,) and batch.chosen.shape == batch.weights.shape == (b,)
+    assert (seen.scored, seen.kept, seen.by_memory) == (B, b, True)
+    mean = seen.memory.mean
     # Scores of the scoring pass and of training are the same here, so w g of what is drawn is the
     # same for all: its mean.
-    weighted = selection.weights * selection.score[selection.indices]
+    weighted = batch.weights * batch.score[batch.chosen]
     torch.testing.assert_close(weighted, torch.full((b,), mean), rtol=1e-4, atol=0)
-    assert found == pytest.approx(mean**2, rel=1e-4)
-    assert again == pytest.approx(
-        (weighted * selection.score[selection.indices]).mean().item(), rel=1e-4
-    )
+    assert seen.fresh.importance == pytest.approx(mean**2, rel=1e-4)
+    again = (weighted * batch.score[batch.chosen]).mean().item()
+    assert seen.fresh.uniform == pytest.approx(again, rel=1e-4)
     inputs, targets = make_data(N)
     fresh = isample.softmax_score(trainer.model(inputs).detach(), targets)[0]
     # Of B draws, whose w g^2 differ by less than twice their mean: five standard errors are 5 /
     # sqrt(B) of it.
-    assert uniform == pytest.approx(fresh.square().mean().item(), rel=5 / math.sqrt(B))
-    torch.testing.assert_close(drawn.score, fresh, rtol=1e-5, atol=1e-7)
+    assert seen.memory.uniform == pytest.approx(fresh.square().mean().item(), rel=5 / math.sqrt(B))
+    torch.testing.assert_close(trainer.memory.score, fresh, rtol=1e-5, atol=1e-7)
 
 
-def test_an_epoch_has_as_many_steps_as_ever_and_uniform_presamples_are_passes_over_the_data():
+def test_an_epoch_has_as_many_steps_as_ever_and_uniform_candidates_are_passes_over_the_data():
     trainer = make_trainer(Presampling(False, 2 * b))
     reports = list(trainer.iterate(make_loader(), epochs=1))
-    assert len(reports) == len(make_loader()) and trainer.memory.drawn == 2 * len(make_loader())
+    assert len(reports) == len(make_loader())
+    assert trainer.memory.num_batches == 2 * len(make_loader())
     sampler = isample.MemorySampler(60, 10, seed=0)
     batches = []
-    sampler.presample = 30
+    sampler.follow(Plan(importance=True, candidates=30))
     for batch in sampler:
         batches.append(batch)
-        if len(batches) < 4:
-            sampler.presample = 30  # it holds for one batch, however many are drawn ahead
+        if len(batches) == 4:
+            sampler.follow(Plan(importance=True))
     assert [len(batch) for batch in batches] == [30] * 4 + [10] * 2
     assert sorted(batches[0] + batches[1]) == list(range(60))
-    assert [sampler.take(batch).active for batch in batches] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-        True,
-    ]
+    by_importance = [sampler.match(batch).by_importance for batch in batches]
+    assert by_importance == [False, False, True, True, True, True]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -177,109 +132,35 @@ def test_a_run_is_resumed_bit_for_bit(workers):
     assert all(map(torch.equal, parameters_of(whole.model), parameters_of(resumed.model)))
 
 
-def test_the_gate_chooses_between_memory_fresh_presamples_and_neither():
+class Machine(Speedup):
+    """A clock on which a step takes a second, remembering ``remembers`` of one, and scoring a
+    batch ``scores``."""
+
+    remembers, scores = 0.001, 5.0
+
+    def clock(self, state, seconds, overhead):
+        kind = state.seen
+        remembered = self.remembers * kind.remembers
+        return super().clock(state, 1.0 + remembered + self.scores * kind.scored, remembered)
+
+
+def test_the_controller_chooses_between_memory_candidates_and_neither():
     """Some labels are wrong, the network changes little: an old score is nearly as good as a fresh
-    one. By a clock on which scoring a batch takes a fifth of a step, and nearly two steps in the
-    end."""
+    one. So the memory draws alone while that is cheap, and nothing does where it is not."""
     inputs, targets = make_data(1200)
     targets[::17] = (targets[::17] + 1) % CLASSES
-    gate = MemoryGate(b, (2 * b, 5 * b))
-    gate.WATCH = math.inf
-    trainer = make_trainer(gate, 0.05, linear_model())
-    loader = DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True)
-    cost, clock, chosen = 0.2, gate.clock, []
-    gate.clock = lambda active, seconds, overhead, scored: clock(
-        active, 1.0 + cost * scored / b, 0.001, scored
-    )
-    for report in trainer.iterate(loader, epochs=25):
-        chosen.append((trainer.memory.active, gate.fresh.opened, report.scored > 0))
-        gate.LIMIT, gate.PAID = (
-            (1e-9, 0.0) if report.step > 1000 else (math.inf, 0.0)
-        )  # remembering is then too dear
-        if report.step == 2000:
-            cost = 1.8
-
-    def shares(steps):
-        return [sum(used) / len(steps) for used in zip(*steps)]
-
-    remembered, fresh, presampled = shares(chosen[700:1000])
-    assert remembered == 1 and fresh == 0 and presampled < 0.2  # trials, in a hundredth of the time
-    remembered, fresh, presampled = shares(chosen[1600:2000])
-    assert (
-        remembered == 0
-        and fresh == 1
-        and presampled == pytest.approx(1 - FreshGate.ROW / FreshGate.REMINDER, abs=0.01)
-    )
-    remembered, fresh, presampled = shares(chosen[-400:])
-    assert remembered == 0 and fresh == 0 and presampled < 0.1
-
-
-class Machine:
-    """A clock for a :class:`FreshGate` by which remembered scores are worth nothing and fresh ones
-    as much as they can be. ``step`` gives whether that step had a presample; the first of a row of
-    a kind takes ``cold`` times as long."""
-
-    def __init__(self, gate, cost, cold=1.0):
-        self.gate, self.cost, self.cold, self.speed, self.last = gate, cost, cold, 1.0, False
-
-    def step(self):
-        for _ in range(2):
-            self.gate.foresee(0.5, 1.0)  # E[g]^2 / E[g^2] = 1/4
-        active = self.gate.is_open(1.0)
-        seconds = (
-            (1.0 + self.cost * active) / self.speed * (self.cold if active != self.last else 1.0)
-        )
-        self.last = active
-        self.gate.clock(active, seconds, 0.0, self.gate.presample if active else 0)
-        return active
-
-
-def rows_of(chosen, kind):
-    """How long the rows of steps of that kind are."""
-    return [len(list(steps)) for each, steps in itertools.groupby(chosen) if each == kind]
-
-
-def test_a_trial_is_a_row_whose_first_steps_tell_nothing():
-    """Presamples of 2b take 1.3 steps, or 2.6 where another kind of step was before. They bring
-    twice the batch: it opens."""
-    machine = Machine(FreshGate(b, [2 * b], replaces=False), cost=0.3, cold=2.0)
-    closed = list(
-        itertools.takewhile(
-            lambda _: not machine.gate.opened, (machine.step() for _ in range(20_000))
-        )
-    )
-    assert machine.gate.opened and machine.gate.cost(2 * b) == pytest.approx(1.3)
-    assert set(rows_of(closed, True)) <= {
-        FreshGate.ROW - 1,
-        FreshGate.ROW,
-    }  # the last step of the row finds it open
-
-
-def test_a_trial_that_turns_out_dear_is_broken_off():
-    """Presamples that take a hundred steps get no row of them, and a hundredth of the time."""
-    machine = Machine(FreshGate(b, [2 * b], replaces=False), cost=100.0)
-    chosen = [machine.step() for _ in range(40_000)]
-    assert set(rows_of(chosen, True)) == {1} and 1 < sum(chosen) < 40_000 * 0.01 / 100 + 2
-
-
-def test_an_open_gate_notices_that_all_steps_take_longer_or_that_presamples_do():
-    machine = Machine(FreshGate(b, [2 * b], replaces=False), cost=0.3)
-    while not machine.gate.opened:
-        machine.step()
-    chosen = [machine.step() for _ in range(960)]
-    assert (
-        machine.gate.opened
-        and set(rows_of(chosen, False)) == {FreshGate.ROW}
-        and sum(chosen) >= 960 - 10 * FreshGate.ROW
-    )
-    machine.speed = 0.3  # something else runs on this machine
-    for _ in range(6000):
-        machine.step()
-    assert machine.gate.opened and machine.gate.cost(2 * b) == pytest.approx(1.3)
-    machine.cost = 1.5  # more than twice the batch is worth
-    for _ in range(200):
-        machine.step()
-    assert not machine.gate.opened
+    control = Machine(Choices(b, remembers=True, candidates=(2 * b, 5 * b)))
+    trainer = make_trainer(control, 0.05, linear_model())
+    loader, shares = DataLoader(TensorDataset(inputs, targets), batch_size=b, shuffle=True), []
+    steps = trainer.iterate(loader, epochs=10**6)
+    for remembers, scores in ((0.001, 5.0), (30.0, 5.0)):
+        control.remembers, control.scores = remembers, scores
+        reports = [next(steps) for _ in range(1000)][-300:]
+        scored = sum(report.scored > 0 for report in reports)
+        shares.append((sum(report.active for report in reports) / 300, scored / 300))
+    (by_memory, few), (active, none) = shares
+    assert by_memory > 0.9 and few < 0.1
+    assert active < 0.1 and none < 0.1
 
 
 def test_a_bad_score_stops_the_step_before_anything_moves():

@@ -1,12 +1,19 @@
 """Loaders made over for memory mode yield what a DataLoader over the same batches of indices
 does."""
 
+import random
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import isample
-from isample.sources.indexed import InProcessLoader, TensorLoader, indexed_loader
+from isample.sources.indexed import (
+    IndexedCollate,
+    InProcessLoader,
+    TensorLoader,
+    indexed_loader,
+)
 
 N, B = 50, 8
 
@@ -66,3 +73,50 @@ def test_a_run_that_drew_ahead_goes_on_in_either_form():
     (inputs, targets), indices = next(iter(TensorLoader(tensors(), restored)))
     assert isinstance(indices, torch.Tensor) and targets.tolist() == second
     assert next(iter(restored)) == second and restored.take(second).indices.tolist() == second
+
+
+def sorts(items):
+    return torch.stack(sorted(items, key=lambda item: -item[0])), torch.arange(len(items))
+
+
+def mixes(items):
+    rows = torch.stack(items)
+    return rows + rows[0]
+
+
+def augments(items):
+    return torch.stack(items) + random.random() + torch.rand(len(items), 3)
+
+
+def pads(items):
+    return torch.nn.utils.rnn.pad_sequence([item[: 1 + int(item[0]) % 3] for item in items], True)
+
+
+ITEMS = (list(range(B)), [torch.full((3,), float(i)) for i in range(B)])
+
+
+@pytest.mark.parametrize("collate", [sorts, mixes])
+def test_a_collate_function_that_sorts_or_mixes_is_refused(collate):
+    with pytest.raises(ValueError, match="collate_fn must keep item i in row i"):
+        IndexedCollate(collate)(ITEMS)
+
+
+def test_one_that_pads_is_taken_and_looked_at_once_and_random_states_stay():
+    calls = []
+
+    def counted(items):
+        calls.append(len(items))
+        return pads(items)
+
+    collate = IndexedCollate(counted)
+    states = torch.get_rng_state(), random.getstate()
+    first, second = collate(ITEMS), collate(ITEMS)
+    assert torch.equal(first[0], second[0]) and first[1] == ITEMS[0] and calls == [B] * 4
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+
+
+def test_one_that_augments_at_random_is_taken_at_its_word():
+    with pytest.raises(ValueError, match=r"set collate_fn\.keeps_rows = True where only random"):
+        IndexedCollate(augments)(ITEMS)
+    augments.keeps_rows = True
+    assert IndexedCollate(augments)(ITEMS)[0].shape == (B, 3)

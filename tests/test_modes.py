@@ -7,8 +7,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import isample
-from isample.control.gate import ConstantGate, MemoryGate, SpeedupGate, ThresholdGate
-from tests.test_trainer import B, b, make_data, make_model
+from isample.control import Always, Choices, Never, Speedup, Threshold
+from isample.control.rates import SteadyRate
+from tests.small_training import B, b, make_data, make_model
 
 DATA = TensorDataset(*make_data(120))
 
@@ -26,30 +27,30 @@ def make(**options):
 
 
 @pytest.mark.parametrize(
-    "options,loader,mode,gate",
+    "options,loader,mode,control",
     [
-        ({}, DataLoader(DATA, b, shuffle=True), "memory", MemoryGate),
-        ({"gate": "always"}, DataLoader(DATA, b), "memory", ConstantGate),
-        ({}, DataLoader(Stream(), b), "presample", SpeedupGate),
-        ({}, [DATA[:b], DATA[b : 2 * b]], "presample", SpeedupGate),
-        ({"presample": B}, DataLoader(DATA, b), "presample", SpeedupGate),
-        ({"draws": "systematic"}, DataLoader(DATA, b), "presample", SpeedupGate),
-        ({"gate": "threshold"}, DataLoader(DATA, b), "presample", ThresholdGate),
-        ({"tau_threshold": 1.5}, DataLoader(DATA, b), "presample", ThresholdGate),
+        ({}, DataLoader(DATA, b, shuffle=True), "memory", Speedup),
+        ({"control": "always"}, DataLoader(DATA, b), "memory", Always),
+        ({}, DataLoader(Stream(), b), "presample", Speedup),
+        ({}, [DATA[:b], DATA[b : 2 * b]], "presample", Speedup),
+        ({"presample": B}, DataLoader(DATA, b), "presample", Speedup),
+        ({"draws": "systematic"}, DataLoader(DATA, b), "presample", Speedup),
+        ({"control": "threshold"}, DataLoader(DATA, b), "presample", Threshold),
+        ({"tau_threshold": 1.5}, DataLoader(DATA, b), "presample", Threshold),
         (
-            {"score": "gradient_norm", "gate": "never"},
+            {"score": "gradient_norm", "control": "never"},
             DataLoader(DATA, b),
             "presample",
-            ConstantGate,
+            Never,
         ),
     ],
 )
-def test_fit_settles_the_mode(options, loader, mode, gate):
+def test_fit_settles_the_mode(options, loader, mode, control):
     trainer = make(**options)
     trainer.fit(loader, epochs=1)
-    assert trainer.mode == mode and type(trainer.sampler.gate) is gate
+    assert trainer.mode == mode and type(trainer.engine.steps.controller) is control
     assert (trainer.memory is not None) == (mode == "memory")
-    assert trainer.sampler.active == (options.get("gate") == "always")
+    assert trainer.engine.steps.plan().importance == (options.get("control") == "always")
 
 
 def test_what_goes_with_no_presample_and_what_with_one_only():
@@ -57,18 +58,27 @@ def test_what_goes_with_no_presample_and_what_with_one_only():
     with pytest.raises(ValueError, match="scoring must have no proxy in mode='memory'"):
         make(mode="memory", scoring=proxy)
     with pytest.raises(
-        ValueError, match="presample must be None for gate='always' in mode='memory'; got 60"
+        ValueError, match="presample must be None for control='always' in mode='memory'; got 60"
     ):
-        make(mode="memory", gate="always", presample=60)
-    trainer = make(gate=SpeedupGate(b, [B]))
-    trainer.fit(DataLoader(DATA, b), epochs=1)
-    assert (
-        trainer.mode == "presample" and not trainer.sampler.gate.foresight.replaces
-    )  # pps is the default draw
+        make(mode="memory", control="always", presample=60)
+    with pytest.raises(
+        ValueError, match="control must be one of always, never, speedup for mode='memory'"
+    ):
+        make(mode="memory", control="threshold")
+
+
+def test_a_controller_of_one_s_own_is_asked_in_either_mode():
+    for presample, remembers, mode in ((None, True, "memory"), (B, False, "presample")):
+        control = Always(Choices(b, remembers=remembers, candidates=(B,)))
+        trainer = make(control=control, presample=presample)
+        history = trainer.fit(DataLoader(DATA, b), epochs=2)
+        assert trainer.mode == mode and trainer.engine.steps.controller is control
+        assert history.steps[-1].active
+        assert not trainer.engine.parts.selector.draw.with_replacement  # pps is the default draw
 
 
 def test_a_step_without_indices_is_refused_in_memory_mode():
-    trainer = make(mode="memory", gate="always")
+    trainer = make(mode="memory", control="always")
     before = [p.clone() for p in trainer.model.parameters()]
     with pytest.raises(ValueError, match="mode must be 'presample' for step"):
         trainer.step(*DATA[: 5 * b])
@@ -92,6 +102,7 @@ def test_a_state_of_another_mode_is_refused():
         presample.load_state_dict(memory.state_dict())
     fresh = make()
     fresh.load_state_dict(memory.state_dict())
+    fresh.iterate(DataLoader(DATA, b), epochs=1)  # a state waits for the loader
     assert fresh.mode == "memory" and torch.equal(fresh.memory.score, memory.memory.score)
 
 
@@ -100,14 +111,9 @@ def test_the_paper_s_preset():
     trainer = isample.Trainer.paper(
         model, torch.optim.SGD(model.parameters(), 0.05), "cross_entropy", b, B, seed=1
     )
-    assert (trainer.mode, trainer.adapt, trainer.sampler.draw.name) == ("presample", None, "alias")
-    assert trainer.sampler.gate.threshold == (B + 3 * b) / (3 * b) and trainer.presample == B
-    threshold = isample.Trainer.paper(model, trainer.optimizer, batch_size=b, gate="always")
-    assert threshold.sampler.active and threshold.presample == 5 * b
-
-
-def test_a_loader_cannot_go_by_the_clock():
-    with pytest.raises(
-        ValueError, match="gate must be one of threshold, always, never for an ImportanceLoader"
-    ):
-        isample.ImportanceLoader([], make_model(), batch_size=b, gate="speedup")
+    assert trainer.mode == "presample" and trainer.engine.parts.selector.draw.name == "alias"
+    assert isinstance(trainer.engine.steps.rates, SteadyRate) and trainer.next_size == b
+    controller = trainer.engine.steps.controller
+    assert controller.threshold == (B + 3 * b) / (3 * b) and controller.choices.presample == B
+    always = isample.Trainer.paper(model, trainer.optimizer, batch_size=b, control="always")
+    assert always.next_size == 5 * b

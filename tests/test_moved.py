@@ -34,6 +34,14 @@ def test_an_old_path_of_a_public_name_works_and_warns(name):
         assert getattr(old, name) is getattr(isample, name)
 
 
+@pytest.mark.parametrize("name", sorted(PUBLIC.keys() - set(isample.__all__)))
+def test_a_public_name_that_is_gone_says_where_to_look(name):
+    old = importlib.import_module(f"isample.{PUBLIC[name]}")
+    match = rf"\.{PUBLIC[name]}\.{name} is gone; .* is in isample"
+    with pytest.raises(AttributeError, match=match):
+        getattr(old, name)
+
+
 @pytest.mark.parametrize("old", _moved.MOVED)
 def test_every_old_module_leads_somewhere(old):
     assert not importlib.util.find_spec(f"isample.{old}").origin.endswith(f"isample/{old}.py")

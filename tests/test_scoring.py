@@ -1,7 +1,6 @@
 """Cheap scoring passes: the same logits where they should be, and what is asked for done."""
 
 import copy
-import time
 
 import pytest
 import torch
@@ -59,8 +58,26 @@ def test_bfloat16():
     assert 1e-4 < error < 2e-2
 
 
+class Clock:
+    """In place of the module ``time``: it stands unless it is moved."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("isample.scoring.forward.time", clock)
+    return clock
+
+
 class Timed(nn.Linear):
     """Takes ``seconds`` longer in its own precision or, if they are negative, in bfloat16."""
+
+    clock = Clock()
 
     def __init__(self, seconds, error=None):
         super().__init__(8, 5)
@@ -71,14 +88,15 @@ class Timed(nn.Linear):
         coarse = torch.is_autocast_enabled("cpu")
         if coarse and self.error is not None:
             raise self.error
-        time.sleep(max(0.0, -self.seconds if coarse else self.seconds))
+        self.clock.now += 0.01 + max(0.0, -self.seconds if coarse else self.seconds)
         return super().forward(x)
 
 
 @pytest.mark.parametrize("seconds,dtype", [(0.01, torch.bfloat16), (-0.01, None)])
-def test_the_first_pass_measures_which_precision_is_faster(seconds, dtype):
+def test_the_first_pass_measures_which_precision_is_faster(clock, seconds, dtype):
     inputs, _ = make_data(60)
     model, scoring_pass = Timed(seconds).eval(), ScoringPass(Scoring(dtype="auto", chunk=20), CPU)
+    model.clock = clock
     logits = scoring_pass.logits(model, inputs, 60)
     assert scoring_pass.dtype == dtype and logits.dtype == (dtype or torch.float32)
     trials = model.calls

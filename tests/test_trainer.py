@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample.ops import reference
+from isample.scoring.scores import gradient_norm
 from tests.small_training import (  # noqa: F401
     CLASSES,
     B,
@@ -163,6 +164,23 @@ def test_scoring_leaves_no_trace():
     with pytest.raises(ValueError):
         scorer.select((inputs, torch.full((B,), CLASSES)), B, b, None)
     assert model.training and not model[3].training
+
+
+@pytest.mark.parametrize("control", ["always", "threshold"])
+def test_a_score_that_needs_the_model_is_made_by_it(control):
+    """Of the candidates, or of the batch that is trained on, by the parameters before the step."""
+    inputs, targets = make_data(B)
+    model = make_model()
+    trainer = make_trainer(model, control=control, score="gradient_norm", adapt=None)
+    size = trainer.next_size
+    twin = copy.deepcopy(model).eval()
+    trainer.step(inputs[:size], targets[:size])
+    loss = nn.CrossEntropyLoss(reduction="none")
+    expected = gradient_norm(loss, twin, inputs[:size], targets[:size])
+    if control == "always":
+        torch.testing.assert_close(trainer.batch.score, expected)
+    else:  # after a forward pass in training mode, which moved BatchNorm's statistics
+        assert trainer.batch.score.shape == expected.shape and trainer.batch.score.min() > 0
 
 
 @pytest.mark.parametrize("control", ["always", "threshold"])

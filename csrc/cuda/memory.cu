@@ -17,18 +17,20 @@ __global__ void __launch_bounds__(128)
     weights[i] = weight_by_sums(sums, items, places[i]);
 }
 
-__global__ void __launch_bounds__(kMemoryThreads)
+__global__ void __launch_bounds__(kMemoryThreads, 1)
     moments_kernel(ScoredBatch batch, Fractions fractions, double* numbers) {
   block_moments(batch, fractions, 0, numbers);
 }
 
-__global__ void __launch_bounds__(kMemoryThreads) remember_kernel(RememberTask task) {
+__global__ void __launch_bounds__(kMemoryThreads, 1) remember_kernel(RememberTask task) {
   block_remember(task);
 }
 
-__global__ void __launch_bounds__(kMemoryThreads) meet_kernel(MeetTask task) { block_meet(task); }
+__global__ void __launch_bounds__(kMemoryThreads, 1) meet_kernel(MeetTask task) {
+  block_meet(task);
+}
 
-__global__ void __launch_bounds__(kMemoryThreads)
+__global__ void __launch_bounds__(kMemoryThreads, 1)
     recall_kernel(ScoredBatch batch, Fractions fractions, double* numbers, RememberTask remember,
                   float* met) {
   block_moments(batch, fractions, remember.size, numbers);

@@ -37,7 +37,7 @@ cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void*
   return launch(invalid_sums_kernel, stage_shape(w.n, launcher), launcher.stream, w);
 }
 
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 12)
     draw_prefix_sum_kernel(const int64_t* sums, int64_t n, bool stratified, DrawTask task) {
   const int64_t total = sums[n - 1], first = first_thread(), stride = all_threads();
   if (total == 0) return draw_nothing(task, first, stride);

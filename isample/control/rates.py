@@ -1,15 +1,15 @@
 """Turns the noise that importance sampling removes into larger steps (the paper's future work).
 
 A schedule lowers the learning rate because of the noise of the gradient. A batch that is as good as
-one ``gain`` times larger bears a rate that is ``gain`` times higher (Goyal et al. 2017), or its root
-for optimizers that divide by the gradient's own scale (Malladi et al. 2022):
+one ``gain`` times larger bears a rate ``gain`` times higher (Goyal et al. 2017). Optimizers that
+divide by the gradient's own scale bear its root (Malladi et al. 2022):
 
     lr' = min(lr * gain, lr * cap, headroom * the highest lr of the schedule)      if gain >= 1.5
 
 and for those the root of the cap, too. The last bound is about curvature, not noise: it does not go
 beyond what the user found to be stable by more than ``headroom``. So the rate falls later than the
 schedule's, and still to 0 with it. Gains below 1.5 do not raise it: noise is not all that keeps a
-rate low, and where little of it went, higher rates trained no faster (docs/beyond-the-paper.md).
+rate low.
 
 Noise that a rate at its bound has no use for need not be removed: ``gain_cap`` says so.
 """
@@ -39,10 +39,8 @@ DIVIDES_BY_SCALE = (
 class Rates(Protocol):
     """What use an optimizer's learning rates make of a gain."""
 
-    @property
-    def gain_cap(self) -> float:
-        """The gain, at least 1, above which more is of no use."""
-        ...
+    gain_cap: float
+    """The gain, at least 1, above which more is of no use; of the rates that were last noted."""
 
     def note(self) -> None:
         """To be called before every update, to know the highest rates."""
@@ -69,21 +67,22 @@ class LearningRate:
         self.root = any(name in other for name in DIVIDES_BY_SCALE for other in names)
         self.optimizer, self.headroom, self.cap = optimizer, headroom, cap
         self.highest = [0.0] * len(optimizer.param_groups)
+        self.gain_cap = 1.0
+        self._noted: list[Any] = []  # rates
         self._own: list[Any] | None = None  # the user's rates, while others are set
 
     def note(self) -> None:
-        groups = self.optimizer.param_groups
-        self.highest += [0.0] * (len(groups) - len(self.highest))  # groups may be added
-        for index, group in enumerate(groups):
-            if group["lr"] > self.highest[index]:
-                self.highest[index] = float(group["lr"])
-
-    @property
-    def gain_cap(self) -> float:
-        groups = zip(self.optimizer.param_groups, self.highest)
-        rooms = [self.headroom * high / float(g["lr"]) for g, high in groups if g["lr"] > 0]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        if rates == self._noted:  # nothing to learn, and steps may be short
+            return
+        self._noted = rates
+        self.highest += [0.0] * (len(rates) - len(self.highest))  # groups may be added
+        self.highest = [max(high, float(lr)) for high, lr in zip(self.highest, rates)]
+        rooms = [
+            self.headroom * high / float(lr) for high, lr in zip(self.highest, rates) if lr > 0
+        ]
         room = max(rooms, default=1.0)
-        return max(1.0, min(self.cap, room**2 if self.root else room))
+        self.gain_cap = max(1.0, min(self.cap, room**2 if self.root else room))
 
     def raise_for(self, gain: float) -> None:
         self.put_back()
@@ -106,7 +105,8 @@ class LearningRate:
         return {"highest_lr": list(self.highest)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.highest = list(state["highest_lr"])
+        self.highest = list(state.get("highest_lr", self.highest))  # others keep none
+        self._noted = []
 
 
 class SteadyRate:
@@ -132,11 +132,7 @@ class SteadyRate:
         pass
 
 
-ADAPT = {
-    "lr": LearningRate,
-    "batch": lambda optimizer: SteadyRate(1.0),
-    "none": lambda optimizer: SteadyRate(math.inf),
-}
+ADAPT = {"lr": LearningRate, "batch": lambda optimizer: SteadyRate(1.0)}
 
 
 def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
@@ -145,4 +141,6 @@ def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
         raise TypeError(
             f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
         )
-    return look_up(ADAPT, "none" if adapt is None else adapt, "adapt")(optimizer)
+    if adapt is None:
+        return SteadyRate(math.inf)
+    return look_up(ADAPT, adapt, "adapt")(optimizer)

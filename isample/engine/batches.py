@@ -14,6 +14,7 @@ from isample.engine.parts import Parts
 from isample.ops.memory import draw_moments
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
+from isample.support.processes import unwrapped
 from isample.support.pytree import take
 from isample.values import Batch, Candidates, Plan
 
@@ -92,7 +93,7 @@ def learn_outputs(
     elif score is None and batch.chosen is not None:
         score = batch.score[batch.chosen]  # another pass would tell the same
     elif score is None:
-        score = objective.scores(parts.model, batch.batch[0], targets, outputs)
+        score = objective.scores(unwrapped(parts.model), batch.batch[0], targets, outputs)
     learn(parts, source, batch, score)
     batch.overhead += time.perf_counter() - began
 

@@ -48,6 +48,7 @@ class Steps:
         self._state: Any = None
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
         self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
+        self._last_silent: Observation | None = None
         self._gains: list[float] = []  # of batches since the last update
         self._untimed = 0  # settled batches since the last tick
         self._carried = 0.0  # seconds that no settled batch has taken yet
@@ -116,10 +117,13 @@ class Steps:
         Raises NonFiniteScoreError where a score is not a finite number, NonFiniteLossError where
         the loss is none; nothing has changed then.
         """
-        told = self._numbers(batch)
         self.rates.note()
-        seen = _observation(batch, told, informed, self.rates.gain_cap)
-        _check_finite(batch, seen)
+        if batch.told or self.processes.count > 1:
+            told = self._numbers(batch)
+            seen = _observation(batch, told, informed, self.rates.gain_cap)
+            _check_finite(batch, seen)
+        else:
+            seen = self._silent(batch.size, self.rates.gain_cap)
         self._state = self.controller.observe(self._state, seen)
         importance = batch.by_memory or batch.scored > 0
         gain = self.controller.gain(self._state, seen) if importance else 1.0
@@ -127,6 +131,14 @@ class Steps:
         self._gains.append(gain)
         self._untimed += 1
         self._overhead += batch.overhead
+
+    def _silent(self, size: int, gain_cap: float) -> Observation:
+        """Of a batch that tells nothing: most are like the one before."""
+        last = self._last_silent
+        if last is None or (last.kept, last.gain_cap) != (size, gain_cap):
+            last = Observation(loss=math.nan, kept=size, gain_cap=gain_cap)
+            self._last_silent = last
+        return last
 
     def _numbers(self, batch: Batch) -> dict[str, list[float]]:
         if id(batch) not in self._reads:

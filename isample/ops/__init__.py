@@ -7,7 +7,7 @@ and ``importance_sample``, which does all of it in one call. Each wraps
 implementation, which gives shapes alone, stands beside it.
 
 Equation numbers are those of Katharopoulos & Fleuret 2018, "Not All Samples Are Created Equal". B
-is the size of the presample, C the number of classes, b the number of draws.
+is the number of candidates, C that of classes, b that of draws.
 """
 
 import torch  # noqa: F401  (its libraries, before those of _C)

@@ -36,8 +36,8 @@ def draw(
     pps          without replacement, included with probability q = min(1, c p)  b / (N q)
     ============ =============================================================== =========
 
-    A score of 0 is never drawn. If fewer than ``count`` items have a positive score, pps draws each
-    of them as often as it divides evenly for sure, and the rest without replacement.
+    A score of 0 is never drawn. If only m < ``count`` items have a positive score, pps draws each
+    of them ``count // m`` times, and the remaining ``count % m`` without replacement.
 
     Args:
         source: float32 [N] scores ("alias", "systematic", "pps"), or a table, whose floor is fixed:
@@ -98,7 +98,7 @@ class Sample(NamedTuple):
     """What :func:`importance_sample` gives."""
 
     indices: Tensor
-    """int64 [b], into the presample."""
+    """int64 [b], into the candidates."""
     weights: Tensor
     """float32 [b]: the loss is ``mean(weights * per_sample_loss)``."""
     score: Tensor
@@ -125,8 +125,8 @@ def importance_sample(
     offset: int = 0,
     generator: torch.Generator | None = None,
 ) -> Sample:
-    """Lines 6 to 9 and 17 of Algorithm 1 in one call: logits of a presample to the batch to train
-    on, and tau.
+    """Lines 6 to 9 and 17 of Algorithm 1 in one call: from the logits of candidates to the batch to
+    train on, and tau.
 
     The same numbers, bit for bit, as :func:`softmax_score`, :func:`distribution` and :func:`draw`
     in a row, whose arguments these are; ``draws`` is the method, ``batch_size`` the count.

@@ -31,9 +31,9 @@ def _(sums, indices):
 def draw_moments(
     score: Tensor, weights: Tensor, *, drawn: bool, fractions: Sequence[float] = KEEP_FRACTIONS
 ) -> Tensor:
-    """How noisy a batch's draws were, and what it would cost in noise to keep a part of it.
+    """Measures the noise of a batch from its fresh scores g and the weights w it was drawn with.
 
-    The fresh scores g tell it, whatever stale or foreseen ones had led to the weights w.
+    Also measures what keeping a part of the batch would cost in noise.
 
     Args:
         score: float32 [b].
@@ -42,11 +42,10 @@ def draw_moments(
         fractions: of the batch, each in (0, 1], at most 16.
 
     Returns:
-        float64 [6 + K], K the number of fractions; :func:`moments_of` names the numbers. Of a drawn
-        batch the unbiased estimates of E[g], E[g^2] and E[(w g)^2] are mean(w g), mean(w g^2) and
-        mean(w^2 g^2). Of one that was dealt they are mean(g), mean(g^2) and mean(w g^2). The norms
-        x that are thinned are w g, or g. The first is not finite if some score is negative or not
-        finite.
+        float64 [6 + K], K the number of fractions; :func:`moments_of` names the numbers. A drawn
+        batch estimates E[g], E[g^2] and E[(w g)^2] by mean(w g), mean(w g^2) and mean(w^2 g^2), a
+        dealt one by mean(g), mean(g^2) and mean(w g^2), all without bias. Thinning sees x = w g, or
+        g for a dealt batch. The first number is not finite if some score is negative or not finite.
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype; a fraction outside (0, 1].
@@ -67,11 +66,20 @@ def moments_of(numbers: Sequence[float]) -> tuple[Moments, Thinning]:
 
 
 def remember(memory: Tensor, indices: Tensor, score: Tensor, *, rate: float = 0.5) -> Tensor:
-    """Remembers fresh scores, float32 [b], in ``memory``, float32 [N], at ``indices``, int64 [b];
-    returns those that were there, float32 [b]. What is kept is old^(1 - rate) fresh^rate, a
-    geometric mean, or the fresh score where one of the two is not above 0; a fresh score that is
-    negative or not finite is not remembered. Of an index that comes up twice, the last fresh score
-    is blended in.
+    """Blends fresh scores into ``memory`` at ``indices``, and returns those that were there.
+
+    It keeps the geometric mean old^(1 - rate) fresh^rate, or the fresh score where one of the two
+    is not above 0. It leaves out a fresh score that is negative or not finite. If an index comes up
+    twice, the last fresh score counts.
+
+    Args:
+        memory: float32 [N]; changed in place.
+        indices: int64 [b].
+        score: fresh, float32 [b].
+        rate: in (0, 1].
+
+    Returns:
+        float32 [b].
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype; a rate outside (0, 1].
@@ -86,9 +94,14 @@ def _(memory, indices, score, *, rate=0.5):
 
 
 def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
-    """Adds to ``met``, float32 [256, 3], at the octave of each remembered score, float32 [b], the
-    squares of the fresh one, float32 [b], and of itself, and 1. A remembered score below 0 is none,
-    and counts for nothing, as does a fresh one that is not finite.
+    """Adds fresh^2, remembered^2 and 1 to ``met``, at the octave of each remembered score.
+
+    Leaves out a sample whose remembered score is below 0 (never seen) or whose fresh one is not
+    finite.
+
+    Args:
+        met: float32 [256, 3]; changed in place.
+        remembered, fresh: float32 [b].
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.
@@ -115,9 +128,8 @@ def recall(
     """:func:`draw_moments`, :func:`remember` and :func:`meet` for a batch and its fresh scores,
     float32 [b], in one call.
 
-    ``weights`` are those of importance draws. None means that the batch was dealt. Its moments are
-    then told by the weights that draws from ``table`` would have, or, without a table, by weights
-    of 1.
+    ``weights`` are those of importance draws; None: the batch was dealt. The moments of a dealt
+    batch take the weights that draws from ``table`` would have, or 1 without a table.
 
     Returns:
         what draw_moments returns. On CUDA the first number is NaN if an index is out of range.
@@ -144,11 +156,12 @@ def expected_scores(
 
     Args:
         score: remembered, float32 [N]; below 0 for a sample that was never seen, which counts as an
-        average one.
+            average one.
         experience: decayed sums of what :func:`meet` found, float32 [256, 3].
-        prior: samples that are assumed to have shown what the remembered score says.
-        contradicted: remembered scores above it get ``share`` of the draws between them at most, or
-            their share of the samples if that is more; None sets no bound.
+        prior: imagined samples, in each octave, whose fresh score was the remembered one.
+        contradicted: the bound on samples with remembered scores above it; None sets no bound.
+        share: of the draws that these get together at most, or their share of the samples if that
+            is more.
 
     Returns:
         expected: float32 [N].

@@ -1,7 +1,8 @@
-"""Each op again in a few lines of plain torch: the truth that the tests hold the compiled ops to,
-and the baseline of the benchmarks. The integer stages are exact, draw for draw and bit for bit.
-Nothing here is meant to be fast but the last part, ``plain_*``, which is what a careful user of
-torch would write without this package.
+"""Each op again in a few lines of plain torch.
+
+Tests compare the compiled ops with these. The integer stages are exact, draw for draw and bit for
+bit. Only the last part, ``plain_*``, is meant to be fast: a careful user of torch would write it
+without this package. It is the baseline of the benchmarks.
 """
 
 from __future__ import annotations

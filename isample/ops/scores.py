@@ -14,8 +14,7 @@ def softmax_score(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Norm of the softmax cross-entropy gradient for each row of logits (19), and the loss of each
-    row.
+    """The norm of the softmax cross-entropy gradient of each row of logits (19), and its loss.
 
     Exactly ``||dL_i/dz_i||_2`` and ``L_i`` of ``torch.nn.functional.cross_entropy(...,
     reduction="none")`` with the same arguments. For labels without smoothing the norm is ``w_y *

@@ -17,14 +17,13 @@ def distribution(
     """The distribution that is sampled, ``p = (1 - floor) * g / sum(g) + floor / B``, and tau of it
     (29).
 
-    tau is in its closed form, ``sqrt(B * sum(p^2))``: between 1 (uniform) and sqrt(B); ``B /
-    tau^2`` is the effective sample size of the presample. If all scores are 0 the distribution is
-    uniform.
+    tau is ``sqrt(B * sum(p^2))``, the closed form, between 1 (uniform) and sqrt(B). ``B / tau^2``
+    is the effective sample size of the candidates. If all scores are 0, p is uniform.
 
     Args:
         score: float32 [B], finite and not negative, 1 <= B <= 2^24.
-        floor: share of the uniform distribution mixed in, in [0, 1]; it bounds every weight by 1 /
-        floor.
+        floor: share of the uniform distribution mixed in, in [0, 1]. It bounds every weight by
+            1 / floor.
         tau_ema: float32, 0-dimensional, or None. Updated in place, ``momentum * tau_ema + (1 -
             momentum) * tau`` (Algorithm 1, line 17).
         momentum: in [0, 1].
@@ -55,8 +54,8 @@ class AliasTable(NamedTuple):
     """A distribution over N items, ready for draws in constant time, exact in integers.
 
     Item i has probability ``mass[i] / total``. Bucket i is drawn with probability 1/N and gives
-    item i for heights below ``threshold[i]``, of ``total``, and item ``alias[i]`` above. Made by
-    :func:`alias_table`; draws do not look at the values again.
+    item i for heights below ``threshold[i]``, of ``total``, and item ``alias[i]`` above.
+    :func:`alias_table` makes it; draws do not check it again.
     """
 
     threshold: Tensor
@@ -99,8 +98,8 @@ def _(score, *, floor=0.0):
 
 
 class PrefixSum(NamedTuple):
-    """A distribution over N items as the running sums of its masses: a lean table, for draws spread
-    over the items."""
+    """A distribution over N items as the running sums of its masses, for stratified and systematic
+    draws."""
 
     sums: Tensor
     """int64 [N], inclusive and ascending. Item i has probability ``(sums[i] - sums[i - 1]) /
@@ -126,7 +125,7 @@ def _(score, *, floor=0.0):
 
 
 def can_look(tensor: Tensor) -> bool:
-    """Whether a value may be read at once: CUDA would make us wait for it, torch.compile would
+    """Whether a value may be read at once: on CUDA the host would wait, and torch.compile would
     break its graph."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 

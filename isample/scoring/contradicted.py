@@ -1,19 +1,17 @@
-"""Samples whose label the network contradicts, and how much of the training they may have (beyond
-the paper).
+"""Samples whose label the network contradicts, and their share of the draws (beyond the paper).
 
 A sample that the network confidently takes for another class has the largest score there is. It is
-either hard or mislabelled, and no score tells which. Where many are, drawing them in proportion to
-their scores spends most of the training on learning wrong labels by heart, which weights do not
-prevent: they keep the gradient unbiased, and so do they if such samples are drawn less. Hence their
-share of the draws is at most a quarter, or what it would be under uniform draws if that is more:
+hard or mislabelled, and no score tells which. Many of them, drawn in proportion to their scores,
+would spend most of the training on wrong labels. Weights keep the gradient unbiased however often
+such samples are drawn. So all of them together get a quarter of the draws at most, or their share
+of the data if that is more:
 
     e_i <- min(1, a / (1 - a) * sum of the others' e / sum of theirs) e_i
 
 with a = max(1/4, their share of the data).
 
-Where that bound holds draws down and little is gained all the same, most of the gradient's noise is
-that of such samples: there are many. Then the controller asks for more gain
-before it draws by memory.
+Where that bound holds draws down and little is gained, these samples carry most of the gradient's
+noise. The controller then asks for more gain.
 """
 
 from __future__ import annotations
@@ -26,8 +24,8 @@ from isample.scoring.scores import Score, upper_bound
 def contradicted_above(score: Score, loss: nn.Module) -> float | None:
     """The score above which a label is contradicted; None for scores that have no such bound.
 
-    ||softmax(z) - onehot(y)|| is between 0 and sqrt(2). It is above 1 if another class has all of
-    the rest and the label less than 0.3.
+    ||softmax(z) - onehot(y)|| is between 0 and sqrt(2). It exceeds 1 where the label has less than
+    0.3 and one other class has all of the rest.
     """
     bounded = (
         score.from_logits is upper_bound

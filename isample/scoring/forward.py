@@ -1,8 +1,7 @@
-"""The forward pass that scores a presample, made cheap (beyond the paper).
+"""The forward pass that scores candidates, made cheap (beyond the paper).
 
-The weights keep the gradient unbiased whatever foresaw the scores, so this pass may be coarse: what
-counts is the time it saves against the correlation with the true gradient norm that it loses.
-``python -m bench.scoring`` measures both.
+This pass may be inexact: weights keep the gradient unbiased whatever the scores. It trades
+correlation with the true gradient norm for time. ``python -m bench.scoring`` measures both.
 """
 
 from __future__ import annotations
@@ -19,30 +18,28 @@ from torch import nn
 
 from isample.support.pytree import logits_of, map_tensors
 
-CPU_CHUNK = 64  # what a CPU's caches hold of most networks; a GPU wants all at once
+CPU_CHUNK = 64  # samples: a CPU's caches hold their activations for most networks
 TRIALS = 3  # passes in either precision
-BETTER = 0.9  # the share of the time that the coarse one may take at most
+BETTER = 0.9  # bfloat16 is taken if its time is below this share of the other's
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How presamples are scored. The default is in inference mode and, on a CPU, in chunks that
-    stay in its caches.
+    """How candidates are scored: by default in inference mode and, on a CPU, in chunks.
 
     chunk: samples a forward pass; None is 64 on a CPU and all at once on a GPU.
-    dtype: for ``torch.autocast`` around the pass, such as ``torch.bfloat16``, or None for that of
-        training. ``"auto"`` is bfloat16 on a CPU that is faster with it, as the first pass
-        measures, else None; the Trainer takes it by default where its gate goes by the clock as
-        well.
-    compile: whether ``torch.compile`` makes the pass; the first one then takes seconds to minutes.
-        With ``mode="reduce-overhead"`` among ``compile_options`` a GPU replays it as a CUDA graph.
-    proxy: a cheaper module to score with, which the caller trains and keeps on the model's device,
-    or None for the model.
-    prepare: a function of the inputs that makes them cheaper, such as half their resolution, or
-    None.
-    ahead: whether :meth:`Trainer.fit` scores the next presample, in presample mode, while the
-        backward pass of the present step runs, on a GPU on a stream of its own; see
-        :mod:`isample.scoring.overlap`. A resumed run is then not the same bit for bit.
+    dtype: for ``torch.autocast`` around the pass, such as ``torch.bfloat16``; None is that of
+        training. ``"auto"`` takes bfloat16 on a CPU where the first passes show it to be faster,
+        else None. It is the Trainer's default under the speedup controller.
+    compile: whether to pass the module through ``torch.compile``; the first pass then takes seconds
+        to minutes. With ``mode="reduce-overhead"`` among ``compile_options`` a GPU replays it as a
+        CUDA graph.
+    proxy: a cheaper module to score with; None is the model. The caller trains it and keeps it on
+        the model's device.
+    prepare: a function that makes inputs cheaper, such as half their resolution; or None.
+    ahead: whether :meth:`Trainer.fit` scores the next candidates during the present backward pass,
+        in presample mode; on a GPU on a stream of its own. See :mod:`isample.scoring.overlap`. A
+        resumed run is then not the same bit for bit.
     """
 
     chunk: int | None = None
@@ -70,8 +67,7 @@ class Scoring:
 
 
 class ScoringPass:
-    """Calls ``model``, or the proxy, as :class:`Scoring` says. The modules must be in evaluation
-    mode already."""
+    """Calls ``model``, or the proxy, as :class:`Scoring` says. Both must be in evaluation mode."""
 
     def __init__(self, scoring: Scoring, device: torch.device):
         self.scoring: Scoring = scoring
@@ -97,7 +93,7 @@ class ScoringPass:
                 self.dtype = self._faster(lambda: part(0))
             parts = [part(start) for start in range(0, size, step)]
             logits = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return logits.clone()  # an ordinary tensor again, which scores may do anything with
+        return logits.clone()  # inference tensors cannot be used in autograd; a clone can
 
     def module(self, model: nn.Module) -> nn.Module:
         """The one that is called."""

@@ -1,9 +1,11 @@
-"""Losses, a value a sample: importance weights multiply each sample's own loss, so a loss must not
-be reduced before.
+"""Losses, a value a sample. Weights multiply each sample's own loss, so none may be reduced before.
 
-A loss is named (``cross_entropy``, ``bce_with_logits``, ``mse``), or one of torch's modules built
-with ``reduction="none"`` (for class weights, label smoothing, ignore_index, pos_weight), or any
-callable that maps (logits, targets) to a tensor [B].
+A loss is one of these:
+
+- a name: ``cross_entropy``, ``bce_with_logits``, ``mse``;
+- a torch module with ``reduction="none"``, for class weights, label smoothing, ignore_index or
+  pos_weight;
+- a callable that maps (logits, targets) to a tensor [B].
 """
 
 from __future__ import annotations
@@ -66,8 +68,10 @@ def is_exactly(loss: Callable, kind: type[M]) -> TypeGuard[M]:
 
 
 def counted(loss: Callable, targets: torch.Tensor) -> torch.Tensor | None:
-    """For a cross-entropy over class indices of more than one position a sample: how many positions
-    of each sample are not ``ignore_index``, [B]; None where every position counts."""
+    """How many positions of each sample are not ``ignore_index``, [B], at least 1.
+
+    None for any loss but a cross-entropy over class indices of several positions a sample.
+    """
     if (
         isinstance(loss, nn.CrossEntropyLoss)
         and not targets.is_floating_point()
@@ -80,9 +84,9 @@ def counted(loss: Callable, targets: torch.Tensor) -> torch.Tensor | None:
 def per_sample_loss(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
     """One loss a sample, [B].
 
-    The named and torch losses give a value an element or a position; a sample's loss is the mean
-    over them (over the positions that are not ``ignore_index`` for a cross-entropy), as torch's own
-    ``reduction="mean"`` takes it within one sample. A callable must give [B] itself.
+    Named and torch losses give a value an element or a position. A sample's loss is the mean over
+    its own values; a cross-entropy leaves out the positions of ``ignore_index``. A callable must
+    give [B] itself.
 
     Raises ValueError for a result of another shape, such as a loss that is already reduced.
     """
@@ -110,9 +114,8 @@ def mean_loss(loss: Callable) -> Callable[..., torch.Tensor]:
     """The function (logits, targets, weights=None) -> mean of w times :func:`per_sample_loss`,
     0-dim; w is 1 without ``weights``.
 
-    Without them torch's own ``reduction="mean"`` is taken where it is the same number: two ops less
-    to differentiate are a twentieth of a step of half a millisecond. A cross-entropy's is another
-    number with class weights or ``ignore_index``.
+    Without weights, squared error and binary cross-entropy use torch's own ``reduction="mean"``.
+    That spares autograd two ops, a twentieth of a step of half a millisecond.
     """
     reduced = None
     if is_exactly(loss, nn.MSELoss) or is_exactly(loss, nn.BCEWithLogitsLoss):

@@ -29,24 +29,27 @@ class Objective:
         self, logits: Tensor, targets: Any, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The mean of ``weights`` times the losses, differentiable, 0-dim; and the scores, float32
-        [b], where these come with it for nothing."""
+        [b], where the same op gives them, else None."""
         of_torch = type(self.loss) is nn.CrossEntropyLoss  # a derived one may be another loss
         if of_torch and self.fuses(logits) and logits.device.type == "cpu":
             options = cross_entropy_options(self.loss)
             return ops.cross_entropy(logits, targets, weights, **options)
         return self._mean(logits, targets, weights), None
 
-    def scores(self, model: nn.Module | None, inputs: Any, targets: Any, logits: Tensor) -> Tensor:
-        """The scores of a batch, float32 [b]: free where the ``logits`` of its training pass
-        suffice; else ``model`` makes another pass."""
+    def scores(
+        self, model: nn.Module | None, inputs: Any, targets: Any, logits: Tensor | None
+    ) -> Tensor:
+        """The scores of a batch, float32 [b], from its ``logits`` where they suffice.
+
+        Else ``model`` makes another pass.
+        """
         if self.score.from_logits is not None:
             return self.score.from_logits(self.loss, logits.detach(), targets)
-        with leaving_no_trace(model, logits.device):
+        with leaving_no_trace(model, next(model.parameters()).device):
             return self.score.from_model(self.loss, model, inputs, targets)
 
     def fuses(self, logits: Tensor | None) -> bool:
-        """Whether the scores of ``logits`` are those of softmax_score, which the fused ops begin
-        with."""
+        """Whether softmax_score gives the scores of ``logits``, so that the fused ops serve."""
         is_upper_bound = self.score.name == "upper_bound"
         is_cross_entropy = isinstance(self.loss, nn.CrossEntropyLoss)
         return is_upper_bound and is_cross_entropy and logits is not None and logits.dim() == 2

@@ -3,8 +3,8 @@
     stream          forward t | backward t           | update t | draw t+1 | forward t+1 ...
     side stream               | load and score t+1   |
 
-The scores are those of the parameters one update ago. The weights come from the probabilities that
-were drawn by, so the gradient stays unbiased. The plan, too, is acted on one step later.
+The parameters that score are one update old. Weights follow from the probabilities of the draw, so
+the gradient stays unbiased. A plan, too, acts one step later.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ class Overlap:
     def pair(
         self, candidates: Iterator[Candidates]
     ) -> Iterator[tuple[Candidates, ScoredAhead | None]]:
-        """``candidates``, with their logits where these are known; what was fetched of another
-        epoch is dropped."""
+        """``candidates``, with their logits where these are known.
+
+        Drops what was fetched of another epoch.
+        """
         self._candidates, self._next = candidates, None
         while True:
             given, ahead = self._next or (next(self._candidates, None), None)
@@ -58,14 +60,16 @@ class Overlap:
             yield given, ahead
 
     def forward_queued(self) -> None:
-        """To be called between the forward and the backward pass: what is scored waits for the
-        former, which may change what the model keeps, such as running means."""
+        """Call it between the forward and the backward pass.
+
+        Scoring then waits for the forward pass, which may change buffers such as running means.
+        """
         if self.side is not None:
             self.side.wait_stream(torch.cuda.current_stream(self.device))
 
     def begin(self) -> None:
-        """To be called when the backward pass is queued: fetches what is next, and scores it if
-        that is more than a batch."""
+        """Call it once the backward pass is queued: fetches what is next, and scores it if that is
+        more than a batch."""
         with nullcontext() if self.side is None else torch.cuda.stream(self.side):
             given, ahead = next(self._candidates, None), None
             if given is not None and given.size > self.batch_size:
@@ -73,13 +77,12 @@ class Overlap:
             self._next = given, ahead
 
     def wait(self) -> None:
-        """To be called before the parameters move: they are not to, as long as they are scored
-        with."""
+        """Call it before the parameters move: the update waits until they have scored."""
         if self.side is None or self._next is None or self._next[0] is None:
             return
         stream = torch.cuda.current_stream(self.device)
         stream.wait_stream(self.side)
-        given, ahead = self._next  # their memory is the side stream's, which must know its readers
+        given, ahead = self._next  # the side stream's allocator must know who else reads them
         used = (given.batch, *(() if ahead is None else (ahead.logits,)))
         map_tensors(lambda tensor: tensor.record_stream(stream), used)
 

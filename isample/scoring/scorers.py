@@ -18,12 +18,14 @@ from isample.support.errors import NonFiniteScoreError
 from isample.support.processes import unwrapped
 from isample.support.pytree import as_pair, batch_length, map_tensors, take
 
-OBJECTIVE_CHUNK = 64  # samples, what a CPU's caches hold of most networks
+OBJECTIVE_CHUNK = 64  # samples: a CPU's caches hold their activations for most networks
 
 
 class ScoredAhead(NamedTuple):
-    """The logits [B, ...] of candidates that were scored before their step began, and a reader of
-    the seconds that took."""
+    """The logits [B, ...] of candidates that were scored before their step began.
+
+    ``seconds`` reads how long that took.
+    """
 
     logits: Tensor
     seconds: Callable[[], float]
@@ -35,8 +37,10 @@ class Scorer(Protocol):
     def select(
         self, batch: Any, size: int, count: int, weights: Tensor | None
     ) -> tuple[Selection, Callable[[], float]]:
-        """``count`` of ``size`` candidates that came with ``weights``; and a reader of the seconds
-        that scoring took."""
+        """``count`` of ``size`` candidates that came with ``weights``.
+
+        Also returns a reader of the seconds that scoring took.
+        """
         ...
 
 
@@ -130,8 +134,10 @@ class ObjectiveScorer:
             return marked.scores(loss)
 
     def _check_reduction(self, batch: Any, size: int) -> None:
-        """Raises ValueError for a loss that is no mean over rows: kept batches are of other sizes
-        than dealt ones, and their gradient must be as large."""
+        """Raises ValueError for a loss that is no mean over rows.
+
+        Kept batches have other sizes than dealt ones, and their gradient must be as large.
+        """
         half = size // 2
         whole, part = self._scores(batch)[:half], self._scores(take(batch, slice(half)))
         if not torch.allclose(whole, part, rtol=1e-2, atol=1e-6 * float(whole.max())):

@@ -48,8 +48,8 @@ def upper_bound(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Ten
 
 
 def _row_norm(gradient: torch.Tensor, mean: bool) -> torch.Tensor:
-    """Norms of the rows; ``mean`` where the loss is the mean over a row's elements, whose gradient
-    is that smaller."""
+    """Norms of the rows, divided by their length with ``mean``: the loss is then the mean over a
+    row's elements."""
     rows = (gradient.flatten(1) if gradient.dim() > 1 else gradient.unsqueeze(1)).float()
     return torch.linalg.vector_norm(rows, dim=1) / (rows.shape[1] if mean else 1)
 
@@ -74,8 +74,7 @@ def _cross_entropy_bound(
             f"logits must be [B, C] or [B, C, ...] for cross_entropy; "
             f"got shape {tuple(logits.shape)}"
         )
-    # Positions of one sample add up in squares, each divided by how many of them the sample's mean
-    # counts.
+    # The squares of a sample's positions add up. The sample's mean divides by how many it counts.
     rows = logits.movedim(1, -1).reshape(-1, logits.shape[1])
     soft = targets.is_floating_point()
     flat_targets = (
@@ -124,8 +123,7 @@ def gradient_norm(loss: Callable, model: nn.Module, inputs: Any, targets: Any) -
 
 @dataclass(frozen=True)
 class Score:
-    """A way to score. ``from_logits`` ones are free where the logits are at hand; the others need
-    the model."""
+    """A way to score: ``from_logits`` needs logits alone, ``from_model`` a pass of the model."""
 
     name: str
     from_logits: Callable | None = None
@@ -161,8 +159,11 @@ def make_score(score: str | Callable) -> Score:
 
 @contextmanager
 def leaving_no_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Scoring inside this changes nothing: evaluation mode (so no BatchNorm update), no autograd,
-    the random state put back, and every module's own mode restored, also after an exception."""
+    """Context in which a pass changes nothing.
+
+    The model is in evaluation mode, so BatchNorm is not updated, and autograd is off. On exit, also
+    after an exception, the random state and every module's own mode are put back.
+    """
     modes = [(module, module.training) for module in model.modules()]
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():

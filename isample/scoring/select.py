@@ -39,9 +39,10 @@ pps         without replacement: inclusion probability min(1, c p), steps over a
 class Selection(NamedTuple):
     """What was drawn from candidates.
 
-    ``indices`` int64 [b] into the candidates; ``weights`` float32 [b], 1/(B p_i), times what the
-    candidates' own weights were; ``score`` float32 [B]; ``tau`` float32 0-dim, NaN if a score was
-    not finite.
+    indices: int64 [b] into the candidates.
+    weights: float32 [b], 1/(B p_i) times the candidates' own weights.
+    score: float32 [B].
+    tau: float32 0-dim, NaN if a score was not finite.
     """
 
     indices: Tensor
@@ -80,8 +81,10 @@ class Selector:
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
 
     def from_scores(self, score: Tensor, count: int, weights: Tensor | None = None) -> Selection:
-        """Draws ``count`` in proportion to ``score``, float32 [B]; where the candidates were drawn
-        with ``weights`` w, float32 [B], in proportion to w times the score.
+        """Draws ``count`` in proportion to ``score``, float32 [B].
+
+        Candidates that were themselves drawn bring ``weights`` w, float32 [B]. They are drawn again
+        in proportion to w times the score.
 
         Raises NonFiniteScoreError, on a CPU, where a score is not a finite number.
         """
@@ -108,8 +111,11 @@ class Selector:
         return Selection(sample.indices, sample.weights, sample.score, sample.tau)
 
     def all_of(self, score: Tensor, count: int) -> Selection:
-        """The first ``count`` with weights of 1 and a tau of NaN: what a process takes whose scores
-        are not finite, so that the others do not wait for it, until that stops them all."""
+        """The first ``count`` with weights of 1 and a tau of NaN.
+
+        A process whose scores are not finite takes these. It then goes on to the all-reduce, where
+        the NaN stops all processes together.
+        """
         indices = torch.arange(count, device=score.device)
         ones = torch.ones(count, device=score.device)
         return Selection(indices, ones, score, score.new_tensor(float("nan")))

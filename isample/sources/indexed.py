@@ -1,5 +1,4 @@
-"""An ordinary DataLoader made over so that memory mode can drive it: same data set, same workers,
-its own sampler."""
+"""An ordinary DataLoader made over for a memory: same data set, same workers, another sampler."""
 
 from __future__ import annotations
 
@@ -91,8 +90,11 @@ def _collated(collate: Callable, items: list) -> list[Tensor]:
 
 
 def check_can_be_indexed(loader: Any, batch_size: int | None = None) -> None:
-    """Raises TypeError or ValueError, with what to do instead, for a loader whose data set a memory
-    cannot draw from; also for another ``batch_size`` than this."""
+    """Checks that a memory can draw from the data set of ``loader``.
+
+    Raises TypeError or ValueError, with what to do instead, where it cannot. Another ``batch_size``
+    than this is a ValueError too.
+    """
     if not isinstance(loader, DataLoader):
         raise TypeError(
             f"loader must be a torch DataLoader for a memory; got {type(loader).__name__} (use "
@@ -142,11 +144,10 @@ def can_be_indexed(loader: Any, batch_size: int | None = None) -> bool:
 
 
 def part_of(loader: DataLoader, processes: Processes) -> Dataset:
-    """What of the loader's data set is this process's.
+    """This process's part of the loader's data set; all of it without a DistributedSampler.
 
-    Where it has a DistributedSampler, the samples that this would give it without shuffling: as
-    many as to every other process, for which some are given twice or, with ``drop_last``, some to
-    nobody. Else all of it.
+    With one, it is the samples that this would deal to the process without shuffling. All parts are
+    equally large: some samples are in two of them or, with ``drop_last``, in none.
 
     Raises ValueError if the model is not trained by several processes.
     """
@@ -170,8 +171,10 @@ def part_of(loader: DataLoader, processes: Processes) -> Dataset:
 
 
 class InProcessLoader:
-    """What a DataLoader without workers does, and nothing beyond it: its bookkeeping takes longer
-    than a small network's optimizer step. Yields ((inputs, targets), indices)."""
+    """A DataLoader without workers and without the bookkeeping.
+
+    That takes longer than a small network's optimizer step. Yields ((inputs, targets), indices).
+    """
 
     def __init__(self, dataset: Dataset, collate: Callable, sampler: MemorySampler):
         self.fetch, self.collate, self.sampler = (
@@ -189,8 +192,10 @@ class InProcessLoader:
 
 
 class TensorLoader:
-    """An :class:`InProcessLoader` of tensors that are gathered from at once: where they live on the
-    sampler's device, the indices do not leave it. Yields ([inputs, targets], indices)."""
+    """Gathers a batch from whole tensors at once. Yields ([inputs, targets], indices).
+
+    Indices stay on the sampler's device where the tensors live there, too.
+    """
 
     def __init__(self, dataset: TensorDataset, sampler: MemorySampler):
         self.tensors, self.sampler = dataset.tensors, sampler
@@ -209,9 +214,11 @@ Indexed = DataLoader | InProcessLoader | TensorLoader
 
 
 def indexed_loader(loader: DataLoader, dataset: Dataset, sampler: MemorySampler) -> Indexed:
-    """``loader`` again, over ``dataset``, its own or this process's part of it, and with the same
-    collate function, workers and pinning, but drawn by ``sampler`` and yielding ((inputs, targets),
-    indices)."""
+    """``loader`` again, drawn by ``sampler``, yielding ((inputs, targets), indices).
+
+    Collate function, workers and pinning are the loader's. ``dataset`` is its data set, or this
+    process's part of it.
+    """
     if loader.num_workers == 0 and not loader.pin_memory:
         if type(dataset) is TensorDataset and loader.collate_fn is default_collate:
             return TensorLoader(dataset, sampler)

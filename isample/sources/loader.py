@@ -90,8 +90,11 @@ class Loader:
         self.epoch, self.batches, self._began = self.epoch + 1, 0, False
 
     def _open(self) -> Iterator[Candidates]:
-        """The source's candidates, behind those that a saved run had: at the random state of the
-        epoch's beginning the user's loader deals the same batches again."""
+        """The source's candidates, behind those that a saved run had.
+
+        Restores the random state of the epoch's beginning, so that the user's loader deals the same
+        batches again.
+        """
         resumes, self._resumes, self._began = self._resumes, False, True
         if not resumes:
             self._epoch_random = random_state(self._device)

@@ -1,16 +1,18 @@
 """Importance sampling without a scoring pass: one remembered score a sample (beyond the paper).
 
-Every training forward pass shows the scores of its batch for free. Kept, they give a distribution
-over the whole data set, from which the next batches are drawn,
+Every training pass shows the scores of its batch. The memory keeps them, and draws the next batches
+from the whole data set by
+
 
     p_i = (1 - floor) e_i / sum(e) + floor / N        weight 1 / (N p_i)
 
-What is remembered is the geometric mean of a sample's last few scores: these go up and down by
-chance, with the augmentation and the last few updates, and part of that averages out. e_i is what
-the remembered score still foretells, see :mod:`isample.sources.calibration`. Stale scores cost
-variance, never bias: the weight is that of the p which stood when the sample was drawn. The floor
-bounds weights by 1 / floor, so no sample is forgotten. More of the uniform distribution is mixed
-in where less noise is of no use, see :func:`isample.sources.table.flattened`.
+The memory keeps the geometric mean of a sample's last few scores. These go up and down by chance,
+with the augmentation and the last few updates, and part of that averages out. e_i is what the
+remembered score still foretells, see :mod:`isample.sources.calibration`.
+
+Old scores cost variance, never bias: the weight belongs to the p of the draw. The floor bounds
+weights by 1 / floor, so no sample is forgotten. :func:`flattened` mixes in more of the uniform
+distribution where less noise is of no use.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class ScoreMemory:
     ) -> Tensor:
         """Remembers the fresh scores of a batch that was drawn with ``weights``, or dealt (None).
 
-        ``gain_cap`` None says that a dealt batch has no table to be set against yet.
+        ``gain_cap`` None: there is no table yet that could give a dealt batch its weights.
         """
         implied = weights is None and gain_cap is not None
         numbers = recall(
@@ -127,10 +129,10 @@ class ScoreMemory:
     def _draw_at_once(self, size: int, gain_cap: float) -> list[tuple[Tensor, Tensor]]:
         """The batches of ``size`` that the table still serves, each of them stratified.
 
-        A stratum's part for each batch is drawn at random, and so is which batch gets which part.
-        What the batches hold between them is spread as evenly.
+        Chance decides which batch gets which part of a stratum. So each batch is spread evenly, and
+        all of them together are.
         """
-        self._age -= len(self._drawn)  # they are of another size, and nobody takes them
+        self._age -= len(self._drawn)  # nobody takes these: they have another size
         table = self.current(gain_cap)
         batches = min(max(1, self.rebuild_every - self._age + 1), BATCHES_AT_ONCE)
         self._age += batches - 1
@@ -211,13 +213,15 @@ class ScoreMemory:
 
 
 def flattened(expected: Tensor, gain_cap: float, floor: float) -> Tensor:
-    """``expected`` scores e, float32 [N], with the uniform distribution mixed in, in units of their
-    mean, so far that a draw still gains ``gain_cap``; as they are where that is infinite.
+    """``expected`` scores e, float32 [N], flattened until a draw gains ``gain_cap``.
 
-    With the share kappa of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2, the gain is
-    kappa tau^2 + 1 - kappa where equals carry all of the noise, and more otherwise (Jensen:
-    1 / (N p) is concave in E[e] / e, whose mean weighted by e^2 is 1 / tau^2). Hence
-    kappa = min(1 - floor, (gain_cap - 1) / (tau^2 - 1)). ``floor`` is mixed in by the table anyway.
+    Returns them in units of their mean, with the uniform distribution mixed in; as they are where
+    ``gain_cap`` is infinite.
+
+    kappa is the share of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2. The gain is
+    kappa tau^2 + 1 - kappa where equals carry all of the noise, and more otherwise. (Jensen:
+    1 / (N p) is concave in E[e] / e, whose mean weighted by e^2 is 1 / tau^2.) Hence
+    kappa = min(1 - floor, (gain_cap - 1) / (tau^2 - 1)). The table mixes in ``floor`` anyway.
 
     Raises ValueError if ``gain_cap`` is below 1.
     """

@@ -1,5 +1,4 @@
-"""In which order samples come: shuffled passes, dealt in batches, and batches that come back in the
-order in which they were drawn."""
+"""The order of samples: shuffled passes, dealt in batches, and batches that come back in order."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from isample.support.errors import IsampleError
 
-BATCHES_AT_ONCE = 64  # that are dealt or drawn: one at a time costs a small step dear
+BATCHES_AT_ONCE = 64  # dealt or drawn: one at a time would slow small steps down
 
 Indices = Union[Tensor, "list[int]"]
 
@@ -42,8 +41,7 @@ class Drawn(NamedTuple):
 class Passes:
     """Shuffled passes over ``size`` samples, dealt in batches.
 
-    What is left over of a pass after its last whole batch is a short batch, or left out with
-    ``drop_last``.
+    A pass ends with a short batch where b does not divide it; ``drop_last`` leaves that out.
     """
 
     def __init__(self, size: int, batch_size: int, drop_last: bool, generator: torch.Generator):

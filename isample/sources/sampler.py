@@ -17,7 +17,7 @@ from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
 from isample.support.pytree import map_tensors
 from isample.values import Plan
 
-AVERAGED = 6  # scores of a sample, about, that what is remembered is the mean of
+AVERAGED = 6  # scores of a sample, about, in the mean that is remembered
 LARGEST = 2**24  # samples, the ops' limit
 
 
@@ -33,24 +33,24 @@ class MemorySampler(Sampler[list[int]]):
             (weights * F.cross_entropy(logits, targets, reduction="none")).mean().backward()
             sampler.update(indices, isample.softmax_score(logits.detach(), targets)[0])
 
-    An epoch is ceil(N / b) batches, or floor(N / b) with ``drop_last``. Those of the first
-    ``uniform_epochs`` are dealt from shuffled passes over the data with weights of 1, as are all
-    while the plan it follows asks for no importance. The others are stratified draws in proportion
-    to the remembered scores; a sample that was never seen counts as an average one.
+    An epoch is ceil(N / b) batches, or floor(N / b) with ``drop_last``. The first
+    ``uniform_epochs`` deal shuffled passes over the data, with weights of 1. So does every batch
+    whose plan asks for no importance. The others are stratified draws in proportion to the
+    remembered scores; a sample that was never seen counts as an average one.
 
     Parameters
     ----------
     size: N, from 1 to 2^24 samples.
     batch_size: b.
-    drop_last: whether what is left over of a shuffled pass after its last whole batch is left out,
-        as a DataLoader's is.
+    drop_last: whether a shuffled pass leaves out its last, short batch, as a DataLoader does.
     floor: least share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily whole.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
-        By default none does: what an old score foretells is measured, and fading blurs that.
+        By default none does: the memory measures what an old score foretells, and fading blurs
+        that.
     contradicted: score above which the network contradicts a sample's label. All such samples
         together get a quarter of the draws at most, or their share of the data if that is more. See
-        :mod:`isample.scoring.contradicted`. By default none is.
+        :mod:`isample.scoring.contradicted`. None, the default, sets no bound.
     rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a
         64th of the scores are new. ``rebuild_seconds`` measures the cost.
     seed: of the draws; by default taken from torch's generator.
@@ -113,8 +113,8 @@ class MemorySampler(Sampler[list[int]]):
 
     @property
     def rate(self) -> float:
-        """What a fresh score counts for in the mean that is remembered: that of as many as samples
-        were seen on the mean."""
+        """The weight of a fresh score in the remembered mean: 1 / (n + 1) after n passes over the
+        data, from 1 / 2 down to 1 / AVERAGED."""
         return 1.0 / min(1.0 + max(1.0, self.num_batches / len(self)), AVERAGED)
 
     @property
@@ -133,8 +133,7 @@ class MemorySampler(Sampler[list[int]]):
 
     @property
     def at_end(self) -> bool:
-        """Whether the present epoch has nothing left to draw, and nothing drawn that is not
-        taken."""
+        """Whether the present epoch has nothing left to draw, and every batch of it was taken."""
         return self._left == 0 and not self._pending
 
     def follow(self, plan: Plan) -> None:
@@ -142,8 +141,10 @@ class MemorySampler(Sampler[list[int]]):
         self.plan = plan
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of one epoch, or of what is left of one that was broken off. Those that were
-        drawn before and never asked back come first."""
+        """The batches of one epoch, or the rest of one that was broken off.
+
+        Batches that were drawn before and never taken come first.
+        """
         return self._batches(lambda batch: batch.indices.tolist())
 
     def on_device(self) -> Iterator[Tensor]:
@@ -171,14 +172,12 @@ class MemorySampler(Sampler[list[int]]):
         """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices``, int64
         [b], must be its indices.
 
-        Raises MemoryOrderError where they are not: something between the sampler and the model
-        reorders.
+        Raises MemoryOrderError where they are not, as when batches are shuffled behind the sampler.
         """
         return self.match(indices).with_weights()
 
     def match(self, indices: Indices) -> Drawn:
-        """:meth:`take`, without the trouble of making a dealt batch's weights of 1: they are
-        None."""
+        """:meth:`take`, but a dealt batch's weights are None in place of ones."""
         return self._pending.match(indices)
 
     @property
@@ -210,9 +209,18 @@ class MemorySampler(Sampler[list[int]]):
         self.memory.update(score, indices, rate=self.rate)
 
     def by_group(self, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the training goes: of each group of samples, such as a class, the mean remembered
-        score, NaN where none was seen, and the share of the draws, both float32 [G]; ``groups``
-        int64 [N] in [0, G)."""
+        """Shows where the training goes, by group of samples, such as a class.
+
+        Args:
+            groups: int64 [N] in [0, G).
+
+        Returns:
+            score: float32 [G], the mean remembered score; NaN where no sample was seen.
+            share: float32 [G], of the draws.
+
+        Raises:
+            ValueError: ``groups`` has another shape or dtype.
+        """
         if groups.shape != self.score.shape or groups.dtype != torch.int64:
             raise ValueError(
                 f"groups must be int64 [{self.size}]; got {groups.dtype} {list(groups.shape)}"
@@ -234,8 +242,8 @@ class MemorySampler(Sampler[list[int]]):
         self._pending = Pending()
 
     def state_dict(self, waiting: Sequence[Drawn] = ()) -> dict[str, Any]:
-        """All of it, as plain types: also batches that a DataLoader has drawn ahead, and before
-        them those ``waiting``, which were fetched and are to come again."""
+        """All of it, as plain types. ``waiting`` batches come again, and behind them those that a
+        DataLoader has prefetched."""
         state = {
             "size": self.size,
             "batch_size": self.batch_size,

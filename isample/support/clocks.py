@@ -12,8 +12,8 @@ import torch
 class StepClock:
     """Times what lies between two ticks, pauses left out, in seconds of the host.
 
-    A stopwatch around one's own code misses most of what it costs: caches it has emptied, threads
-    it has woken. So whole steps are timed.
+    A stopwatch around isample's own code misses most of its cost: emptied caches, woken threads. So
+    this clock times whole steps.
     """
 
     def __init__(self) -> None:
@@ -66,10 +66,10 @@ class Stopwatch:
 
 
 def start_timer(device: torch.device) -> Callable[[], Callable[[], float]]:
-    """Starts a clock; calling it stops it and gives a reader of the seconds.
+    """Starts a clock. A call of what is returned stops it and returns a reader of the seconds.
 
-    On a GPU the clock is a pair of events: nothing waits, and the reader may be asked once the work
-    is done.
+    On a GPU the clock is a pair of events, and nothing waits. Call the reader once the work is
+    done.
     """
     if device.type != "cuda":
         begin = time.perf_counter()

@@ -1,13 +1,12 @@
 """Several processes that train one model together.
 
-Each draws from a part of the data of its own and weighs by its own probabilities: unbiased for its
-part. The parts are equally large, so the mean over the processes, which DistributedDataParallel
-forms of the gradients, is unbiased for the whole.
+Each process draws from its own part of the data, with weights that are unbiased for that part. The
+parts are equally large. So the mean of the gradients, which DistributedDataParallel forms, is
+unbiased for the whole.
 
-What moves the parameters beside gradients must be the same everywhere, or the copies of the model
-drift apart: the gain that raises the learning rate, the plan, and the time by which a schedule goes
-and a run ends. All of it follows from a few numbers a step. Their means are taken in one
-all-reduce, and what follows is computed alike by all.
+Copies of the model drift apart unless gain, plan and time are the same everywhere. All three follow
+from a few numbers a step. One all-reduce takes the means of these, and every process computes the
+same from them.
 """
 
 from __future__ import annotations
@@ -60,5 +59,5 @@ class Processes:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model within DistributedDataParallel: a pass that trains nothing need not be together."""
+    """The model within DistributedDataParallel, for a pass that trains nothing."""
     return model.module if isinstance(model, DistributedDataParallel) else model

@@ -126,8 +126,7 @@ def as_pair(batch: Any) -> tuple[Any, Any]:
 
 
 def call(model: Callable, inputs: Any) -> Any:
-    """``model(inputs)``, with a tuple or list spread over positional and a dict over keyword
-    arguments."""
+    """``model(inputs)``; a tuple or list gives positional arguments, a dict keyword arguments."""
     if isinstance(inputs, dict):
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Numbers that are computed on a device, read on the host without making the device wait."""
+"""Reads numbers from a device on the host, without making the device wait."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 
 
 def read_late(values: list[torch.Tensor], device: torch.device) -> Callable[[], list[float]]:
-    """A reader of ``values``, 0-dim or vectors, one after the other. On a GPU the copy is queued
-    now, and waited for when the reader is called."""
+    """A reader of ``values``, 0-dim or vectors, one after the other.
+
+    On a GPU this call queues the copy, and the reader waits for it.
+    """
     if device.type != "cuda":
         return lambda: [
             number

@@ -1,4 +1,4 @@
-"""One way to find a thing by its name, and one message for a name that nobody knows."""
+"""Look-up by name, with one message for an unknown name."""
 
 from __future__ import annotations
 

@@ -16,8 +16,10 @@ from isample.support.pytree import batch_length, logits_of, map_tensors
 def evaluate(
     model: nn.Module, loss: Any, loader: Iterable, device: torch.device
 ) -> tuple[float, float]:
-    """Mean loss and share of wrong classes over ``loader``; the latter NaN unless the targets are
-    class indices."""
+    """Mean loss and share of wrong classes over ``loader``.
+
+    The share is NaN unless the loss is a cross-entropy and the targets are class indices.
+    """
     total, wrong, samples, classes = (
         torch.zeros((), device=device),
         torch.zeros((), device=device),

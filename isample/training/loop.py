@@ -18,8 +18,8 @@ Train = Callable[[Batch], StepReport]
 class Loop:
     """Trains by ``train`` on the batches of a loader, for so many epochs or seconds.
 
-    ``progress`` is the share of the budget that is spent, ``elapsed`` the training time of the
-    present run in seconds.
+    ``progress`` is the spent share of the budget, ``elapsed`` the present run's training time in
+    seconds.
     """
 
     def __init__(self, engine: Engine, train: Train):
@@ -77,8 +77,10 @@ class Loop:
     def with_epoch_ends(
         self, steps: Iterator[StepReport]
     ) -> Iterator[tuple[StepReport | None, bool]]:
-        """Reports, and whether an epoch ends, which is known when the next one begins: (report,
-        False) for a step, (None, True) for an end."""
+        """(report, False) for a step, (None, True) for the end of an epoch.
+
+        An end shows when the next epoch begins.
+        """
         epoch = None
         for report in steps:
             if epoch is not None and self._loader.epoch != epoch:
@@ -108,7 +110,8 @@ def check_budget(
 ) -> None:
     if (epochs is None) == (seconds is None):
         raise ValueError(
-            f"exactly one of epochs and seconds must be given; got epochs={epochs}, seconds={seconds}"
+            "exactly one of epochs and seconds must be given; "
+            f"got epochs={epochs}, seconds={seconds}"
         )
     if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
         raise ValueError(f"epochs must be an integer >= 1; got {epochs!r}")

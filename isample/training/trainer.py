@@ -55,12 +55,13 @@ class Trainer:
     batch_size: b, the samples that a step learns from.
     presample: B >= b, the candidates that a scoring pass looks at. By default the speedup
         controller chooses; other controllers take 5b.
-    mode: ``"memory"``: a remembered score a sample of the data set, see
-        :class:`isample.MemorySampler`, and a scoring pass where that pays on top of it.
-        ``"presample"``: fresh candidates are scored, as in Algorithm 1. ``"auto"``: a memory in a
-        ``fit`` over an ordinary DataLoader of a map-style data set; candidates for :meth:`step`,
-        for any other loader, for a score that needs a pass of its own, and if they are asked for by
-        ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or ``control="threshold"``.
+    mode: ``"memory"`` remembers a score a sample of the data set, see
+        :class:`isample.MemorySampler`, and scores candidates on top where that pays.
+        ``"presample"`` scores fresh candidates, as in Algorithm 1. ``"auto"`` takes a memory in a
+        ``fit`` over an ordinary DataLoader of a map-style data set. It takes candidates for
+        :meth:`step`, for any other loader, and for a score that needs a pass of its own. It also
+        does where one of ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or
+        ``control="threshold"`` is given.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable
         ``(logits, targets) -> [B]``.
     draws: from candidates: ``"pps"`` (the default), ``"systematic"``, or ``"alias"`` (the paper's,
@@ -68,10 +69,9 @@ class Trainer:
     scoring: how the scoring pass is made cheap, an :class:`isample.Scoring`.
     control: ``"speedup"`` (measured, the default), ``"threshold"`` (the paper's rule),
         ``"always"``, ``"never"``, or a :class:`isample.control.Controller`.
-    adapt: what the noise that is saved is used for. ``"lr"`` (the default) raises the learning rate
-        of active steps, to twice the highest that the schedule has had at most. ``"batch"`` only
-        takes less time for the same noise, by smaller batches. None does neither. See
-        :mod:`isample.control.rates`.
+    adapt: the use of a gain. ``"lr"`` (the default) raises the learning rate of active steps, at
+        most to twice the schedule's highest so far. ``"batch"`` trains on fewer samples at a
+        uniform batch's noise. None does neither. See :mod:`isample.control.rates`.
     tau_threshold: of the threshold controller, which it implies; (B + 3b) / 3b by default.
     tau_momentum: a_tau of the moving average of tau.
     clip_grad_norm: the largest norm of all gradients together, or None.
@@ -173,7 +173,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The share of the budget of the present ``fit`` that is spent, for schedules: in [0, 1]."""
+        """The spent share of the present ``fit``'s budget, in [0, 1], for schedules."""
         return self._loop.progress
 
     @property
@@ -185,8 +185,8 @@ class Trainer:
     def step(self, inputs: Any, targets: Any) -> StepReport:
         """One step on samples that the caller brings: :attr:`next_size` of them.
 
-        Of more than a batch those are drawn that the scores ask for, or the first ``batch_size``
-        taken where nothing is scored.
+        From more than a batch it draws ``batch_size`` by their scores, or takes the first ones
+        where the plan scores none.
 
         Raises ValueError for inputs and targets of other lengths or another device.
         """
@@ -269,9 +269,11 @@ class Trainer:
     def iterate(
         self, loader: Iterable, epochs: int | None = None, seconds: float | None = None
     ) -> Iterator[StepReport]:
-        """``fit`` as a generator: yields each step's report, and the clock stands while the caller
-        holds it. So two trainers can take turns, and whatever is done between steps costs no
-        training time."""
+        """``fit`` as a generator: yields each step's report.
+
+        The clock stands while the caller holds it. So two trainers can take turns, and work between
+        steps costs no training time.
+        """
         check_budget(loader, epochs, seconds, self.batch_size)
         return self._loop.run(self._loader(loader), epochs, seconds)
 

@@ -1,5 +1,4 @@
-"""The optimizer's side of a step: gradients gathered, scaled and clipped, and the parameters
-moved."""
+"""The optimizer's side of a step: gather, scale and clip gradients, then move the parameters."""
 
 from __future__ import annotations
 
@@ -11,9 +10,11 @@ from isample.values import StepReport
 
 
 class Update:
-    """Moves the parameters every ``accumulate`` losses. Arguments are those of
-    :class:`isample.Trainer`; ``pending`` counts the losses whose gradients no optimizer step has
-    used yet."""
+    """Steps the optimizer every ``accumulate`` losses; arguments are those of
+    :class:`isample.Trainer`.
+
+    ``pending`` counts the losses since the last optimizer step.
+    """
 
     def __init__(
         self,

@@ -1,9 +1,10 @@
 """Builds the extension for CUDA without a GPU and checks the result: `make cuda-build`.
 
 For sm_80, sm_90, sm_100 and PTX, against a CUDA build of torch: compiles, links, imports, finds
-every op's CUDA registration, and prints registers, shared memory and spills of every kernel as the
-assembler reports them. Ends with 1 if the build warns, a kernel spills or has no __launch_bounds__, without
-which its registers may not suffice for its largest block, or an op has no CUDA implementation.
+every op's CUDA registration. Prints registers, shared memory and spills of every kernel as the
+assembler reports them. Ends with 1 if the build warns, a kernel spills or has no __launch_bounds__,
+without which its registers may not suffice for its largest block, or an op has no CUDA
+implementation.
 """
 
 import os
