@@ -210,6 +210,9 @@ class Engine:
         Raises NonFiniteScoreError or NonFiniteLossError where a score or the loss is no finite
         number, before a parameter changes.
         """
+        if self.dealer.settle_silent():
+            self._open = True
+            return
         finished, tickets = self.dealer.settle(), self.dealer.tickets
         if tickets.waiting and not tickets.under_way and self.steps.is_idle:
             raise RuntimeError(

@@ -132,6 +132,14 @@ class Steps:
         self._untimed += 1
         self._overhead += batch.overhead
 
+    def settle_silent(self, batch: Batch) -> None:
+        """:meth:`settle` of a batch that tells nothing, where one process trains."""
+        self.rates.note()
+        seen = self._silent(batch.size, self.rates.gain_cap)
+        self._state = self.controller.observe(self._state, seen)
+        self._settled.append((batch, seen, 1.0))
+        self._untimed += 1
+
     def _silent(self, size: int, gain_cap: float) -> Observation:
         """Of a batch that tells nothing: most are like the one before."""
         last = self._last_silent
