@@ -1,6 +1,7 @@
 """The engine in loops of every make: its weights are those of the batch under way."""
 
 import contextlib
+import itertools
 
 import pytest
 import torch
@@ -104,6 +105,18 @@ def test_batches_that_are_fetched_ahead(ahead):
         for ticket in steps_of(model, engine, optimizer, prefetched(loader.tickets(), ahead))
     ]
     assert len(weights) == 21 and sum(w is not None for w in weights) >= 13 - ahead
+
+
+def test_batches_that_are_fetched_in_groups():
+    model = make_model()
+    optimizer = make_optimizer(model)
+    engine = make_engine(model, optimizer)
+    loader = engine.loader(make_loader())
+    for _ in range(3):
+        tickets = loader.tickets()
+        while group := list(itertools.islice(tickets, 3)):
+            assert len(list(steps_of(model, engine, optimizer, group))) == len(group)
+    assert len(engine.history.steps) == 21 and engine.report.active
 
 
 class TwoHeads(nn.Module):

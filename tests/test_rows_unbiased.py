@@ -45,7 +45,7 @@ def gradients(problem, *, with_counts=True, method="pps"):
     found = []
     for _ in range(DRAWS):
         places, weights = isample.draw(skewed_scores(), b, method=method, generator=generator)
-        batch = Batch((), b, N, weights)
+        batch = Batch((), b, N, weights, by_memory=True)
         targets = [y[places] for y in problem.targets]
         leaves = [z[places].requires_grad_() for z in logits]
         counts = problem.counts(targets) if with_counts else [None] * len(leaves)
@@ -142,3 +142,36 @@ def test_half_of_a_batch_that_was_scored(name):
         weights.add((engine.report.weight_min, engine.report.weight_max))
     assert max(high for _, high in weights) > 2  # nothing of it is uniform
     assert standard_errors(found, problem.gradient()) < 4
+
+
+@pytest.mark.parametrize("scorer", ["loss", "objective"])
+def test_mean_counts_of_what_is_kept(scorer):
+    """Nothing is dealt where each batch is scored and cut: its weights tell the mean count."""
+    problem, counts = Problem("tokens"), []
+    model = Linear(problem)
+    optimizer = torch.optim.SGD(problem.parameters, lr=0.0)
+
+    def objective(model, batch):
+        inputs, targets = batch
+        n = problem.counts([targets])[0]
+        return problem.heads[0].reduced(engine.rows(model(inputs), n), targets)
+
+    def loss(z, targets):
+        return problem.heads[0].terms(z, targets)
+
+    scores = {"objective": objective} if scorer == "objective" else {"loss": loss}
+    engine = isample.Engine(
+        optimizer, model=model, control="always", seed=4, batch_size=b, **scores
+    )
+    random = torch.Generator().manual_seed(1)
+    for _ in range(300):
+        some = torch.randperm(N, generator=random)[: 3 * b]
+        kept = engine.choose((problem.inputs[some], problem.targets[0][some]))
+        objective(model, kept).backward()
+        optimizer.step()
+        counts.append(engine.state_dict()["rows"][0])
+    assert counts[-1]["samples"] >= 300 * b
+    estimates = torch.tensor([each["total"] for each in counts]).diff() / b
+    error = estimates.std() / math.sqrt(len(estimates))
+    assert abs(counts[-1]["total"] / counts[-1]["samples"] - problem.mean_counts()[0]) < 4 * error
+    assert error < 0.03 * problem.mean_counts()[0]

@@ -1,12 +1,11 @@
 """The identity at the logits: in its backward pass rows are scored and weighted, whatever the loss.
 
-Row i of the gradient there is dL/dz_i. Its norm is the upper bound of sample i. Multiplying it by
-w_i weights the sample.
-
-A mean over tokens, pixels or class weights divides by what the batch holds: L = sum s_i / D with
-D = sum n_i. A drawn batch has another D than a uniform one, so a weighted term over it is biased.
-With ``counts`` n the row is multiplied by w_i D / (b n') instead. n' is the mean of n over dealt
-samples. The estimate of E[s] / E[n] is then as unbiased as n' is.
+The row that comes back there is dL/dz_i. Its norm is the upper bound of sample i, and multiplying
+it by w_i is the weighting. A loss that is a mean over tokens, pixels or class weights divides by
+what the batch holds: L = sum s_i / D with D = sum n_i. Of a drawn batch D is another number than of
+a uniform one, and a weighted term over it is biased. With ``counts`` n the row is multiplied by
+w_i D / (b n') instead, where n' is the mean of n over what was dealt so far: the estimate
+of E[s] / E[n] is then as unbiased as n' is.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ class Marked:
         leaves, shape = pytree.tree_flatten(z)
         fresh = [_as_leaf(leaf) for leaf in leaves]
         marked = [leaf for leaf in fresh if isinstance(leaf, Tensor) and leaf.requires_grad]
-        for leaf in marked:
-            check_rows("logits", leaf, self.size)
+        check_rows("logits", marked, self.size)
         self._heads.append((marked, float(self.size) if scale is None else scale))
         torch.set_grad_enabled(True)
         return pytree.tree_unflatten(fresh, shape)
@@ -66,19 +64,21 @@ def _squares(gradient: Tensor) -> Tensor:
 
 
 class MeanCount:
-    """The mean of a row's count over dealt samples; 1 before any was seen."""
+    """The mean of a row's count over dealt samples; of those that were cut, by the weights of the
+    rest."""
 
     def __init__(self):
         self.total: Tensor | float = 0.0
         self.samples = 0
 
-    def add(self, counts: Tensor) -> None:
-        self.total = self.total + counts.sum(dtype=torch.float64)
+    def add(self, counts: Tensor, weights: Tensor | None = None) -> None:
+        weighted = counts if weights is None else counts * weights
+        self.total = self.total + weighted.sum(dtype=torch.float64)
         self.samples += len(counts)
 
     @property
     def value(self) -> Tensor | float:
-        return self.total / self.samples if self.samples else 1.0
+        return self.total / self.samples
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": float(self.total), "samples": self.samples}
@@ -157,8 +157,8 @@ class Rows:
             return None
         _check_counts(counts, batch.size)
         mean_count = self._mean_count(batch.heads)
-        if batch.weights is None:
-            mean_count.add(counts.detach())
+        if not batch.by_memory or mean_count.samples == 0:  # a memory's data set was dealt before
+            mean_count.add(counts.detach(), batch.weights)
         return counts.sum() / mean_count.value
 
     def _mean_count(self, head: int) -> MeanCount:
