@@ -66,6 +66,7 @@ def test_a_gain_is_of_use_until_the_rate_is_at_its_bound(kind, decay, expected):
     assert rates.gain_cap == 1.0  # before the first step
     rates.note()
     rates.optimizer.param_groups[0]["lr"] *= decay
+    rates.note()
     assert rates.gain_cap == pytest.approx(expected)
     if decay > 0:
         lr = rates.optimizer.param_groups[0]["lr"]
