@@ -55,11 +55,11 @@ class Loop:
             begun = loader.batches
             for batch in loader.tickets():
                 report = self.train(batch)
-                self.progress = self._share_spent(loader, epochs, seconds)
-                report.elapsed = self.elapsed
+                elapsed = report.elapsed = self.elapsed
+                self.progress = self._share_spent(loader, epochs, seconds, elapsed)
                 with clock.paused():
                     yield report
-                if seconds is not None and self.elapsed >= seconds:
+                if seconds is not None and elapsed >= seconds:
                     self.engine.steps.stop()
                     return
                 begun = loader.batches
@@ -68,9 +68,11 @@ class Loop:
         self.engine.steps.stop()
         self.progress = 1.0
 
-    def _share_spent(self, loader: Loader, epochs: int | None, seconds: float | None) -> float:
+    def _share_spent(
+        self, loader: Loader, epochs: int | None, seconds: float | None, elapsed: float
+    ) -> float:
         if seconds is not None:
-            return min(1.0, self.elapsed / seconds)
+            return min(1.0, elapsed / seconds)
         length = length_of(loader.loader)
         return min(1.0, (loader.epoch + (loader.batches / length if length else 0.0)) / epochs)
 
