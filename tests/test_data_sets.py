@@ -94,3 +94,14 @@ def test_augmentation_shifts_and_mirrors():
     # All 50 are seen: one of them is missed by 1,000 draws with probability 50 * (49/50)^1000 <
     # 1e-7.
     assert seen == set(possible)
+
+
+def test_images_of_one_channel_are_read_whole():
+    """An added axis of length 1 has a stride of 0, which is not the distance between pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
+    moments = torch.tensor([100.0]), torch.tensor([50.0])
+    for channel in (pixels[..., None], np.broadcast_to(pixels[..., None], (6, 5, 4, 1))):
+        dataset = ImageDataset(channel, np.zeros(6, np.int64), moments)
+        inputs, _ = dataset.__getitems__([2, 5])
+        expected = (torch.from_numpy(pixels[[2, 5]]).float() - 100.0) / 50.0
+        torch.testing.assert_close(inputs[:, 0], expected)

@@ -67,7 +67,8 @@ class ImageDataset(Dataset):
         self.windows = np.lib.stride_tricks.as_strided(
             self.pixels,
             (len(pixels), places, places, self.rows, self.columns * channels),
-            (*self.pixels.strides[:3], *self.pixels.strides[1::2]),
+            # The last one by the item: numpy gives an axis of length 1 any stride it likes.
+            (*self.pixels.strides[:3], self.pixels.strides[1], self.pixels.itemsize),
             writeable=False,
         )
 
