@@ -10,8 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.control import Always, Choices, Speedup
+from isample.control import Always, Choices, Speedup, make_controller
 from isample.control.rates import LearningRate, make_rates
+from isample.values import Observation
 from tests.small_training import b, make_data, make_model
 
 
@@ -263,3 +264,11 @@ def test_a_step_tells_the_size_of_the_batch_that_would_be_as_noisy():
 def test_unknown_use():
     with pytest.raises(ValueError, match="adapt must be one of batch, lr; got 'momentum'"):
         isample.Trainer(make_model(), optimizer_of(), adapt="momentum")
+
+
+def test_always_draws_also_where_no_gain_is_of_use():
+    """Draws that are capped at a gain of 1 would be uniform ones."""
+    always = make_controller("always", Choices(b, remembers=True))
+    for cap, expected in ((1.0, math.inf), (2.5, 2.5)):
+        state = always.observe(always.init(), Observation(loss=1.0, gain_cap=cap))
+        assert always.plan(state).gain_cap == expected and always.plan(state).importance

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from isample.control import Controller
-from isample.control.rates import make_rates
+from isample.control.rates import Rates, make_rates
 from isample.engine.dealer import Dealer
 from isample.engine.parts import Sampling, Wishes, make_parts, make_source
 from isample.engine.steps import Steps, tell_loss
@@ -75,7 +75,7 @@ class Engine:
         loss: Loss | None = None,
         control: str | Controller = "speedup",
         objective: Callable[[nn.Module, Any], Tensor] | None = None,
-        adapt: str | None = "lr",
+        adapt: str | Rates | None = "lr",
         attach: bool = True,
         seed: int | None = None,
         batch_size: int | None = None,

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from isample.control import Controller
+from isample.control.rates import Rates
 from isample.engine import Engine
 from isample.engine.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
@@ -95,7 +96,7 @@ class Trainer:
         score: str | Callable = "upper_bound",
         draws: str | None = None,
         control: str | Controller | None = None,
-        adapt: str | None = "lr",
+        adapt: str | Rates | None = "lr",
         scoring: Scoring | None = None,
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
