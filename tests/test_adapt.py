@@ -215,11 +215,11 @@ def test_only_active_steps_are_larger():
 
 @pytest.mark.parametrize(
     "adapt,lr,gain_cap",
-    [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, 1.0)],
+    [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, math.inf)],
 )
 def test_draws_are_flattened_to_what_the_rate_has_a_use_for(adapt, lr, gain_cap):
-    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02. Where nothing has a use for it,
-    nothing is left; where less noise is wanted for itself, nothing is flattened."""
+    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02. Where no rate has a use for it, or
+    less noise is wanted for itself, a rule that always draws flattens nothing."""
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     trainer = isample.Trainer(model, optimizer, batch_size=b, control="always", adapt=adapt, seed=5)
