@@ -104,8 +104,8 @@ class Engine:
         if head is not None:
             head.register_forward_hook(self._at_head)
         if attach:
-            optimizer.register_step_pre_hook(lambda *_: self.before_update())
-            optimizer.register_step_post_hook(lambda *_: self.after_update())
+            optimizer.register_step_pre_hook(self._before)
+            optimizer.register_step_post_hook(self._after)
 
     @property
     def report(self) -> StepReport | None:
@@ -129,8 +129,9 @@ class Engine:
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
-        dealer.open(make_source(self.parts, dealer.wishes, loader, dealer.source))
-        self._loader = Loader(loader, dealer.source, dealer, self.parts.device)
+        source = make_source(self.parts, dealer.wishes, loader, dealer.source)
+        dealer.open(source)
+        self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()
         return self._loader
 
@@ -139,11 +140,7 @@ class Engine:
 
         Raises RuntimeError where nothing can score it.
         """
-        if self.parts.scorer is None:
-            raise RuntimeError(
-                "choose must have something to score by: give Engine a model with loss= or "
-                "objective=; got neither"
-            )
+        self.parts.scorer_for("choose")
         size = batch_length(batch, "batch")
         dealer = self.dealer
         if dealer.source is None:
@@ -185,9 +182,7 @@ class Engine:
     def loss(self, outputs: Tensor, targets: Any) -> Tensor:
         """The weighted mean of the known loss over the batch under way, 0-dim, differentiable: one
         fused call in place of :meth:`rows` and a loss of one's own."""
-        objective = self.parts.objective
-        if objective is None:
-            raise RuntimeError("loss must be given to Engine for engine.loss; got none")
+        objective = self.parts.known
         if self._paused or not torch.is_grad_enabled():
             return objective.mean(outputs, targets)[0]
         batch = self.dealer.claim("loss")
@@ -233,6 +228,12 @@ class Engine:
         self._open = False
         self.dealer.tickets.end_update()
         return self.steps.close(is_update=True)
+
+    def _before(self, *_: Any) -> None:
+        self.before_update()
+
+    def _after(self, *_: Any) -> None:
+        self.after_update()
 
     def settle(self) -> StepReport | None:
         """A batch was trained on whose gradients wait for the next update."""

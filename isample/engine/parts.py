@@ -21,14 +21,14 @@ from isample.sources.base import Source
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed
 from isample.sources.stream import Stream
-from isample.support.processes import Processes
+from isample.support.processes import Processes, unwrapped
 
 RATIOS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)  # candidates for each sample of a batch
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What choosing and learning need; made once."""
+    """What choosing and learning need; made once. ``model`` is without a wrapper."""
 
     model: nn.Module | None
     objective: Objective | None
@@ -36,6 +36,22 @@ class Parts:
     selector: Selector
     processes: Processes
     device: torch.device
+
+    @property
+    def known(self) -> Objective:
+        """The loss that isample knows; raises RuntimeError where Engine was given none."""
+        if self.objective is None:
+            raise RuntimeError("loss must be given to Engine for engine.loss; got none")
+        return self.objective
+
+    def scorer_for(self, what: str) -> Scorer:
+        """Who scores candidates for ``what``; raises RuntimeError where nobody can."""
+        if self.scorer is None:
+            raise RuntimeError(
+                f"{what} must have something to score by: give Engine a model with loss= or "
+                "objective=; got neither"
+            )
+        return self.scorer
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,7 @@ class Wishes:
     batch_size: int | None
     thins: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_control(self.control, self.sampling.threshold)
 
 
@@ -86,12 +102,13 @@ def make_parts(
     selector = Selector(sampling.draws, sampling.tau_momentum, processes.seed(seed), device)
     known = None if loss is None else Objective(loss, sampling.score)
     scorer: Scorer | None = None
-    if objective is not None:
+    if objective is not None and model is not None:
         scorer = ObjectiveScorer(model, objective, rows, selector)
     elif known is not None and model is not None:
         scoring_pass = ScoringPass(sampling.scoring or Scoring(), device)
         scorer = ModelScorer(model, known, scoring_pass, selector, processes.count > 1)
-    return Parts(model, known, scorer, selector, processes, device)
+    trained = None if model is None else unwrapped(model)
+    return Parts(trained, known, scorer, selector, processes, device)
 
 
 def dataset_of(

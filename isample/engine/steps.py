@@ -44,7 +44,7 @@ class Steps:
         self.clock, self.history = StepClock(), History()
         self.count, self.elapsed, self.batch_size = 0, 0.0, 1
         self.report: StepReport | None = None
-        self.controller: Controller | None = None
+        self._controller: Controller[Any] | None = None
         self._state: Any = None
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
         self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
@@ -57,8 +57,17 @@ class Steps:
 
     def control(self, controller: Controller, batch_size: int) -> None:
         """Begins with ``controller``; ``batch_size`` is that of a uniform batch."""
-        self.controller, self._state = controller, controller.init()
+        self._controller, self._state = controller, controller.init()
         self.batch_size = batch_size
+
+    @property
+    def controller(self) -> Controller[Any]:
+        """The one it began with; raises RuntimeError before."""
+        if self._controller is None:
+            raise RuntimeError(
+                "a plan must follow engine.loader or engine.choose; neither was called"
+            )
+        return self._controller
 
     def plan(self) -> Plan:
         return self.controller.plan(self._state)
@@ -87,6 +96,13 @@ class Steps:
         """The last step of a run is over; what comes before the next one is not its time."""
         self.tick()
         self.clock.stop()
+
+    @property
+    def last_report(self) -> StepReport:
+        """Raises RuntimeError before a batch was trained on."""
+        if self.report is None:
+            raise RuntimeError("a batch must have passed engine.loss before its report; none has")
+        return self.report
 
     @property
     def is_idle(self) -> bool:
@@ -207,7 +223,7 @@ class Steps:
             "count": self.count,
             "elapsed": self.running,
             "rates": self.rates.state_dict(),
-            "controller": None if self.controller is None else to_dict(self._state),
+            "controller": None if self._controller is None else to_dict(self._state),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -248,11 +264,11 @@ def _observation(
 
 
 def _check_finite(batch: Batch, seen: Observation) -> None:
-    if not batch.told:
-        return
     moments = [part.mean for part in (seen.memory, seen.fresh) if part is not None]
     valid = all(map(math.isfinite, moments))
-    if not valid or ("tau" in batch.told and math.isnan(seen.tau)):
+    if batch.score is not None and not (
+        valid and ("tau" not in batch.told or seen.tau == seen.tau)
+    ):
         raise NonFiniteScoreError.from_scores(batch.score)
     if "loss" in batch.told and not math.isfinite(seen.loss):
         raise NonFiniteLossError(seen.loss)

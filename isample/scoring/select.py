@@ -17,7 +17,7 @@ from isample.support.registry import look_up
 class Draw:
     """A kind of draw; the arithmetic is in ``csrc/core/draws.h`` and ``csrc/core/alias.h``."""
 
-    name: str
+    name: ops.DrawMethod
     with_replacement: bool
 
 

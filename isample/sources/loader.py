@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -55,6 +55,8 @@ class Loader:
         self._began = self._resumes = False  # an epoch; one of a saved run
 
     def __len__(self) -> int:
+        if not isinstance(self.loader, Sized):
+            raise TypeError(f"loader must have a length; got a {type(self.loader).__name__}")
         return len(self.loader)
 
     def __getattr__(self, name: str) -> Any:

@@ -90,14 +90,13 @@ class ScoreMemory:
 
         ``gain_cap`` None: there is no table yet that could give a dealt batch its weights.
         """
-        implied = weights is None and gain_cap is not None
         numbers = recall(
             self.score,
             self.calibration.met,
             score,
             indices,
             weights=weights,
-            table=self.current(gain_cap) if implied else None,
+            table=None if weights is not None or gain_cap is None else self.current(gain_cap),
             rate=rate,
         )
         self.calibration.batches += 1

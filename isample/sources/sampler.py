@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 
 from isample.sources.arguments import check_memory, check_size
 from isample.sources.memory import ScoreMemory
-from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
+from isample.sources.order import Drawn, Form, Indices, Passes, Pending, as_pending
 from isample.support.pytree import map_tensors
 from isample.values import Plan
 
@@ -153,7 +153,7 @@ class MemorySampler(Sampler[list[int]]):
         """The batches of :meth:`__iter__` as int64 [b] on the sampler's device."""
         return self._batches(lambda batch: batch.indices)
 
-    def _batches(self, form: Callable[[Drawn], Indices]) -> Iterator[Indices]:
+    def _batches(self, form: Callable[[Drawn], Form]) -> Iterator[Form]:
         pending = self._pending.in_form(form)
         yield from pending
         if self._left == 0 and pending:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
 
 from isample.engine import Engine
 from isample.sources.loader import Loader
 from isample.values import Batch, StepReport
-
-if TYPE_CHECKING:
-    pass
 
 Train = Callable[[Batch], StepReport]
 
@@ -33,6 +31,11 @@ class Loop:
     def elapsed(self) -> float:
         return self.engine.elapsed - self._before
 
+    @property
+    def epoch(self) -> int:
+        """The present one; 0 before the first run."""
+        return 0 if self._loader is None else self._loader.epoch
+
     def run(
         self, loader: Loader, epochs: int | None, seconds: float | None
     ) -> Iterator[StepReport]:
@@ -44,14 +47,12 @@ class Loop:
             self._before = self.engine.elapsed - self._resumed["elapsed"]
             loader.load_state_dict(self._resumed["loader"])
             self._resumed = None
-        return self._steps(loader, epochs, seconds)
+        return self._steps(loader, epochs or math.inf, seconds or math.inf)
 
-    def _steps(
-        self, loader: Loader, epochs: int | None, seconds: float | None
-    ) -> Iterator[StepReport]:
+    def _steps(self, loader: Loader, epochs: float, seconds: float) -> Iterator[StepReport]:
         clock = self.engine.steps.clock
         clock.tick()
-        while loader.epoch < epochs if seconds is None else self.elapsed < seconds:
+        while loader.epoch < epochs and self.elapsed < seconds:
             begun = loader.batches
             for batch in loader.tickets():
                 report = self.train(batch)
@@ -59,7 +60,7 @@ class Loop:
                 report.elapsed = self.elapsed
                 with clock.paused():
                     yield report
-                if seconds is not None and self.elapsed >= seconds:
+                if self.elapsed >= seconds:
                     self.engine.steps.stop()
                     return
                 begun = loader.batches
@@ -68,11 +69,10 @@ class Loop:
         self.engine.steps.stop()
         self.progress = 1.0
 
-    def _share_spent(self, loader: Loader, epochs: int | None, seconds: float | None) -> float:
-        if seconds is not None:
-            return min(1.0, self.elapsed / seconds)
+    def _share_spent(self, loader: Loader, epochs: float, seconds: float) -> float:
         length = length_of(loader.loader)
-        return min(1.0, (loader.epoch + (loader.batches / length if length else 0.0)) / epochs)
+        done = loader.epoch + (loader.batches / length if length else 0.0)
+        return min(1.0, max(done / epochs, self.elapsed / seconds))
 
     def with_epoch_ends(
         self, steps: Iterator[StepReport]
@@ -83,9 +83,9 @@ class Loop:
         """
         epoch = None
         for report in steps:
-            if epoch is not None and self._loader.epoch != epoch:
+            if epoch is not None and self.epoch != epoch:
                 yield None, True
-            epoch = self._loader.epoch
+            epoch = self.epoch
             yield report, False
         yield None, True
 
@@ -100,7 +100,7 @@ class Loop:
 def length_of(loader: Iterable) -> int | None:
     """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
     try:
-        return len(loader)
+        return len(loader) if isinstance(loader, Sized) else None
     except TypeError:
         return None
 

@@ -278,8 +278,8 @@ class Trainer:
             takes_memory = can_be_indexed(loader, self.batch_size)
             self.mode = "memory" if takes_memory else "presample"
         if self.mode == "memory":
-            check_can_be_indexed(loader, self.batch_size)
-            source = dataset_of(self.engine.parts, loader, dealer.source, self.device)
+            indexed = check_can_be_indexed(loader, self.batch_size)
+            source = dataset_of(self.engine.parts, indexed, dealer.source, self.device)
         else:
             source = Stream(loader, self.batch_size, self.device)
         dealer.open(source)
@@ -290,8 +290,8 @@ class Trainer:
         """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no
         trace; of this process alone."""
         with self.engine.paused(), self._autocast():
-            objective = self.engine.parts.objective
-            loss, error = evaluate(unwrapped(self.model), objective.loss, loader, self.device)
+            known = self.engine.parts.known.loss
+            loss, error = evaluate(unwrapped(self.model), known, loader, self.device)
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
 
     def state_dict(self) -> dict[str, Any]:

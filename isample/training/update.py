@@ -51,7 +51,8 @@ class Update:
         """
         try:
             if self.pending < self.accumulate:
-                return self.engine.settle()
+                self.engine.settle()
+                return self.engine.steps.last_report
             self.engine.before_update()
         except ValueError:
             self.discard()
@@ -59,9 +60,9 @@ class Update:
         try:
             self._step()
         finally:
-            report = self.engine.after_update()
+            self.engine.after_update()
         self.pending = 0
-        return report
+        return self.engine.steps.last_report
 
     def _step(self) -> None:
         if self.clip_grad_norm is not None:
