@@ -17,6 +17,7 @@ Noise that a rate at its bound has no use for need not be removed: ``gain_cap`` 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -64,10 +65,12 @@ class LearningRate:
         self, optimizer: torch.optim.Optimizer, headroom: float = HEADROOM, cap: float = CAP
     ):
         names = {base.__name__ for base in type(optimizer).__mro__}
-        self.root = any(name in other for name in DIVIDES_BY_SCALE for other in names)
-        self.optimizer, self.headroom, self.cap = optimizer, headroom, cap
-        self.highest = [0.0] * len(optimizer.param_groups)
-        self.gain_cap = 1.0
+        self.root: bool = any(name in other for name in DIVIDES_BY_SCALE for other in names)
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.headroom: float = headroom
+        self.cap: float = cap
+        self.highest: list[float] = [0.0] * len(optimizer.param_groups)
+        self.gain_cap: float = 1.0
         self._noted: list[Any] = []  # rates
         self._own: list[Any] | None = None  # the user's rates, while others are set
 
@@ -132,7 +135,10 @@ class SteadyRate:
         pass
 
 
-ADAPT = {"lr": LearningRate, "batch": lambda optimizer: SteadyRate(1.0)}
+ADAPT: dict[str, Callable[[torch.optim.Optimizer], Rates]] = {
+    "lr": LearningRate,
+    "batch": lambda optimizer: SteadyRate(1.0),
+}
 
 
 def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:

@@ -24,9 +24,11 @@ class Dealer:
     """
 
     def __init__(self, parts: Parts, wishes: Wishes, steps: Steps):
-        self.parts, self.wishes, self.steps = parts, wishes, steps
+        self.parts: Parts = parts
+        self.wishes: Wishes = wishes
+        self.steps: Steps = steps
         self.source: Source | None = None
-        self.tickets = Tickets()
+        self.tickets: Tickets = Tickets()
         self._followed: Plan | None = None
         self._invalid: NonFiniteError | None = None  # of a batch that no update has used
         self._state: dict[str, Any] | None = None  # until there is a source to load it into

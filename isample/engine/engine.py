@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from isample.control import Controller
 from isample.control.rates import make_rates
 from isample.engine.dealer import Dealer
-from isample.engine.parts import Sampling, Wishes, make_parts, make_source
+from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
 from isample.engine.steps import Steps, tell_loss
 from isample.scoring.losses import Loss
 from isample.scoring.rows import Rows, check_rows
@@ -73,7 +73,7 @@ class Engine:
         head: nn.Module | None = None,
         model: nn.Module | None = None,
         loss: Loss | None = None,
-        control: str | Controller = "speedup",
+        control: str | Controller[Any] = "speedup",
         objective: Callable[[nn.Module, Any], Tensor] | None = None,
         adapt: str | None = "lr",
         attach: bool = True,
@@ -85,7 +85,7 @@ class Engine:
         rates = make_rates(adapt, optimizer)
         processes = processes or Processes.running()
         self._rows = Rows()
-        self.parts = make_parts(
+        self.parts: Parts = make_parts(
             optimizer,
             self._rows,
             processes,
@@ -95,9 +95,9 @@ class Engine:
             sampling=sampling,
             seed=seed,
         )
-        self.steps = Steps(optimizer, rates, processes, self.parts.device)
+        self.steps: Steps = Steps(optimizer, rates, processes, self.parts.device)
         wishes = Wishes(control, sampling, batch_size, adapt is not None)
-        self.dealer = Dealer(self.parts, wishes, self.steps)
+        self.dealer: Dealer = Dealer(self.parts, wishes, self.steps)
         self._loader: Loader | None = None
         self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
@@ -122,7 +122,7 @@ class Engine:
 
     # ---- Point 1: batches -----------------------------------------------------------------------
 
-    def loader(self, loader: Iterable) -> Loader:
+    def loader(self, loader: Iterable[Any]) -> Loader:
         """``loader`` again, whose batches are chosen; they stay the user's own in kind.
 
         Where it shuffles a map-style data set, that is drawn from by a memory. Any other iterable

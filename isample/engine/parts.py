@@ -58,7 +58,7 @@ class Parts:
 class Sampling:
     """How candidates are scored and drawn from; the names are those of :class:`isample.Trainer`."""
 
-    score: str | Callable = "upper_bound"
+    score: str | Callable[..., Any] = "upper_bound"
     draws: str = "pps"
     scoring: Scoring | None = None
     presample: int | None = None
@@ -70,7 +70,7 @@ class Sampling:
 class Wishes:
     """What a user asked of source and controller."""
 
-    control: str | Controller
+    control: str | Controller[Any]
     sampling: Sampling
     batch_size: int | None
     thins: bool
@@ -112,7 +112,7 @@ def make_parts(
 
 
 def dataset_of(
-    parts: Parts, loader: DataLoader, before: Source | None, device: torch.device | None = None
+    parts: Parts, loader: DataLoader[Any], before: Source | None, device: torch.device | None = None
 ) -> Dataset:
     """A source that draws from the data set of ``loader`` by the memory of the source ``before``
     it, or by a new one."""
@@ -128,7 +128,9 @@ def dataset_of(
     )
 
 
-def make_source(parts: Parts, wishes: Wishes, loader: Iterable, before: Source | None) -> Source:
+def make_source(
+    parts: Parts, wishes: Wishes, loader: Iterable[Any], before: Source | None
+) -> Source:
     """A memory's source where ``loader`` has a data set that can be drawn from, else a stream.
 
     Raises ValueError where nobody says how large batches are.
@@ -162,7 +164,7 @@ def make_choices(parts: Parts, wishes: Wishes, source: Source) -> Choices:
     )
 
 
-def controller_of(parts: Parts, wishes: Wishes, source: Source) -> Controller:
+def controller_of(parts: Parts, wishes: Wishes, source: Source) -> Controller[Any]:
     """The controller of a name, or the user's own."""
     if not isinstance(wishes.control, str):
         return wishes.control

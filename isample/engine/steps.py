@@ -40,9 +40,14 @@ class Steps:
         device: torch.device,
     ):
         self.optimizer = optimizer
-        self.rates, self.processes, self.device = rates, processes, device
-        self.clock, self.history = StepClock(), History()
-        self.count, self.elapsed, self.batch_size = 0, 0.0, 1
+        self.rates: Rates = rates
+        self.processes: Processes = processes
+        self.device: torch.device = device
+        self.clock: StepClock = StepClock()
+        self.history: History = History()
+        self.count: int = 0
+        self.elapsed: float = 0.0
+        self.batch_size: int = 1
         self.report: StepReport | None = None
         self._controller: Controller[Any] | None = None
         self._state: Any = None
@@ -55,7 +60,7 @@ class Steps:
         self._overhead = 0.0
         self._timed: list[tuple[float, float]] = []  # of which other processes have not heard
 
-    def control(self, controller: Controller, batch_size: int) -> None:
+    def control(self, controller: Controller[Any], batch_size: int) -> None:
         """Begins with ``controller``; ``batch_size`` is that of a uniform batch."""
         self._controller, self._state = controller, controller.init()
         self.batch_size = batch_size

@@ -16,7 +16,7 @@ class Tickets:
     was left out, and weights would be those of others: RuntimeError.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.waiting: deque[Batch] = deque()
         self.under_way: list[Batch] = []
         self._updating: Batch | None = None

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from isample import ops
 from isample.scoring.contradicted import contradicted_above
 from isample.scoring.losses import Loss, is_exactly, make_loss, mean_loss
-from isample.scoring.scores import cross_entropy_options, leaving_no_trace, make_score
+from isample.scoring.scores import Score, cross_entropy_options, leaving_no_trace, make_score
 
 
 class Objective:
     """What a model is trained for; arguments are those of :class:`isample.Trainer`."""
 
-    def __init__(self, loss: Loss, score: str | Callable = "upper_bound"):
-        self.loss, self.score = make_loss(loss), make_score(score)
+    def __init__(self, loss: Loss, score: str | Callable[..., Any] = "upper_bound"):
+        self.loss: Callable[..., Tensor] = make_loss(loss)
+        self.score: Score = make_score(score)
         self._mean = mean_loss(self.loss)
 
     @property

@@ -38,9 +38,13 @@ class Overlap:
     def __init__(
         self, model: nn.Module, scoring_pass: ScoringPass, batch_size: int, device: torch.device
     ):
-        self.model, self.scoring_pass = unwrapped(model), scoring_pass
-        self.batch_size, self.device = batch_size, device
-        self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.model: nn.Module = unwrapped(model)
+        self.scoring_pass: ScoringPass = scoring_pass
+        self.batch_size: int = batch_size
+        self.device: torch.device = device
+        self.side: torch.cuda.Stream | None = (
+            torch.cuda.Stream(device) if device.type == "cuda" else None
+        )
         self._candidates: Iterator[Candidates] = iter(())
         self._next: tuple[Candidates | None, ScoredAhead | None] | None = None
 

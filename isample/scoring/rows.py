@@ -69,9 +69,9 @@ class MeanCount:
     """The mean of a row's count over dealt samples; of those that were cut, by the weights of the
     rest."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.total: Tensor | float = 0.0
-        self.samples = 0
+        self.samples: int = 0
 
     def add(self, counts: Tensor, weights: Tensor | None = None) -> None:
         weighted = counts if weights is None else counts * weights
@@ -95,7 +95,7 @@ class Rows:
     A head is a call of :meth:`through` within one batch; each has a mean count of its own.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._mean_counts: list[MeanCount] = []
         self._marked: Marked | None = None
         self._heads_scored = 0

@@ -11,7 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from isample.ops.memory import draw_moments
-from isample.sources.indexed import batch_size_of, check_can_be_indexed, indexed_loader, part_of
+from isample.sources.indexed import (
+    Indexed,
+    batch_size_of,
+    check_can_be_indexed,
+    indexed_loader,
+    part_of,
+)
 from isample.sources.order import Drawn
 from isample.sources.sampler import MemorySampler
 from isample.support.processes import Processes
@@ -40,8 +46,9 @@ class Dataset:
         size = len(dataset)
         if memory.size != size:
             _fit(memory, size, min(batch_size_of(loader), size))
-        self.memory, self.device = memory, device
-        self.loader = indexed_loader(loader, dataset, memory)
+        self.memory: MemorySampler = memory
+        self.device: torch.device | None = device
+        self.loader: Indexed = indexed_loader(loader, dataset, memory)
 
     @property
     def batch_size(self) -> int:

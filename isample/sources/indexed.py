@@ -59,7 +59,7 @@ class IndexedCollate:
     ``keeps_rows`` is True is trusted.
     """
 
-    def __init__(self, collate: Callable):
+    def __init__(self, collate: Callable[..., Any]):
         self.collate = collate
         self._trusted = collate is default_collate or getattr(collate, "keeps_rows", False)
 
@@ -71,7 +71,7 @@ class IndexedCollate:
         return self.collate(items), indices
 
 
-def check_keeps_rows(collate: Callable, items: list[Any]) -> None:
+def check_keeps_rows(collate: Callable[..., Any], items: list[Any]) -> None:
     """Raises ValueError where ``collate`` sorts ``items``, mixes them or leaves some out."""
     forward, backward = (_collated(collate, order) for order in (items, items[::-1]))
     for one, other in zip(forward, backward):
@@ -85,7 +85,7 @@ def check_keeps_rows(collate: Callable, items: list[Any]) -> None:
             )
 
 
-def _collated(collate: Callable, items: list) -> list[Tensor]:
+def _collated(collate: Callable[..., Any], items: list) -> list[Tensor]:
     """The tensors of a batch, made with random states that are put back afterwards."""
     ours, numpys = random.getstate(), numpy.random.get_state()
     try:
@@ -197,12 +197,10 @@ class InProcessLoader:
     That takes longer than a small network's optimizer step. Yields ((inputs, targets), indices).
     """
 
-    def __init__(self, dataset: MapStyle, collate: Callable, sampler: MemorySampler):
-        self.fetch, self.collate, self.sampler = (
-            IndexedDataset(dataset),
-            IndexedCollate(collate),
-            sampler,
-        )
+    def __init__(self, dataset: MapStyle, collate: Callable[..., Any], sampler: MemorySampler):
+        self.fetch: IndexedDataset = IndexedDataset(dataset)
+        self.collate: IndexedCollate = IndexedCollate(collate)
+        self.sampler: MemorySampler = sampler
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -219,8 +217,11 @@ class TensorLoader:
     """
 
     def __init__(self, dataset: TensorDataset, sampler: MemorySampler):
-        self.tensors, self.sampler = dataset.tensors, sampler
-        self.together = all(tensor.device == sampler.score.device for tensor in dataset.tensors)
+        self.tensors: tuple[Tensor, ...] = dataset.tensors
+        self.sampler: MemorySampler = sampler
+        self.together: bool = all(
+            tensor.device == sampler.score.device for tensor in dataset.tensors
+        )
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -60,13 +60,17 @@ class ScoreMemory:
         half_life: float,
         rebuild_every: int,
     ):
-        self.floor, self.contradicted, self.half_life = floor, contradicted, half_life
-        self.rebuild_every, self.generator = rebuild_every, generator
+        self.floor: float = floor
+        self.contradicted: float | None = contradicted
+        self.half_life: float = half_life
+        self.rebuild_every: int = rebuild_every
+        self.generator: torch.Generator = generator
         device = generator.device
-        self.score = torch.full((size,), NEVER_SEEN, device=device)
-        self.calibration = Calibration(device)
-        self.bounded = torch.zeros((), device=device)
-        self.draw_seconds = self.rebuild_seconds = 0.0
+        self.score: Tensor = torch.full((size,), NEVER_SEEN, device=device)
+        self.calibration: Calibration = Calibration(device)
+        self.bounded: Tensor = torch.zeros((), device=device)
+        self.draw_seconds: float = 0.0
+        self.rebuild_seconds: float = 0.0
         self._table: PrefixSum | None = None
         self._age = 0  # batches that were drawn from it
         self._drawn: list[tuple[Tensor, Tensor]] = []  # indices and weights, the next batch last

@@ -46,7 +46,9 @@ class Passes:
     """
 
     def __init__(self, size: int, batch_size: int, drop_last: bool, generator: torch.Generator):
-        self.size, self.batch_size, self.drop_last = size, batch_size, drop_last
+        self.size: int = size
+        self.batch_size: int = batch_size
+        self.drop_last: bool = drop_last
         self.generator = generator
         self.forget()
 
@@ -83,7 +85,7 @@ class Passes:
 class Pending:
     """Batches that were handed out and have not come back, the oldest first."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._batches: deque[tuple[Indices, Drawn]] = deque()
 
     def __len__(self) -> int:

@@ -78,13 +78,15 @@ class MemorySampler(Sampler[list[int]]):
         check_memory(
             size, batch_size, floor, uniform_epochs, half_life, contradicted, rebuild_every
         )
-        self.drop_last, self._rebuild_every = drop_last, rebuild_every
-        self.generator = torch.Generator(device)
+        self.drop_last: bool = drop_last
+        self._rebuild_every = rebuild_every
+        self.generator: torch.Generator = torch.Generator(device)
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
-        self.epoch, self.num_batches = 0, 0  # whole epochs; batches of batch_size that were drawn
-        self.plan = Plan(importance=True)
+        self.epoch: int = 0  # whole ones
+        self.num_batches: int = 0  # of batch_size, that were drawn
+        self.plan: Plan = Plan(importance=True)
         self._passes = Passes(size, batch_size, drop_last, self.generator)
-        self.memory = ScoreMemory(
+        self.memory: ScoreMemory = ScoreMemory(
             size,
             self.generator,
             floor=floor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -19,8 +19,10 @@ MODES: dict[str, Mode] = {"auto": "auto", "memory": "memory", "presample": "pres
 
 
 def control_of(
-    control: str | Controller | None, gate: str | Controller | None, tau_threshold: float | None
-) -> str | Controller:
+    control: str | Controller[Any] | None,
+    gate: str | Controller[Any] | None,
+    tau_threshold: float | None,
+) -> str | Controller[Any]:
     if gate is not None:
         if control is not None:
             raise ValueError(f"gate must be None with control={control!r}, its new name; got both")
@@ -46,7 +48,9 @@ def check_sizes(batch_size: int, presample: int | None) -> None:
         )
 
 
-def mode_of(mode: str, score: str | Callable, control: str | Controller, asks: bool) -> Mode:
+def mode_of(
+    mode: str, score: str | Callable[..., Any], control: str | Controller[Any], asks: bool
+) -> Mode:
     """``mode``, or what follows for ``"auto"`` from what else was given; ``asks`` says whether
     candidates were asked for."""
     mode = look_up(MODES, mode, "mode")
@@ -57,7 +61,7 @@ def mode_of(mode: str, score: str | Callable, control: str | Controller, asks: b
 
 
 def scoring_of(
-    scoring: Scoring | None, control: str | Controller, autocast: torch.dtype | None
+    scoring: Scoring | None, control: str | Controller[Any], autocast: torch.dtype | None
 ) -> Scoring:
     """The scoring pass that was asked for, in the precision of training where it names none."""
     # Choosing the precision by the clock would spoil runs that go by nothing else of a clock.
@@ -68,8 +72,8 @@ def scoring_of(
 
 def check_scoring(
     mode: Mode,
-    score: str | Callable,
-    control: str | Controller,
+    score: str | Callable[..., Any],
+    control: str | Controller[Any],
     presample: int | None,
     scoring: Scoring | None,
 ) -> None:

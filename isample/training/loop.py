@@ -21,8 +21,9 @@ class Loop:
     """
 
     def __init__(self, engine: Engine, train: Train):
-        self.engine, self.train = engine, train
-        self.progress = 0.0
+        self.engine: Engine = engine
+        self.train: Train = train
+        self.progress: float = 0.0
         self._before = 0.0  # the engine's seconds when the run began
         self._loader: Loader | None = None
         self._resumed: dict[str, Any] | None = None
@@ -97,7 +98,7 @@ class Loop:
         self._resumed = state if state["loader"] is not None else None
 
 
-def length_of(loader: Iterable) -> int | None:
+def length_of(loader: Iterable[Any]) -> int | None:
     """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
     try:
         return len(loader) if isinstance(loader, Sized) else None
@@ -106,7 +107,7 @@ def length_of(loader: Iterable) -> int | None:
 
 
 def check_budget(
-    loader: Iterable, epochs: int | None, seconds: float | None, batch_size: int
+    loader: Iterable[Any], epochs: int | None, seconds: float | None, batch_size: int
 ) -> None:
     if (epochs is None) == (seconds is None):
         raise ValueError(

@@ -92,9 +92,9 @@ class Trainer:
         presample: int | None = None,
         *,
         mode: Mode = "auto",
-        score: str | Callable = "upper_bound",
+        score: str | Callable[..., Any] = "upper_bound",
         draws: str | None = None,
-        control: str | Controller | None = None,
+        control: str | Controller[Any] | None = None,
         adapt: str | None = "lr",
         scoring: Scoring | None = None,
         tau_threshold: float | None = None,
@@ -104,14 +104,14 @@ class Trainer:
         scaler: torch.amp.GradScaler | None = None,
         accumulate: int = 1,
         seed: int | None = None,
-        gate: str | Controller | None = None,
+        gate: str | Controller[Any] | None = None,
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
         check_sizes(batch_size, presample)
         control = control_of(control, gate, tau_threshold)
         asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
-        self.mode = mode_of(mode, score, control, asks)
+        self.mode: Mode = mode_of(mode, score, control, asks)
         check_scoring(self.mode, score, control, presample, scoring)
         sampling = Sampling(
             score,
@@ -121,9 +121,12 @@ class Trainer:
             tau_threshold,
             tau_momentum,
         )
-        self.model, self.optimizer, self.autocast = model, optimizer, autocast
-        self.batch_size, self.processes = batch_size, Processes.of_model(model)
-        self.engine = Engine(
+        self.model: nn.Module = model
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.autocast: torch.dtype | None = autocast
+        self.batch_size: int = batch_size
+        self.processes: Processes = Processes.of_model(model)
+        self.engine: Engine = Engine(
             optimizer,
             model=model,
             loss=loss,
@@ -135,10 +138,14 @@ class Trainer:
             sampling=sampling,
             processes=self.processes,
         )
-        self.device = self.engine.parts.device
-        self.update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
-        self.overlap = Overlap.where_asked(scoring, self.engine.parts.scorer, batch_size)
-        self.history = History()
+        self.device: torch.device = self.engine.parts.device
+        self.update: Update = Update(
+            model, optimizer, self.engine, clip_grad_norm, scaler, accumulate
+        )
+        self.overlap: Overlap | None = Overlap.where_asked(
+            scoring, self.engine.parts.scorer, batch_size
+        )
+        self.history: History = History()
         self.batch: Batch | None = None
         self._loop = Loop(self.engine, self._train)
 
@@ -202,7 +209,7 @@ class Trainer:
             batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
         return self._train(self.engine.dealer.deal(Candidates(batch, size)))
 
-    def _open_stream(self, loader: Iterable) -> None:
+    def _open_stream(self, loader: Iterable[Any]) -> None:
         if not isinstance(self.engine.dealer.source, Stream):
             self.mode = "presample"
             self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
@@ -225,11 +232,11 @@ class Trainer:
 
     def fit(
         self,
-        loader: Iterable,
+        loader: Iterable[Any],
         epochs: int | None = None,
         seconds: float | None = None,
         *,
-        evaluate: Iterable | None = None,
+        evaluate: Iterable[Any] | None = None,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
@@ -262,7 +269,7 @@ class Trainer:
         return self.history
 
     def iterate(
-        self, loader: Iterable, epochs: int | None = None, seconds: float | None = None
+        self, loader: Iterable[Any], epochs: int | None = None, seconds: float | None = None
     ) -> Iterator[StepReport]:
         """``fit`` as a generator: yields each step's report.
 
@@ -272,7 +279,7 @@ class Trainer:
         check_budget(loader, epochs, seconds, self.batch_size)
         return self._loop.run(self._loader(loader), epochs, seconds)
 
-    def _loader(self, loader: Iterable) -> Loader:
+    def _loader(self, loader: Iterable[Any]) -> Loader:
         dealer = self.engine.dealer
         if self.mode == "auto":
             takes_memory = can_be_indexed(loader, self.batch_size)
@@ -286,7 +293,7 @@ class Trainer:
         pair = None if self.overlap is None else self.overlap.pair
         return Loader(loader, source, dealer, self.device, pair)
 
-    def evaluate(self, loader: Iterable) -> Evaluation:
+    def evaluate(self, loader: Iterable[Any]) -> Evaluation:
         """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no
         trace; of this process alone."""
         with self.engine.paused(), self._autocast():
