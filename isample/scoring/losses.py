@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
+from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import torch
 from torch import nn
@@ -28,17 +28,6 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "bce_with_logits": lambda: nn.BCEWithLogitsLoss(reduction="none"),
     "mse": lambda: nn.MSELoss(reduction="none"),
 }
-
-
-class BatchLoss(NamedTuple):
-    """What a batch learns from: the ``mean`` of its weighted losses, 0-dim. Either that is
-    differentiable, or its ``gradient`` with respect to the ``logits``, [b, C], is known already, as
-    is the ``score`` of each sample, float32 [b]."""
-
-    mean: torch.Tensor
-    logits: torch.Tensor
-    score: torch.Tensor | None = None
-    gradient: torch.Tensor | None = None
 
 
 def make_loss(loss: Loss) -> Callable[..., Any]:
