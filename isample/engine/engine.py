@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from isample.control import Controller
 from isample.control.rates import make_rates
 from isample.engine.dealer import Dealer
+from isample.engine.numbers import tell_loss
 from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
-from isample.engine.steps import Steps, tell_loss
+from isample.engine.steps import Steps
 from isample.scoring.losses import Loss
 from isample.scoring.rows import Rows, check_rows
 from isample.sources.loader import Loader

@@ -4,7 +4,6 @@ report that follow from it."""
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,9 +12,8 @@ from torch import Tensor
 
 from isample.control.base import Controller, from_dict, to_dict
 from isample.control.rates import Rates
-from isample.ops.memory import moments_of
+from isample.engine.numbers import check_finite, observation, report_of
 from isample.support.clocks import StepClock
-from isample.support.errors import NonFiniteLossError, NonFiniteScoreError
 from isample.support.processes import Processes
 from isample.values import Batch, History, Observation, Plan, StepReport
 
@@ -141,8 +139,8 @@ class Steps:
         self.rates.note()
         if batch.told or self.processes.count > 1:
             told = self._numbers(batch)
-            seen = _observation(batch, told, informed, self.rates.gain_cap)
-            _check_finite(batch, seen)
+            seen = observation(batch, told, informed, self.rates.gain_cap)
+            check_finite(batch, seen)
         else:
             seen = self._silent(batch.size, self.rates.gain_cap)
         self._state = self.controller.observe(self._state, seen)
@@ -199,7 +197,7 @@ class Steps:
         for batch, seen, gain in self._settled:
             self.count += 1
             worth = gain * self.batch_size
-            self.report = _report(self.count, batch, seen, worth, self.running)
+            self.report = report_of(self.count, batch, seen, worth, self.running)
             self.history.steps.append(self.report)
         self._settled.clear()
         return self.report
@@ -238,67 +236,3 @@ class Steps:
         self.clock.stop()
         self._untimed, self._carried = 0, 0.0
         self.discard()
-
-
-def tell_loss(batch: Batch, loss: Tensor) -> None:
-    batch.told["loss"] = loss.detach()
-
-
-def _observation(
-    batch: Batch, told: dict[str, list[float]], informed: bool, gain_cap: float
-) -> Observation:
-    def number(name: str, otherwise: float = math.nan) -> float:
-        return told[name][0] if name in told else otherwise
-
-    memory, thinning = moments_of(told["candidates"]) if "candidates" in told else (None, None)
-    return Observation(
-        loss=number("loss"),
-        tau=number("tau"),
-        tau_ema=number("tau_ema"),
-        memory=memory,
-        fresh=moments_of(told["fresh"])[0] if "fresh" in told else None,
-        thinning=thinning,
-        by_memory=batch.by_memory,
-        scored=batch.scored,
-        kept=batch.size,
-        observed=batch.observe,
-        bounded=number("bounded", 0.0) > 0.5,  # a mean over processes
-        informed=informed,
-        gain_cap=gain_cap,
-    )
-
-
-def _check_finite(batch: Batch, seen: Observation) -> None:
-    moments = [part.mean for part in (seen.memory, seen.fresh) if part is not None]
-    valid = all(map(math.isfinite, moments))
-    if batch.score is not None and not (
-        valid and ("tau" not in batch.told or seen.tau == seen.tau)
-    ):
-        raise NonFiniteScoreError.from_scores(batch.score)
-    if "loss" in batch.told and not math.isfinite(seen.loss):
-        raise NonFiniteLossError(seen.loss)
-
-
-def _report(
-    count: int, batch: Batch, seen: Observation, worth: float, elapsed: float
-) -> StepReport:
-    """``worth`` is the size of a uniform batch that is as noisy; NaN where that is not known."""
-    active = batch.by_memory or batch.scored > 0
-    weighed = (seen.fresh or seen.memory) if active else None
-    return StepReport(
-        step=count,
-        loss=seen.loss,
-        tau=seen.tau,
-        tau_ema=seen.tau_ema,
-        active=active,
-        presample=batch.out_of,
-        effective_batch=worth if active and worth == worth else float(batch.size),
-        weight_min=weighed.least_weight if weighed else 1.0,
-        weight_max=weighed.largest_weight if weighed else 1.0,
-        scoring_seconds=batch.overhead
-        + (batch.scoring_seconds() if batch.scoring_seconds else 0.0),
-        seconds=time.perf_counter() - batch.began,
-        elapsed=elapsed,
-        scored=batch.scored,
-        kept=batch.size,
-    )

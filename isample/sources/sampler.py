@@ -215,15 +215,9 @@ class MemorySampler(Sampler[list[int]]):
     def by_group(self, groups: Tensor) -> tuple[Tensor, Tensor]:
         """Shows where the training goes, by group of samples, such as a class.
 
-        Args:
-            groups: int64 [N] in [0, G).
-
-        Returns:
-            score: float32 [G], the mean remembered score; NaN where no sample was seen.
-            share: float32 [G], of the draws.
-
-        Raises:
-            ValueError: ``groups`` has another shape or dtype.
+        ``groups`` is int64 [N] in [0, G); raises ValueError for another shape or dtype. Returns
+        the mean remembered score, float32 [G], NaN where no sample was seen. Returns also the share
+        of the draws, float32 [G].
         """
         if groups.shape != self.score.shape or groups.dtype != torch.int64:
             raise ValueError(

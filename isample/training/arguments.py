@@ -49,15 +49,24 @@ def check_sizes(batch_size: int, presample: int | None) -> None:
 
 
 def mode_of(
-    mode: str, score: str | Callable[..., Any], control: str | Controller[Any], asks: bool
+    mode: str,
+    score: str | Callable[..., Any],
+    control: str | Controller[Any],
+    presample: int | None,
+    scoring: Scoring | None,
+    asks: bool,
 ) -> Mode:
-    """``mode``, or what follows for ``"auto"`` from what else was given; ``asks`` says whether
-    candidates were asked for."""
-    mode = look_up(MODES, mode, "mode")
+    """``mode``, or what follows for ``"auto"`` from what else was given.
+
+    ``asks`` says whether candidates were asked for. Raises ValueError for what a mode or a score
+    cannot do.
+    """
+    known = look_up(MODES, mode, "mode")
     asks = asks or control == "threshold" or isinstance(control, Threshold)
-    if mode == "auto" and (asks or make_score(score).from_logits is None):
-        return "presample"
-    return mode
+    if known == "auto" and (asks or make_score(score).from_logits is None):
+        known = "presample"
+    _check_scoring(known, score, control, presample, scoring)
+    return known
 
 
 def scoring_of(
@@ -70,7 +79,7 @@ def scoring_of(
     return replace(scoring, dtype=autocast) if takes_autocast else scoring
 
 
-def check_scoring(
+def _check_scoring(
     mode: Mode,
     score: str | Callable[..., Any],
     control: str | Controller[Any],
