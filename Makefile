@@ -9,7 +9,7 @@ BIN := .venv/bin
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f 2>/dev/null)
 # the versions that pyproject.toml pins for lint; pip installs an extra with its package alone
 LINT = $(shell sed -n 's/^lint = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ',')
-CPP_FOLDERS := csrc tests/cpp
+CPP_FOLDERS := csrc tests/cpp bench
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help

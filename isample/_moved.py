@@ -12,53 +12,54 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-# A module of isample 0.1, and where what was in it is now: modules, or packages with all of theirs.
+# A module of isample 0.1, and the modules that have now what was in it.
 MOVED: dict[str, tuple[str, ...]] = {
-    "adapt": ("control.rates", "sources"),
+    "adapt": ("control.rates", "sources.memory"),
     "ahead": ("scoring.overlap",),
     "calibration": ("sources.calibration",),
-    "contradicted": ("scoring.contradicted", "sources"),
-    "distributed": ("support.processes", "sources"),
-    "draws": ("scoring",),
+    "contradicted": ("scoring.contradicted", "sources.calibration"),
+    "distributed": ("support.processes", "sources.indexed"),
+    "draws": ("scoring.select",),
     "errors": ("support.errors",),
-    "feed": ("sources", "training"),
-    "gain": ("control",),
+    "feed": ("sources.dataset", "sources.stream"),
+    "gain": ("control.threshold", "control.noise"),
     "gate": ("control",),
     "history": ("values",),
-    "indexed": ("sources",),
-    "loader": ("training", "engine", "values"),
-    "loop": ("training", "engine"),
+    "indexed": ("sources.indexed",),
+    "loader": ("engine", "sources.loader"),
+    "loop": ("training.loop", "training.evaluate"),
     "losses": ("scoring.losses",),
-    "memory": ("sources", "support.errors", "values"),
+    "memory": ("sources.sampler", "sources.order", "sources.memory", "sources.arguments"),
     "memory_ops": ("ops.memory",),
     "nested": ("support.pytree",),
-    "presample": ("sources", "values"),
+    "presample": ("sources.stream",),
     "random_state": ("support.random_state",),
     "readback": ("support.readback",),
     "recent": ("control",),
     "reference": ("ops.reference",),
     "registry": ("support.registry",),
-    "sampler": ("scoring", "support.clocks", "values"),
+    "sampler": ("scoring.select", "scoring.scorers", "support.clocks"),
     "scores": ("scoring.scores",),
-    "step": ("training", "engine"),
+    "step": ("engine.steps", "training.update"),
     "stopwatch": ("support.clocks",),
-    "trainer": ("training",),
-    "update": ("training",),
+    "trainer": ("training.trainer", "training.arguments"),
+    "update": ("training.update",),
 }
+CONTROLLERS = ("gain", "gate", "recent")
+"""Those whose classes have no successor of their own."""
 
 
 class _Moved(ModuleType):
     """An old module: it holds nothing, and looks a name up when it is asked for."""
 
     def __getattr__(self, name: str) -> Any:
-        places = MOVED[self.__name__.removeprefix("isample.")]
+        old = self.__name__.removeprefix("isample.")
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        for module in _modules(places):
+        for module in _modules(old):
             if name in vars(module):
                 warnings.warn(
                     f"{self.__name__}.{name} is {_path(module, name)} now; its old path goes with "
@@ -67,22 +68,16 @@ class _Moved(ModuleType):
                     stacklevel=2,
                 )
                 return vars(module)[name]
-        raise AttributeError(
-            f"{self.__name__}.{name} is gone; what {self.__name__} held is in "
-            + ", ".join(f"isample.{place}" for place in places)
-        )
+        places = ", ".join(f"isample.{place}" for place in MOVED[old])
+        is_control = old in CONTROLLERS
+        where = "controllers stand in isample.control" if is_control else f"look in {places}"
+        raise AttributeError(f"{self.__name__}.{name} is gone; {where}")
 
 
-def _modules(places: tuple[str, ...]) -> Iterator[ModuleType]:
-    """The modules at ``places`` that exist, a package before its own modules."""
-    for place in places:
-        try:
-            module = import_module(f"isample.{place}")
-        except ModuleNotFoundError:
-            continue
-        yield module
-        for each in iter_modules(getattr(module, "__path__", ())):
-            yield import_module(f"{module.__name__}.{each.name}")
+def _modules(old: str) -> Iterator[ModuleType]:
+    """The modules that have what ``old`` had."""
+    for place in MOVED[old]:
+        yield import_module(f"isample.{place}")
 
 
 def _path(module: ModuleType, name: str) -> str:

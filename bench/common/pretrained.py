@@ -53,8 +53,8 @@ def resnet50(scale: float, normalisation: None, classes: int) -> nn.Module:
         ) from error
     if not path.is_file():
         raise DataError(
-            f"no weights of ResNet-50: looked for {path}. Get it from "
-            f"https://download.pytorch.org/models/{RESNET50}"
+            f"no weights of ResNet-50: looked for {path}. Get {RESNET50} from torchvision's "
+            "model zoo"
         )
     network = models.resnet50()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

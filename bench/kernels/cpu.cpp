@@ -18,12 +18,15 @@ void score(benchmark::State& state, const ScoreLoops* loops) {
   const int64_t rows = state.range(0), classes = state.range(1);
   std::mt19937 random(0);
   std::normal_distribution<float> normal(0.f, 2.f);
-  std::vector<float> logits(static_cast<size_t>(rows * classes)), score(static_cast<size_t>(rows)), loss(score);
+  std::vector<float> logits(static_cast<size_t>(rows * classes)), score(static_cast<size_t>(rows)),
+      loss(score);
   std::vector<int64_t> labels(static_cast<size_t>(rows));
   for (float& z : logits) z = normal(random);
-  for (int64_t& label : labels) label = static_cast<int64_t>(random() % static_cast<uint64_t>(classes));
-  const ScoreTask task = {logits.data(), LogitType::float32,           classes, classes, labels.data(), nullptr,
-                          nullptr,       static_cast<double>(classes), -100,    0.0,     score.data(),  loss.data()};
+  for (int64_t& label : labels)
+    label = static_cast<int64_t>(random() % static_cast<uint64_t>(classes));
+  const ScoreTask task = {
+      logits.data(), LogitType::float32,           classes, classes, labels.data(), nullptr,
+      nullptr,       static_cast<double>(classes), -100,    0.0,     score.data(),  loss.data()};
   for (auto _ : state) {
     loops->rows(task, 0, rows);
     benchmark::DoNotOptimize(score.data());
@@ -45,7 +48,8 @@ struct Drawn {
   }
   MassSums quantise() {
     const auto n = static_cast<int64_t>(score.size());
-    return set_masses(score.data(), mass_scale(scan_scores(score.data(), 0, n).max, n), mass.data(), 0, n);
+    return set_masses(score.data(), mass_scale(scan_scores(score.data(), 0, n).max, n), mass.data(),
+                      0, n);
   }
   Items items() const { return {mass.data(), static_cast<int64_t>(mass.size()), sums.total}; }
 };
@@ -64,7 +68,8 @@ void table(benchmark::State& state) {
   std::vector<int64_t> threshold(drawn.mass.size());
   std::vector<int32_t> alias(drawn.mass.size());
   for (auto _ : state) {
-    build_alias_table(drawn.mass.data(), drawn.items().n, drawn.sums.total, threshold.data(), alias.data());
+    build_alias_table(drawn.mass.data(), drawn.items().n, drawn.sums.total, threshold.data(),
+                      alias.data());
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * state.range(0));
@@ -74,13 +79,15 @@ void alias_draws(benchmark::State& state) {
   const Drawn drawn(state.range(0));
   std::vector<int64_t> threshold(drawn.mass.size());
   std::vector<int32_t> alias(drawn.mass.size());
-  build_alias_table(drawn.mass.data(), drawn.items().n, drawn.sums.total, threshold.data(), alias.data());
+  build_alias_table(drawn.mass.data(), drawn.items().n, drawn.sums.total, threshold.data(),
+                    alias.data());
   const int64_t count = state.range(0) / 5;
   std::vector<int64_t> indices(static_cast<size_t>(count));
   std::vector<float> weights(static_cast<size_t>(count));
   uint64_t offset = 0;
   for (auto _ : state) {
-    draw_alias(drawn.items(), threshold.data(), alias.data(), {1, offset++}, indices.data(), weights.data(), 0, count);
+    draw_alias(drawn.items(), threshold.data(), alias.data(), {1, offset++}, indices.data(),
+               weights.data(), 0, count);
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * count);
@@ -104,7 +111,10 @@ template <auto draw> void ordered_draws(benchmark::State& state) {
 int main(int argc, char** argv) {
   for (const ScoreLoops* loops : supported_loops())
     benchmark::RegisterBenchmark((std::string("score/") + loops->name).c_str(), score, loops)
-        ->Args({128, 10})->Args({640, 100})->Args({1024, 1000})->Args({256, 32000});
+        ->Args({128, 10})
+        ->Args({640, 100})
+        ->Args({1024, 1000})
+        ->Args({256, 32000});
   for (const int64_t n : {128, 1024, 1 << 20}) {
     benchmark::RegisterBenchmark("quantise", quantise)->Arg(n);
     benchmark::RegisterBenchmark("alias_table", table)->Arg(n);

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from isample.control.base import Choices, Controller, Settings
 from isample.control.speedup import Speedup
 from isample.control.threshold import Always, Never, Threshold
 from isample.support.registry import look_up
 
-CONTROLLERS = {"speedup": Speedup, "threshold": Threshold, "always": Always, "never": Never}
-
-
+CONTROLLERS: dict[str, Callable[..., Controller[Any]]] = {
+    "speedup": Speedup,
+    "threshold": Threshold,
+    "always": Always,
+    "never": Never,
+}
 METHODS = ("init", "observe", "clock", "plan", "gain")
 
 
-def check_control(control: str | Controller, threshold: float | None = None) -> None:
+def check_control(control: str | Controller[Any], threshold: float | None = None) -> None:
     """Raises TypeError for what is neither a name nor a controller, ValueError for an unknown name
     or a ``threshold`` that is below 0, or for another controller than ``"threshold"``."""
     if isinstance(control, str):
@@ -36,7 +42,7 @@ def make_controller(
     choices: Choices,
     threshold: float | None = None,
     settings: Settings | None = None,
-) -> Controller:
+) -> Controller[Any]:
     """The controller of a name.
 
     Raises:

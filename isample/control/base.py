@@ -35,7 +35,7 @@ class Choices:
     with_replacement: bool = False
     """Whether draws from scored candidates may repeat one."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be >= 1; got {self.batch_size}")
         if any(size < self.batch_size for size in self.candidates):
@@ -137,7 +137,7 @@ def to_dict(state: Any) -> Any:
     return [to_dict(value) for value in state] if isinstance(state, tuple) else state
 
 
-def from_dict(like: State, plain: Any) -> State:
+def from_dict(like: Any, plain: Any) -> Any:
     """What :func:`to_dict` was given, in the types of ``like``, which may be ``init()``.
 
     Raises:

@@ -11,6 +11,7 @@ So what was not tried for long is known less and less, and by how much is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from isample.control.base import Settings
@@ -53,7 +54,7 @@ class Cost:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.slowly = 1.0 / (1.0 - settings.decay)
+        self.slowly: float = 1.0 / (1.0 - settings.decay)
 
     def clock(self, state: CostState, kind: Kind, seconds: float, overhead: float) -> CostState:
         """A step of a ``kind`` that took so many ``seconds``."""
@@ -144,13 +145,14 @@ class Cost:
         return tuple(parts), tuple(spread)
 
 
-def foretell(parts, spread, kind: Kind) -> tuple[float, float]:
+def foretell(parts: Sequence[float], spread: Sequence[float], kind: Kind) -> tuple[float, float]:
     """Seconds without what the clocks see, and their standard error."""
     expected = parts[0] * kind[0] + parts[1] * kind[1] + parts[2] * kind[2] + parts[3] * kind[3]
     return expected, math.sqrt(max(quadratic(spread, kind), 0.0))
 
 
-def quadratic(spread, vector) -> float:
+def quadratic(spread: Sequence[float], vector: Sequence[float]) -> float:
+    """v S v of a symmetric S, row by row."""
     a, b, c, d = vector
     p = spread
     return (

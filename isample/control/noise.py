@@ -61,7 +61,9 @@ class Noise:
     """V of any plan; see the module."""
 
     def __init__(self, choices: Choices, settings: Settings):
-        self.choices, self.decay, self.enough = choices, settings.decay, settings.enough
+        self.choices: Choices = choices
+        self.decay: float = settings.decay
+        self.enough: float = settings.enough
 
     def observe(self, state: NoiseState, seen: Observation) -> NoiseState:
         step = state.step + 1

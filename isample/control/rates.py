@@ -17,6 +17,7 @@ Noise that a rate at its bound has no use for need not be removed: ``gain_cap`` 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,10 +78,11 @@ class LearningRate:
 
     def __init__(self, optimizer: torch.optim.Optimizer, settings: RateSettings = DEFAULT_SETTINGS):
         names = {base.__name__ for base in type(optimizer).__mro__}
-        self.root = any(name in other for name in DIVIDES_BY_SCALE for other in names)
-        self.optimizer, self.settings = optimizer, settings
-        self.highest = [0.0] * len(optimizer.param_groups)
-        self.gain_cap = 1.0
+        self.root: bool = any(name in other for name in DIVIDES_BY_SCALE for other in names)
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.settings: RateSettings = settings
+        self.highest: list[float] = [0.0] * len(optimizer.param_groups)
+        self.gain_cap: float = 1.0
         self._noted: list[Any] = []  # rates
         self._own: list[Any] | None = None  # the user's rates, while others are set
 
@@ -147,7 +149,10 @@ class SteadyRate:
         pass
 
 
-ADAPT = {"lr": LearningRate, "batch": lambda optimizer: SteadyRate(1.0)}
+ADAPT: dict[str, Callable[[torch.optim.Optimizer], Rates]] = {
+    "lr": LearningRate,
+    "batch": lambda optimizer: SteadyRate(1.0),
+}
 
 
 def make_rates(adapt: str | Rates | None, optimizer: torch.optim.Optimizer) -> Rates:

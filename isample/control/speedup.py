@@ -74,10 +74,12 @@ class Speedup:
     """See the module."""
 
     def __init__(self, choices: Choices, settings: Settings | None = None):
-        self.choices, self.settings = choices, settings or Settings()
-        self.noise, self.cost = Noise(choices, self.settings), Cost(self.settings)
-        self.groups = list_groups(choices, self.settings.keeps)
-        self.options = [option for group in self.groups for option in group]
+        self.choices: Choices = choices
+        self.settings: Settings = settings or Settings()
+        self.noise: Noise = Noise(choices, self.settings)
+        self.cost: Cost = Cost(self.settings)
+        self.groups: list[list[Option]] = list_groups(choices, self.settings.keeps)
+        self.options: list[Option] = [option for group in self.groups for option in group]
 
     def init(self) -> SpeedupState:
         return SpeedupState()

@@ -25,8 +25,9 @@ class Rule:
     """What the three have in common: they know what a step is worth, and read no clock."""
 
     def __init__(self, choices: Choices, settings: Settings | None = None):
-        self.choices, self.settings = choices, settings or Settings()
-        self.noise = Noise(choices, self.settings)
+        self.choices: Choices = choices
+        self.settings: Settings = settings or Settings()
+        self.noise: Noise = Noise(choices, self.settings)
 
     def init(self) -> RuleState:
         return RuleState()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 import time
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -14,7 +16,6 @@ from isample.engine.parts import Parts
 from isample.ops.memory import draw_moments
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
-from isample.support.processes import unwrapped
 from isample.support.pytree import take
 from isample.values import Batch, Candidates, Plan
 
@@ -43,7 +44,8 @@ def chosen(
     if prior is None and given.places is not None:
         prior = torch.ones(size, device=given.places.device)
     known = {} if ahead is None else {"ahead": ahead}
-    selection, seconds = parts.scorer.select(given.batch, size, count, prior, **known)
+    scorer = parts.scorer_for("a plan with candidates")
+    selection, seconds = scorer.select(given.batch, size, count, prior, **known)
     began = time.perf_counter()
     indices = selection.indices
     batch = Batch(
@@ -87,13 +89,13 @@ def learn_outputs(
     """Learns from a training pass by its outputs; ``score``, float32 [b], where it came with the
     loss."""
     began = time.perf_counter()
-    objective = parts.objective
+    objective = parts.known
     if score is None and objective.score.from_logits is not None:
         score = objective.scores(None, None, targets, outputs)
-    elif score is None and batch.chosen is not None:
+    elif score is None and batch.chosen is not None and batch.score is not None:
         score = batch.score[batch.chosen]  # another pass would tell the same
     elif score is None:
-        score = objective.scores(unwrapped(parts.model), batch.batch[0], targets, outputs)
+        score = objective.scores(parts.model, batch.batch[0], targets, outputs)
     learn(parts, source, batch, score)
     batch.overhead += time.perf_counter() - began
 
@@ -101,19 +103,19 @@ def learn_outputs(
 def learn_rows(parts: Parts, source: Source, batch: Batch) -> None:
     """Learns from a training pass by the gradient rows at its logits."""
     began = time.perf_counter()
-    squares = sum(part * scale**2 for part, scale in batch.squares)
+    squares = reduce(add, (part * scale**2 for part, scale in batch.squares))
     learn(parts, source, batch, squares.sqrt().float().to(parts.device))
     batch.overhead += time.perf_counter() - began
 
 
 def learn(parts: Parts, source: Source, batch: Batch, score: Tensor) -> None:
     """Remembers fresh scores, float32 [b], and puts down what they tell."""
-    told = batch.told
-    if batch.scored:
-        told["fresh"] = draw_moments(score, batch.weights, drawn=True)
+    told, weights = batch.told, batch.weights
+    if batch.scored and weights is not None:
+        told["fresh"] = draw_moments(score, weights, drawn=True)
         return
     batch.score = score
-    told["candidates"] = source.learn(batch.places, batch.weights, score)
+    told["candidates"] = source.learn(batch.places, weights, score)
     facts = source.facts()
     if "tau" not in facts:  # of a stream: of the batch itself
         told["tau"] = parts.selector.observe(score)

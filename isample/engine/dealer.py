@@ -24,9 +24,11 @@ class Dealer:
     """
 
     def __init__(self, parts: Parts, wishes: Wishes, steps: Steps):
-        self.parts, self.wishes, self.steps = parts, wishes, steps
+        self.parts: Parts = parts
+        self.wishes: Wishes = wishes
+        self.steps: Steps = steps
         self.source: Source | None = None
-        self.tickets = Tickets()
+        self.tickets: Tickets = Tickets()
         self._followed: Plan | None = None
         self._invalid: NonFiniteError | None = None  # of a batch that no update has used
         self._state: dict[str, Any] | None = None  # until there is a source to load it into
@@ -42,6 +44,15 @@ class Dealer:
         if self._state is not None:
             self.load_state_dict(self._state)
 
+    @property
+    def opened(self) -> Source:
+        """The source; raises RuntimeError before there is one."""
+        if self.source is None:
+            raise RuntimeError(
+                "batches must come from engine.loader or engine.choose; neither was called"
+            )
+        return self.source
+
     def begin_epoch(self) -> None:
         """The source deals an epoch from its beginning, or from where it stands."""
         self.tickets.begin_epoch()
@@ -54,7 +65,7 @@ class Dealer:
         """What is to be trained on of ``candidates``: its ticket waits for its logits."""
         self.steps.tick()
         began = time.perf_counter()
-        batch = chosen(self.parts, self.source, self.steps.plan(), candidates, ahead)
+        batch = chosen(self.parts, self.opened, self.steps.plan(), candidates, ahead)
         batch.began = began
         self.tickets.waiting.append(batch)
         return batch
@@ -70,7 +81,7 @@ class Dealer:
         self, batch: Batch, score: Tensor | None, targets: Any, outputs: Tensor
     ) -> None:
         """Of a training pass whose loss is known."""
-        learn_outputs(self.parts, self.source, batch, score, targets, outputs)
+        learn_outputs(self.parts, self.opened, batch, score, targets, outputs)
 
     def settle(self) -> list[Batch]:
         """Reads the numbers of all batches whose backward pass has run, and follows the plan that
@@ -105,15 +116,15 @@ class Dealer:
         plan = self.steps.plan()
         if plan is not self._followed:
             self._followed = plan
-            self.source.follow(plan)
+            self.opened.follow(plan)
 
     def _settle_finished(self, *, is_update: bool) -> list[Batch]:
         finished = self.tickets.finished()
         for batch in finished:
             try:
                 if batch.observe and batch.claimed == "rows":
-                    learn_rows(self.parts, self.source, batch)
-                self.steps.settle(batch, informed=self.source.informed)
+                    learn_rows(self.parts, self.opened, batch)
+                self.steps.settle(batch, informed=self.opened.informed)
             except NonFiniteError as error:
                 if is_update:
                     raise

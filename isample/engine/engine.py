@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from isample.control import Controller
 from isample.control.rates import Rates, make_rates
 from isample.engine.dealer import Dealer
-from isample.engine.parts import Sampling, Wishes, make_parts, make_source
-from isample.engine.steps import Steps, tell_loss
+from isample.engine.numbers import tell_loss
+from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
+from isample.engine.steps import Steps
 from isample.scoring.losses import Loss
 from isample.scoring.rows import Rows, check_rows
 from isample.sources.loader import Loader
@@ -73,7 +74,7 @@ class Engine:
         head: nn.Module | None = None,
         model: nn.Module | None = None,
         loss: Loss | None = None,
-        control: str | Controller = "speedup",
+        control: str | Controller[Any] = "speedup",
         objective: Callable[[nn.Module, Any], Tensor] | None = None,
         adapt: str | Rates | None = "lr",
         attach: bool = True,
@@ -85,7 +86,7 @@ class Engine:
         rates = make_rates(adapt, optimizer)
         processes = processes or Processes.running()
         self._rows = Rows()
-        self.parts = make_parts(
+        self.parts: Parts = make_parts(
             optimizer,
             self._rows,
             processes,
@@ -95,17 +96,17 @@ class Engine:
             sampling=sampling,
             seed=seed,
         )
-        self.steps = Steps(optimizer, rates, processes, self.parts.device)
+        self.steps: Steps = Steps(optimizer, rates, processes, self.parts.device)
         wishes = Wishes(control, sampling, batch_size, adapt is not None)
-        self.dealer = Dealer(self.parts, wishes, self.steps)
+        self.dealer: Dealer = Dealer(self.parts, wishes, self.steps)
         self._loader: Loader | None = None
         self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
         if head is not None:
             head.register_forward_hook(self._at_head)
         if attach:
-            optimizer.register_step_pre_hook(lambda *_: self.before_update())
-            optimizer.register_step_post_hook(lambda *_: self.after_update())
+            optimizer.register_step_pre_hook(self._before)
+            optimizer.register_step_post_hook(self._after)
 
     @property
     def report(self) -> StepReport | None:
@@ -122,15 +123,16 @@ class Engine:
 
     # ---- Point 1: batches -----------------------------------------------------------------------
 
-    def loader(self, loader: Iterable) -> Loader:
+    def loader(self, loader: Iterable[Any]) -> Loader:
         """``loader`` again, whose batches are chosen; they stay the user's own in kind.
 
         Where it shuffles a map-style data set, that is drawn from by a memory. Any other iterable
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
-        dealer.open(make_source(self.parts, dealer.wishes, loader, dealer.source))
-        self._loader = Loader(loader, dealer.source, dealer, self.parts.device)
+        source = make_source(self.parts, dealer.wishes, loader, dealer.source)
+        dealer.open(source)
+        self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()
         return self._loader
 
@@ -139,11 +141,7 @@ class Engine:
 
         Raises RuntimeError where nothing can score it.
         """
-        if self.parts.scorer is None:
-            raise RuntimeError(
-                "choose must have something to score by: give Engine a model with loss= or "
-                "objective=; got neither"
-            )
+        self.parts.scorer_for("choose")
         size = batch_length(batch, "batch")
         dealer = self.dealer
         if dealer.source is None:
@@ -185,9 +183,7 @@ class Engine:
     def loss(self, outputs: Tensor, targets: Any) -> Tensor:
         """The weighted mean of the known loss over the batch under way, 0-dim, differentiable: one
         fused call in place of :meth:`rows` and a loss of one's own."""
-        objective = self.parts.objective
-        if objective is None:
-            raise RuntimeError("loss must be given to Engine for engine.loss; got none")
+        objective = self.parts.known
         if self._paused or not torch.is_grad_enabled():
             return objective.mean(outputs, targets)[0]
         batch = self.dealer.claim("loss")
@@ -233,6 +229,12 @@ class Engine:
         self._open = False
         self.dealer.tickets.end_update()
         return self.steps.close(is_update=True)
+
+    def _before(self, *_: Any) -> None:
+        self.before_update()
+
+    def _after(self, *_: Any) -> None:
+        self.after_update()
 
     def settle(self) -> StepReport | None:
         """A batch was trained on whose gradients wait for the next update."""

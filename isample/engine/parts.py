@@ -21,14 +21,14 @@ from isample.sources.base import Source
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed
 from isample.sources.stream import Stream
-from isample.support.processes import Processes
+from isample.support.processes import Processes, unwrapped
 
 RATIOS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)  # candidates for each sample of a batch
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What choosing and learning need; made once."""
+    """What choosing and learning need; made once. ``model`` is without a wrapper."""
 
     model: nn.Module | None
     objective: Objective | None
@@ -37,12 +37,28 @@ class Parts:
     processes: Processes
     device: torch.device
 
+    @property
+    def known(self) -> Objective:
+        """The loss that isample knows; raises RuntimeError where Engine was given none."""
+        if self.objective is None:
+            raise RuntimeError("loss must be given to Engine for engine.loss; got none")
+        return self.objective
+
+    def scorer_for(self, what: str) -> Scorer:
+        """Who scores candidates for ``what``; raises RuntimeError where nobody can."""
+        if self.scorer is None:
+            raise RuntimeError(
+                f"{what} must have something to score by: give Engine a model with loss= or "
+                "objective=; got neither"
+            )
+        return self.scorer
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How candidates are scored and drawn from; the names are those of :class:`isample.Trainer`."""
 
-    score: str | Callable = "upper_bound"
+    score: str | Callable[..., Any] = "upper_bound"
     draws: str = "pps"
     scoring: Scoring | None = None
     presample: int | None = None
@@ -54,12 +70,12 @@ class Sampling:
 class Wishes:
     """What a user asked of source and controller."""
 
-    control: str | Controller
+    control: str | Controller[Any]
     sampling: Sampling
     batch_size: int | None
     thins: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_control(self.control, self.sampling.threshold)
 
 
@@ -86,16 +102,17 @@ def make_parts(
     selector = Selector(sampling.draws, sampling.tau_momentum, processes.seed(seed), device)
     known = None if loss is None else Objective(loss, sampling.score)
     scorer: Scorer | None = None
-    if objective is not None:
+    if objective is not None and model is not None:
         scorer = ObjectiveScorer(model, objective, rows, selector)
     elif known is not None and model is not None:
         scoring_pass = ScoringPass(sampling.scoring or Scoring(), device)
         scorer = ModelScorer(model, known, scoring_pass, selector, processes.count > 1)
-    return Parts(model, known, scorer, selector, processes, device)
+    trained = None if model is None else unwrapped(model)
+    return Parts(trained, known, scorer, selector, processes, device)
 
 
 def dataset_of(
-    parts: Parts, loader: DataLoader, before: Source | None, device: torch.device | None = None
+    parts: Parts, loader: DataLoader[Any], before: Source | None, device: torch.device | None = None
 ) -> Dataset:
     """A source that draws from the data set of ``loader`` by the memory of the source ``before``
     it, or by a new one."""
@@ -111,7 +128,9 @@ def dataset_of(
     )
 
 
-def make_source(parts: Parts, wishes: Wishes, loader: Iterable, before: Source | None) -> Source:
+def make_source(
+    parts: Parts, wishes: Wishes, loader: Iterable[Any], before: Source | None
+) -> Source:
     """A memory's source where ``loader`` has a data set that can be drawn from, else a stream.
 
     Raises ValueError where nobody says how large batches are.
@@ -145,7 +164,7 @@ def make_choices(parts: Parts, wishes: Wishes, source: Source) -> Choices:
     )
 
 
-def controller_of(parts: Parts, wishes: Wishes, source: Source) -> Controller:
+def controller_of(parts: Parts, wishes: Wishes, source: Source) -> Controller[Any]:
     """The controller of a name, or the user's own."""
     if not isinstance(wishes.control, str):
         return wishes.control

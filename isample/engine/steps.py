@@ -4,7 +4,6 @@ report that follow from it."""
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,9 +12,8 @@ from torch import Tensor
 
 from isample.control.base import Controller, from_dict, to_dict
 from isample.control.rates import Rates
-from isample.ops.memory import moments_of
+from isample.engine.numbers import check_finite, observation, report_of
 from isample.support.clocks import StepClock
-from isample.support.errors import NonFiniteLossError, NonFiniteScoreError
 from isample.support.processes import Processes
 from isample.values import Batch, History, Observation, Plan, StepReport
 
@@ -40,11 +38,16 @@ class Steps:
         device: torch.device,
     ):
         self.optimizer = optimizer
-        self.rates, self.processes, self.device = rates, processes, device
-        self.clock, self.history = StepClock(), History()
-        self.count, self.elapsed, self.batch_size = 0, 0.0, 1
+        self.rates: Rates = rates
+        self.processes: Processes = processes
+        self.device: torch.device = device
+        self.clock: StepClock = StepClock()
+        self.history: History = History()
+        self.count: int = 0
+        self.elapsed: float = 0.0
+        self.batch_size: int = 1
         self.report: StepReport | None = None
-        self.controller: Controller | None = None
+        self._controller: Controller[Any] | None = None
         self._state: Any = None
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
         self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
@@ -55,10 +58,19 @@ class Steps:
         self._overhead = 0.0
         self._timed: list[tuple[float, float]] = []  # of which other processes have not heard
 
-    def control(self, controller: Controller, batch_size: int) -> None:
+    def control(self, controller: Controller[Any], batch_size: int) -> None:
         """Begins with ``controller``; ``batch_size`` is that of a uniform batch."""
-        self.controller, self._state = controller, controller.init()
+        self._controller, self._state = controller, controller.init()
         self.batch_size = batch_size
+
+    @property
+    def controller(self) -> Controller[Any]:
+        """The one it began with; raises RuntimeError before."""
+        if self._controller is None:
+            raise RuntimeError(
+                "a plan must follow engine.loader or engine.choose; neither was called"
+            )
+        return self._controller
 
     def plan(self) -> Plan:
         return self.controller.plan(self._state)
@@ -87,6 +99,13 @@ class Steps:
         """The last step of a run is over; what comes before the next one is not its time."""
         self.tick()
         self.clock.stop()
+
+    @property
+    def last_report(self) -> StepReport:
+        """Raises RuntimeError before a batch was trained on."""
+        if self.report is None:
+            raise RuntimeError("a batch must have passed engine.loss before its report; none has")
+        return self.report
 
     @property
     def is_idle(self) -> bool:
@@ -120,8 +139,8 @@ class Steps:
         self.rates.note()
         if batch.told or self.processes.count > 1:
             told = self._numbers(batch)
-            seen = _observation(batch, told, informed, self.rates.gain_cap)
-            _check_finite(batch, seen)
+            seen = observation(batch, told, informed, self.rates.gain_cap)
+            check_finite(batch, seen)
         else:
             seen = self._silent(batch.size, self.rates.gain_cap)
         self._state = self.controller.observe(self._state, seen)
@@ -178,7 +197,7 @@ class Steps:
         for batch, seen, gain in self._settled:
             self.count += 1
             worth = gain * self.batch_size
-            self.report = _report(self.count, batch, seen, worth, self.running)
+            self.report = report_of(self.count, batch, seen, worth, self.running)
             self.history.steps.append(self.report)
         self._settled.clear()
         return self.report
@@ -207,7 +226,7 @@ class Steps:
             "count": self.count,
             "elapsed": self.running,
             "rates": self.rates.state_dict(),
-            "controller": None if self.controller is None else to_dict(self._state),
+            "controller": None if self._controller is None else to_dict(self._state),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -217,67 +236,3 @@ class Steps:
         self.clock.stop()
         self._untimed, self._carried = 0, 0.0
         self.discard()
-
-
-def tell_loss(batch: Batch, loss: Tensor) -> None:
-    batch.told["loss"] = loss.detach()
-
-
-def _observation(
-    batch: Batch, told: dict[str, list[float]], informed: bool, gain_cap: float
-) -> Observation:
-    def number(name: str, otherwise: float = math.nan) -> float:
-        return told[name][0] if name in told else otherwise
-
-    memory, thinning = moments_of(told["candidates"]) if "candidates" in told else (None, None)
-    return Observation(
-        loss=number("loss"),
-        tau=number("tau"),
-        tau_ema=number("tau_ema"),
-        memory=memory,
-        fresh=moments_of(told["fresh"])[0] if "fresh" in told else None,
-        thinning=thinning,
-        by_memory=batch.by_memory,
-        scored=batch.scored,
-        kept=batch.size,
-        observed=batch.observe,
-        bounded=number("bounded", 0.0) > 0.5,  # a mean over processes
-        informed=informed,
-        gain_cap=gain_cap,
-    )
-
-
-def _check_finite(batch: Batch, seen: Observation) -> None:
-    if not batch.told:
-        return
-    moments = [part.mean for part in (seen.memory, seen.fresh) if part is not None]
-    valid = all(map(math.isfinite, moments))
-    if not valid or ("tau" in batch.told and math.isnan(seen.tau)):
-        raise NonFiniteScoreError.from_scores(batch.score)
-    if "loss" in batch.told and not math.isfinite(seen.loss):
-        raise NonFiniteLossError(seen.loss)
-
-
-def _report(
-    count: int, batch: Batch, seen: Observation, worth: float, elapsed: float
-) -> StepReport:
-    """``worth`` is the size of a uniform batch that is as noisy; NaN where that is not known."""
-    active = batch.by_memory or batch.scored > 0
-    weighed = (seen.fresh or seen.memory) if active else None
-    return StepReport(
-        step=count,
-        loss=seen.loss,
-        tau=seen.tau,
-        tau_ema=seen.tau_ema,
-        active=active,
-        presample=batch.out_of,
-        effective_batch=worth if active and worth == worth else float(batch.size),
-        weight_min=weighed.least_weight if weighed else 1.0,
-        weight_max=weighed.largest_weight if weighed else 1.0,
-        scoring_seconds=batch.overhead
-        + (batch.scoring_seconds() if batch.scoring_seconds else 0.0),
-        seconds=time.perf_counter() - batch.began,
-        elapsed=elapsed,
-        scored=batch.scored,
-        kept=batch.size,
-    )

@@ -16,7 +16,7 @@ class Tickets:
     was left out, and weights would be those of others: RuntimeError.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.waiting: deque[Batch] = deque()
         self.under_way: list[Batch] = []
         self._updating: Batch | None = None
@@ -68,7 +68,7 @@ class Tickets:
             )
             return batch if same else None
         if not batch.backward:
-            if len(self.waiting) > self._ahead:
+            if self._ahead is not None and len(self.waiting) > self._ahead:
                 raise RuntimeError(_left_out(1))  # another one was fetched since
             return batch
         if self.waiting and batch is not self._updating:

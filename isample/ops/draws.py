@@ -80,17 +80,17 @@ def draw(
 
 
 @library.register_fake("isample::draw")
-def _(score, count, *, method="alias", floor=0.0, seed=None, offset=0, generator=None):
+def _fake_draw(score, count, *, method="alias", floor=0.0, seed=None, offset=0, generator=None):
     return score.new_empty(count, dtype=torch.int64), score.new_empty(count)
 
 
 @library.register_fake("isample::draw.table")
-def _(threshold, alias, mass, total, count, *, seed=None, offset=0, generator=None):
+def _fake_draw_table(threshold, alias, mass, total, count, *, seed=None, offset=0, generator=None):
     return threshold.new_empty(count), threshold.new_empty(count, dtype=torch.float32)
 
 
 @library.register_fake("isample::draw.prefix_sum")
-def _(sums, count, *, method="stratified", seed=None, offset=0, generator=None):
+def _fake_draw_prefix_sum(sums, count, *, method="stratified", seed=None, offset=0, generator=None):
     return sums.new_empty(count), sums.new_empty(count, dtype=torch.float32)
 
 
@@ -159,7 +159,7 @@ def importance_sample(
 
 
 @library.register_fake("isample::importance_sample")
-def _(
+def _fake_importance_sample(
     logits,
     targets,
     batch_size,

@@ -24,7 +24,7 @@ def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
 
 
 @library.register_fake("isample::draw_weights")
-def _(sums, indices):
+def _fake_draw_weights(sums, indices):
     return sums.new_empty(indices.shape, dtype=torch.float32)
 
 
@@ -54,7 +54,7 @@ def draw_moments(
 
 
 @library.register_fake("isample::draw_moments")
-def _(score, weights, drawn, fractions):
+def _fake_draw_moments(score, weights, drawn, fractions):
     return score.new_empty(6 + len(fractions), dtype=torch.float64)
 
 
@@ -89,7 +89,7 @@ def remember(memory: Tensor, indices: Tensor, score: Tensor, *, rate: float = 0.
 
 
 @library.register_fake("isample::remember")
-def _(memory, indices, score, *, rate=0.5):
+def _fake_remember(memory, indices, score, *, rate=0.5):
     return torch.empty_like(score, memory_format=torch.contiguous_format)
 
 
@@ -110,7 +110,7 @@ def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
 
 
 @library.register_fake("isample::meet")
-def _(met, remembered, fresh):
+def _fake_meet(met, remembered, fresh):
     return None
 
 
@@ -144,7 +144,7 @@ def recall(
 
 
 @library.register_fake("isample::recall")
-def _(memory, met, score, indices, weights, sums, fractions, *, rate=0.5):
+def _fake_recall(memory, met, score, indices, weights, sums, fractions, *, rate=0.5):
     return score.new_empty(6 + len(fractions), dtype=torch.float64)
 
 
@@ -177,5 +177,5 @@ def expected_scores(
 
 
 @library.register_fake("isample::expected_scores")
-def _(score, experience, *, prior, contradicted, share):
+def _fake_expected_scores(score, experience, *, prior, contradicted, share):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())

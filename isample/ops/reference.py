@@ -17,7 +17,14 @@ from torch import Tensor
 # ---- Score ---------------------------------------------------------------------------------------
 
 
-def softmax_score(logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+def softmax_score(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
     """Norm of the gradient of cross_entropy by autograd, and the loss, in float64."""
     logits = logits.detach().double().requires_grad_()
     weight = None if weight is None else weight.double()
@@ -238,7 +245,9 @@ def plain_draw(p: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return indices, 1 / (len(p) * p[indices])
 
 
-def plain_importance_sample(logits, targets, batch_size, tau_ema, *, momentum=0.9):
+def plain_importance_sample(
+    logits: Tensor, targets: Tensor, batch_size: int, tau_ema: Tensor, *, momentum: float = 0.9
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """As ops.importance_sample, up to rounding and the random numbers."""
     score, loss = plain_softmax_score(logits, targets)
     p, tau_ = plain_distribution(score)

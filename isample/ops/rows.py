@@ -33,12 +33,12 @@ def rows(
 
 
 @library.register_fake("isample::_add_row_squares")
-def _(squares, gradient, scale):
+def _fake_add_row_squares(squares, gradient, scale):
     return None
 
 
 @library.register_fake("isample::_scale_rows")
-def _(gradient, factors, squares, scale):
+def _fake_scale_rows(gradient, factors, squares, scale):
     channels_last = any(
         gradient.is_contiguous(memory_format=each)
         for each in (torch.channels_last, torch.channels_last_3d)

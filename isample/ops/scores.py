@@ -44,7 +44,7 @@ def softmax_score(
 
 
 @library.register_fake("isample::softmax_score")
-def _(logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+def _fake_softmax_score(logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score, torch.empty_like(score)
 
@@ -87,13 +87,17 @@ def cross_entropy(
 
 
 @library.register_fake("isample::cross_entropy")
-def _(logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+def _fake_cross_entropy(
+    logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0
+):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score.new_empty(()), score
 
 
 @library.register_fake("isample::_cross_entropy_with_gradient")
-def _(logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0):
+def _fake_cross_entropy_with_gradient(
+    logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0
+):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     arithmetic = torch.float64 if logits.dtype == torch.float64 else torch.float32
     return score.new_empty(()), score, logits.new_empty(logits.shape, dtype=arithmetic)

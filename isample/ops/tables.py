@@ -46,7 +46,7 @@ def distribution(
 
 
 @library.register_fake("isample::distribution")
-def _(score, *, floor=0.0, tau_ema=None, momentum=0.9):
+def _fake_distribution(score, *, floor=0.0, tau_ema=None, momentum=0.9):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
 
 
@@ -87,7 +87,7 @@ def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
 
 
 @library.register_fake("isample::alias_table")
-def _(score, *, floor=0.0):
+def _fake_alias_table(score, *, floor=0.0):
     n = score.shape[0]
     return (
         score.new_empty(n, dtype=torch.int64),
@@ -120,7 +120,7 @@ def prefix_sum(score: Tensor, *, floor: float = 0.0) -> PrefixSum:
 
 
 @library.register_fake("isample::prefix_sum")
-def _(score, *, floor=0.0):
+def _fake_prefix_sum(score, *, floor=0.0):
     return score.new_empty(score.shape[0], dtype=torch.int64), score.new_empty(())
 
 

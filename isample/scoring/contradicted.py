@@ -16,12 +16,15 @@ noise. The controller then asks for more gain.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
 from isample.scoring.scores import Score, upper_bound
 
 
-def contradicted_above(score: Score, loss: nn.Module) -> float | None:
+def contradicted_above(score: Score, loss: Callable[..., Any]) -> float | None:
     """The score above which a label is contradicted; None for scores that have no such bound.
 
     ||softmax(z) - onehot(y)|| is between 0 and sqrt(2). It exceeds 1 where the label has less than

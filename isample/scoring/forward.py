@@ -73,7 +73,7 @@ class ScoringPass:
         self.scoring: Scoring = scoring
         self.device: torch.device = device
         self.chunk: int | None = scoring.chunk or (CPU_CHUNK if device.type == "cpu" else None)
-        self._compiled: dict[int, Callable] = {}
+        self._compiled: dict[int, Callable[..., Any]] = {}
         self.dtype: torch.dtype | str | None = scoring.dtype  # "auto" until the first pass
 
     def logits(self, model: nn.Module, inputs: Any, size: int) -> torch.Tensor:
@@ -125,7 +125,7 @@ class ScoringPass:
             return None
         return torch.bfloat16 if least[torch.bfloat16] < BETTER * least[None] else None
 
-    def _compile(self, module: nn.Module) -> Callable:
+    def _compile(self, module: nn.Module) -> Callable[..., Any]:
         if id(module) not in self._compiled:
             self._compiled[id(module)] = torch.compile(module, **dict(self.scoring.compile_options))
         return self._compiled[id(module)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
+from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import torch
 from torch import nn
@@ -30,18 +30,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class BatchLoss(NamedTuple):
-    """What a batch learns from: the ``mean`` of its weighted losses, 0-dim. Either that is
-    differentiable, or its ``gradient`` with respect to the ``logits``, [b, C], is known already, as
-    is the ``score`` of each sample, float32 [b]."""
-
-    mean: torch.Tensor
-    logits: torch.Tensor
-    score: torch.Tensor | None = None
-    gradient: torch.Tensor | None = None
-
-
-def make_loss(loss: Loss) -> Callable:
+def make_loss(loss: Loss) -> Callable[..., Any]:
     """The callable behind a name, a torch loss module or a callable.
 
     Raises ValueError for an unknown name or a module that reduces, TypeError for anything that
@@ -62,12 +51,12 @@ def make_loss(loss: Loss) -> Callable:
     return loss
 
 
-def is_exactly(loss: Callable, kind: type[M]) -> TypeGuard[M]:
+def is_exactly(loss: Callable[..., Any], kind: type[M]) -> TypeGuard[M]:
     """Whether ``loss`` is a ``kind`` and no subclass of it, which may compute something else."""
     return type(loss) is kind
 
 
-def counted(loss: Callable, targets: torch.Tensor) -> torch.Tensor | None:
+def counted(loss: Callable[..., Any], targets: torch.Tensor) -> torch.Tensor | None:
     """How many positions of each sample are not ``ignore_index``, [B], at least 1.
 
     None for any loss but a cross-entropy over class indices of several positions a sample.
@@ -81,7 +70,7 @@ def counted(loss: Callable, targets: torch.Tensor) -> torch.Tensor | None:
     return None
 
 
-def per_sample_loss(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+def per_sample_loss(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
     """One loss a sample, [B].
 
     Named and torch losses give a value an element or a position. A sample's loss is the mean over
@@ -110,7 +99,7 @@ def per_sample_loss(loss: Callable, logits: torch.Tensor, targets: Any) -> torch
     return values
 
 
-def mean_loss(loss: Callable) -> Callable[..., torch.Tensor]:
+def mean_loss(loss: Callable[..., Any]) -> Callable[..., torch.Tensor]:
     """The function (logits, targets, weights=None) -> mean of w times :func:`per_sample_loss`,
     0-dim; w is 1 without ``weights``.
 

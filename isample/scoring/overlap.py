@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from isample.scoring.forward import Scoring, ScoringPass
 from isample.scoring.scorers import ModelScorer, ScoredAhead, Scorer
@@ -38,9 +38,13 @@ class Overlap:
     def __init__(
         self, model: nn.Module, scoring_pass: ScoringPass, batch_size: int, device: torch.device
     ):
-        self.model, self.scoring_pass = unwrapped(model), scoring_pass
-        self.batch_size, self.device = batch_size, device
-        self.side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.model: nn.Module = unwrapped(model)
+        self.scoring_pass: ScoringPass = scoring_pass
+        self.batch_size: int = batch_size
+        self.device: torch.device = device
+        self.side: torch.cuda.Stream | None = (
+            torch.cuda.Stream(device) if device.type == "cuda" else None
+        )
         self._candidates: Iterator[Candidates] = iter(())
         self._next: tuple[Candidates | None, ScoredAhead | None] | None = None
 
@@ -88,13 +92,17 @@ class Overlap:
 
     def wait(self) -> None:
         """Call it before the parameters move: the update waits until they have scored."""
-        if self.side is None or self._next is None or self._next[0] is None:
+        given, ahead = self._next or (None, None)
+        if self.side is None or given is None:
             return
         stream = torch.cuda.current_stream(self.device)
         stream.wait_stream(self.side)
-        given, ahead = self._next  # the side stream's allocator must know who else reads them
-        used = (given.batch, *(() if ahead is None else (ahead.logits,)))
-        map_tensors(lambda tensor: tensor.record_stream(stream), used)
+
+        def read_here(tensor: Tensor) -> Tensor:
+            tensor.record_stream(stream)  # the side stream's allocator must know who else reads it
+            return tensor
+
+        map_tensors(read_here, (given.batch, *(() if ahead is None else (ahead.logits,))))
 
     def _score(self, given: Candidates) -> ScoredAhead:
         inputs, _ = as_pair(given.batch)

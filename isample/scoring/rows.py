@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -43,16 +45,16 @@ class Marked:
 
     def scores(self, loss: Tensor) -> Tensor:
         """Of the rows, float32 [B], by a reduced ``loss``."""
-        if not self._heads:
-            raise RuntimeError(
-                "objective must call the module that was given as head, or engine.rows, on its "
-                "logits; it did neither"
-            )
         leaves = [leaf for head, _ in self._heads for leaf in head]
         scales = [scale for head, scale in self._heads for _ in head]
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        pairs = zip(gradients, scales)
-        return sum(_squares(g) * scale**2 for g, scale in pairs if g is not None).sqrt().float()
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True) if leaves else ()
+        squares = [_squares(g) * scale**2 for g, scale in zip(gradients, scales) if g is not None]
+        if not squares:
+            raise RuntimeError(
+                "objective must compute its loss of logits that pass through the module given as "
+                "head, or engine.rows; it did not"
+            )
+        return reduce(add, squares).sqrt().float()
 
 
 def _as_leaf(leaf: Any) -> Any:
@@ -67,9 +69,9 @@ class MeanCount:
     """The mean of a row's count over dealt samples; of those that were cut, by the weights of the
     rest."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.total: Tensor | float = 0.0
-        self.samples = 0
+        self.samples: int = 0
 
     def add(self, counts: Tensor, weights: Tensor | None = None) -> None:
         weighted = counts if weights is None else counts * weights
@@ -93,7 +95,7 @@ class Rows:
     A head is a call of :meth:`through` within one batch; each has a mean count of its own.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._mean_counts: list[MeanCount] = []
         self._marked: Marked | None = None
         self._heads_scored = 0
@@ -113,15 +115,18 @@ class Rows:
             self._marked = None
 
     def mark(self, z: Any, counts: Tensor | None) -> Any:
-        """Logits of a scoring pass."""
+        """Logits of a scoring pass; raises RuntimeError outside of :meth:`scoring`."""
+        marked = self._marked
+        if marked is None:
+            raise RuntimeError("mark must be called within scoring(); no scoring pass is under way")
         mean_count = self._mean_count(self._heads_scored)
         self._heads_scored += 1
         if counts is None:
-            return self._marked.mark(z, None)
-        _check_counts(counts, self._marked.size)
+            return marked.mark(z, None)
+        _check_counts(counts, marked.size)
         if mean_count.samples == 0:
             mean_count.add(counts)
-        return self._marked.mark(z, counts.sum() / mean_count.value)
+        return marked.mark(z, counts.sum() / mean_count.value)
 
     def through(self, z: Any, batch: Batch, counts: Tensor | None) -> Any:
         """Logits of the training pass of ``batch``, a tensor or a tuple, list or dict of tensors,

@@ -55,8 +55,11 @@ class ModelScorer:
         selector: Selector,
         shared: bool,
     ):
-        self.model, self.objective = unwrapped(model), objective
-        self.scoring_pass, self.selector, self.shared = scoring_pass, selector, shared
+        self.model: nn.Module = unwrapped(model)
+        self.objective: Objective = objective
+        self.scoring_pass: ScoringPass = scoring_pass
+        self.selector: Selector = selector
+        self.shared: bool = shared
 
     def select(
         self,
@@ -107,7 +110,10 @@ class ObjectiveScorer:
         rows: Rows,
         selector: Selector,
     ):
-        self.model, self.objective, self.rows, self.selector = model, objective, rows, selector
+        self.model: nn.Module = model
+        self.objective: Callable[[nn.Module, Any], Tensor] = objective
+        self.rows: Rows = rows
+        self.selector: Selector = selector
         self._is_checked = False
 
     def select(

@@ -29,7 +29,7 @@ from isample.support.pytree import logits_of, map_tensors
 from isample.support.registry import look_up
 
 
-def upper_bound(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+def upper_bound(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
     """The norm of each sample's loss gradient with respect to its logits (eq. 19), float32 [B].
 
     Closed forms for torch's cross-entropy, binary cross-entropy and squared error; the row norm of
@@ -87,7 +87,7 @@ def _cross_entropy_bound(
     )
 
 
-def loss_value(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+def loss_value(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
     """Each sample's loss, float32 [B]. Its kernel twin for cross-entropy on [B, C] keeps its digits
     near zero."""
     if isinstance(loss, nn.CrossEntropyLoss) and logits.dim() == 2:
@@ -95,7 +95,9 @@ def loss_value(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tens
     return per_sample_loss(loss, logits, targets).float()
 
 
-def gradient_norm(loss: Callable, model: nn.Module, inputs: Any, targets: Any) -> torch.Tensor:
+def gradient_norm(
+    loss: Callable[..., Any], model: nn.Module, inputs: Any, targets: Any
+) -> torch.Tensor:
     """The norm of each sample's gradient over all trainable parameters, float32 [B], by torch.func.
 
     Costs a backward pass and, for 16 samples at a time, a copy of the gradients each.
@@ -126,8 +128,8 @@ class Score:
     """A way to score: ``from_logits`` needs logits alone, ``from_model`` a pass of the model."""
 
     name: str
-    from_logits: Callable | None = None
-    from_model: Callable | None = None
+    from_logits: Callable[..., Any] | None = None
+    from_model: Callable[..., Any] | None = None
 
 
 SCORES: dict[str, Score] = {
@@ -137,14 +139,14 @@ SCORES: dict[str, Score] = {
 }
 
 
-def make_score(score: str | Callable) -> Score:
+def make_score(score: str | Callable[..., Any]) -> Score:
     """The score of a name, or of a callable ``f(logits, targets) -> [B]``."""
     if isinstance(score, str):
         return look_up(SCORES, score, "score")
     if not callable(score):
         raise TypeError(f"score must be a name or a callable; got {type(score).__name__}")
 
-    def from_logits(loss: Callable, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+    def from_logits(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
         with torch.no_grad():
             values = score(logits, targets)
         if not isinstance(values, torch.Tensor) or values.shape != logits.shape[:1]:

@@ -17,7 +17,7 @@ from isample.support.registry import look_up
 class Draw:
     """A kind of draw; the arithmetic is in ``csrc/core/draws.h`` and ``csrc/core/alias.h``."""
 
-    name: str
+    name: ops.DrawMethod
     with_replacement: bool
 
 
@@ -72,10 +72,10 @@ class Selector:
     ):
         if not 0 <= tau_momentum < 1:
             raise ValueError(f"tau_momentum must be in [0, 1); got {tau_momentum}")
-        self.draw = look_up(DRAWS, draws, "draws")
+        self.draw: Draw = look_up(DRAWS, draws, "draws")
         self.tau_momentum = tau_momentum
-        self.tau_ema = torch.zeros((), dtype=torch.float32, device=device)
-        self.generator = torch.Generator(device)
+        self.tau_ema: Tensor = torch.zeros((), dtype=torch.float32, device=device)
+        self.generator: torch.Generator = torch.Generator(device)
         # Seeded from torch's own generator, so that torch.manual_seed reproduces; drawing then
         # leaves that one alone.
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)

@@ -38,8 +38,9 @@ class Calibration:
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.experience, self.met = (torch.zeros(OCTAVES, 3, device=device) for _ in range(2))
-        self.batches = 0
+        self.experience: torch.Tensor = torch.zeros(OCTAVES, 3, device=device)
+        self.met: torch.Tensor = torch.zeros(OCTAVES, 3, device=device)
+        self.batches: int = 0
 
     def meet(self, remembered: torch.Tensor, fresh: torch.Tensor) -> None:
         """Adds a batch's remembered and fresh scores, float32 [b].

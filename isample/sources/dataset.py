@@ -11,7 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from isample.ops.memory import draw_moments
-from isample.sources.indexed import check_can_be_indexed, indexed_loader, part_of
+from isample.sources.indexed import (
+    Indexed,
+    batch_size_of,
+    check_can_be_indexed,
+    indexed_loader,
+    part_of,
+)
 from isample.sources.order import Drawn
 from isample.sources.sampler import MemorySampler
 from isample.support.processes import Processes
@@ -31,7 +37,7 @@ class Dataset:
 
     def __init__(
         self,
-        loader: DataLoader,
+        loader: DataLoader[Any],
         memory: MemorySampler,
         processes: Processes,
         device: torch.device | None = None,
@@ -39,9 +45,10 @@ class Dataset:
         dataset = part_of(loader, processes)
         size = len(dataset)
         if memory.size != size:
-            _fit(memory, size, min(loader.batch_size, size))
-        self.memory, self.device = memory, device
-        self.loader = indexed_loader(loader, dataset, memory)
+            _fit(memory, size, min(batch_size_of(loader), size))
+        self.memory: MemorySampler = memory
+        self.device: torch.device | None = device
+        self.loader: Indexed = indexed_loader(loader, dataset, memory)
 
     @property
     def batch_size(self) -> int:
@@ -65,7 +72,7 @@ class Dataset:
     @classmethod
     def around(
         cls,
-        loader: DataLoader,
+        loader: DataLoader[Any],
         processes: Processes,
         *,
         contradicted: float | None,
@@ -74,11 +81,11 @@ class Dataset:
         device: torch.device | None = None,
     ) -> Dataset:
         """A source with a new memory; raises TypeError or ValueError where there can be none."""
-        check_can_be_indexed(loader, loader.batch_size)
+        check_can_be_indexed(loader)
         size = len(part_of(loader, processes))
         memory = MemorySampler(
             size,
-            min(loader.batch_size, size),
+            min(batch_size_of(loader), size),
             drop_last=loader.drop_last,
             contradicted=contradicted,
             seed=seed,
@@ -103,13 +110,13 @@ class Dataset:
             yield Candidates(batch, len(indices), drawn.indices, drawn.weights)
 
     def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
-        return self.memory.recall(scores, places, weights)
+        return self.memory.recall(scores, _known(places), weights)
 
     def learn_candidates(self, given: Candidates, scores: Tensor) -> Tensor:
-        drawn = given.weights is not None
-        weights = given.weights if drawn else self.memory.implied_weights(given.places)
+        places, weights, drawn = _known(given.places), given.weights, given.weights is not None
+        weights = self.memory.implied_weights(places) if weights is None else weights
         numbers = draw_moments(scores, weights, drawn=drawn)
-        self.memory.update(given.places, scores)
+        self.memory.update(places, scores)
         return numbers
 
     def facts(self) -> dict[str, Tensor]:
@@ -120,7 +127,8 @@ class Dataset:
         self.memory.restart()
 
     def state_dict(self, waiting: list[Batch]) -> dict[str, Any]:
-        return self.memory.state_dict([Drawn(batch.places, batch.weights) for batch in waiting])
+        drawn = [Drawn(_known(batch.places), batch.weights) for batch in waiting]
+        return self.memory.state_dict(drawn)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         size, batch_size = self.memory.size, self.memory.batch_size
@@ -131,6 +139,16 @@ class Dataset:
     def _to_device(self, tensor: Tensor) -> Tensor:
         same = tensor.device == self.device
         return tensor if same else tensor.to(self.device, non_blocking=True)
+
+
+def _known(places: Tensor | None) -> Tensor:
+    """``places``; raises ValueError where a batch has none."""
+    if places is None:
+        raise ValueError(
+            "batch must come from engine.loader where a memory remembers samples by their places; "
+            "got one without (give engine.choose an Engine of its own)"
+        )
+    return places
 
 
 def _fit(memory: MemorySampler, size: int, batch_size: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, Protocol, TypeGuard
 
 import numpy
 import torch
@@ -26,11 +26,21 @@ from isample.sources.arguments import LARGEST
 from isample.sources.sampler import MemorySampler
 from isample.support.processes import Processes
 
+OWN_SAMPLERS = (RandomSampler, SequentialSampler, DistributedSampler)  # of a DataLoader itself
 
-class IndexedDataset(Dataset):
+
+class MapStyle(Protocol):
+    """A data set of so many items, by their index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class IndexedDataset(Dataset[Any]):
     """``dataset`` whose items carry their index."""
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: MapStyle):
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -49,19 +59,19 @@ class IndexedCollate:
     ``keeps_rows`` is True is trusted.
     """
 
-    def __init__(self, collate: Callable):
+    def __init__(self, collate: Callable[..., Any]):
         self.collate = collate
         self._trusted = collate is default_collate or getattr(collate, "keeps_rows", False)
 
-    def __call__(self, fetched: tuple[list[int], Any]) -> tuple[Any, list[int]]:
-        indices, items = fetched
+    def __call__(self, fetched: Any) -> tuple[Any, list[int]]:
+        indices, items = fetched  # by IndexedDataset
         if not self._trusted:
             check_keeps_rows(self.collate, items)
             self._trusted = len(items) > 1  # one alone tells nothing
         return self.collate(items), indices
 
 
-def check_keeps_rows(collate: Callable, items: list) -> None:
+def check_keeps_rows(collate: Callable[..., Any], items: list[Any]) -> None:
     """Raises ValueError where ``collate`` sorts ``items``, mixes them or leaves some out."""
     forward, backward = (_collated(collate, order) for order in (items, items[::-1]))
     for one, other in zip(forward, backward):
@@ -75,7 +85,7 @@ def check_keeps_rows(collate: Callable, items: list) -> None:
             )
 
 
-def _collated(collate: Callable, items: list) -> list[Tensor]:
+def _collated(collate: Callable[..., Any], items: list) -> list[Tensor]:
     """The tensors of a batch, made with random states that are put back afterwards."""
     ours, numpys = random.getstate(), numpy.random.get_state()
     try:
@@ -90,8 +100,8 @@ def _collated(collate: Callable, items: list) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def check_can_be_indexed(loader: Any, batch_size: int | None = None) -> None:
-    """Checks that a memory can draw from the data set of ``loader``.
+def check_can_be_indexed(loader: Any, batch_size: int | None = None) -> DataLoader[Any]:
+    """``loader``, if a memory can draw from its data set.
 
     Raises TypeError or ValueError, with what to do instead, where it cannot. Another ``batch_size``
     than this is a ValueError too.
@@ -101,41 +111,51 @@ def check_can_be_indexed(loader: Any, batch_size: int | None = None) -> None:
             f"loader must be a torch DataLoader for a memory; got {type(loader).__name__} (use "
             "mode='presample', or drive a MemorySampler in a loop of your own)"
         )
-    dataset, sampler = loader.dataset, loader.sampler
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+    size, sampler, own = len(map_style(loader)), loader.sampler, batch_size_of(loader)
+    replacement = isinstance(sampler, RandomSampler) and sampler.replacement
+    alone = isinstance(sampler, RandomSampler | SequentialSampler)
+    if alone and (replacement or len(sampler) != size):
+        raise ValueError(
+            f"loader must deal each of its {size} samples once an epoch for a memory; got a "
+            f"{type(sampler).__name__} with num_samples={len(sampler)}, replacement={replacement} "
+            "(use mode='presample', which leaves the loader as it is)"
+        )
+    if size > LARGEST:
+        raise ValueError(
+            f"loader's dataset must hold at most 2^24 samples for a memory; got {size:,} (use "
+            "mode='presample')"
+        )
+    if batch_size is not None and own != batch_size:
+        raise ValueError(f"loader's batch_size must be the trainer's ({batch_size}); got {own}")
+    return loader
+
+
+def map_style(loader: DataLoader[Any]) -> MapStyle:
+    """The loader's data set; raises TypeError where it has no indices to remember."""
+    dataset = loader.dataset
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
         raise TypeError(
             "loader's dataset must be map-style for a memory, with __getitem__ and __len__; got "
             f"{type(dataset).__name__} (an iterable data set has no indices to remember: use "
             "mode='presample')"
         )
-    known = (RandomSampler, SequentialSampler, DistributedSampler)
-    if type(sampler) not in known or loader.batch_size is None:
+    return dataset
+
+
+def batch_size_of(loader: DataLoader[Any]) -> int:
+    """The loader's batch size; raises ValueError where another than itself draws its samples."""
+    size, sampler = loader.batch_size, loader.sampler
+    if type(sampler) not in OWN_SAMPLERS or size is None:
         raise ValueError(
             "loader must draw its samples itself (shuffle=True or False) for a memory, whose own "
             f"sampler takes that place; got a {type(sampler).__name__} in a "
             f"{type(loader.batch_sampler).__name__} (use mode='presample', which leaves the loader "
             "as it is)"
         )
-    if not isinstance(sampler, DistributedSampler) and (
-        getattr(sampler, "replacement", False) or len(sampler) != len(dataset)
-    ):
-        raise ValueError(
-            f"loader must deal each of its {len(dataset)} samples once an epoch for a memory; got "
-            f"a RandomSampler with num_samples={len(sampler)}, replacement={sampler.replacement} "
-            "(use mode='presample', which leaves the loader as it is)"
-        )
-    if len(dataset) > LARGEST:
-        raise ValueError(
-            "loader's dataset must hold at most 2^24 samples for a memory; got "
-            f"{len(dataset):,} (use mode='presample')"
-        )
-    if batch_size is not None and loader.batch_size != batch_size:
-        raise ValueError(
-            f"loader's batch_size must be the trainer's ({batch_size}); got {loader.batch_size}"
-        )
+    return size
 
 
-def can_be_indexed(loader: Any, batch_size: int | None = None) -> bool:
+def can_be_indexed(loader: Any, batch_size: int | None = None) -> TypeGuard[DataLoader[Any]]:
     """Whether a memory can draw from the data set of ``loader``."""
     try:
         check_can_be_indexed(loader, batch_size)
@@ -144,17 +164,17 @@ def can_be_indexed(loader: Any, batch_size: int | None = None) -> bool:
     return True
 
 
-def part_of(loader: DataLoader, processes: Processes) -> Dataset:
+def part_of(loader: DataLoader[Any], processes: Processes) -> MapStyle:
     """This process's part of the loader's data set; all of it without a DistributedSampler.
 
     With one, it is the samples that this would deal to the process without shuffling. All parts are
     equally large: some samples are in two of them or, with ``drop_last``, in none.
 
-    Raises ValueError if the model is not trained by several processes.
+    Raises ValueError if other processes train the model, TypeError if no indices can be remembered.
     """
     sampler = loader.sampler
     if not isinstance(sampler, DistributedSampler):
-        return loader.dataset
+        return map_style(loader)
     if sampler.num_replicas != processes.count:
         raise ValueError(
             f"model must be trained by the {sampler.num_replicas} processes among which loader's "
@@ -177,12 +197,10 @@ class InProcessLoader:
     That takes longer than a small network's optimizer step. Yields ((inputs, targets), indices).
     """
 
-    def __init__(self, dataset: Dataset, collate: Callable, sampler: MemorySampler):
-        self.fetch, self.collate, self.sampler = (
-            IndexedDataset(dataset),
-            IndexedCollate(collate),
-            sampler,
-        )
+    def __init__(self, dataset: MapStyle, collate: Callable[..., Any], sampler: MemorySampler):
+        self.fetch: IndexedDataset = IndexedDataset(dataset)
+        self.collate: IndexedCollate = IndexedCollate(collate)
+        self.sampler: MemorySampler = sampler
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -199,8 +217,11 @@ class TensorLoader:
     """
 
     def __init__(self, dataset: TensorDataset, sampler: MemorySampler):
-        self.tensors, self.sampler = dataset.tensors, sampler
-        self.together = all(tensor.device == sampler.score.device for tensor in dataset.tensors)
+        self.tensors: tuple[Tensor, ...] = dataset.tensors
+        self.sampler: MemorySampler = sampler
+        self.together: bool = all(
+            tensor.device == sampler.score.device for tensor in dataset.tensors
+        )
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -211,10 +232,10 @@ class TensorLoader:
             yield [tensor[index] for tensor in self.tensors], indices
 
 
-Indexed = DataLoader | InProcessLoader | TensorLoader
+Indexed = DataLoader[Any] | InProcessLoader | TensorLoader
 
 
-def indexed_loader(loader: DataLoader, dataset: Dataset, sampler: MemorySampler) -> Indexed:
+def indexed_loader(loader: DataLoader[Any], dataset: MapStyle, sampler: MemorySampler) -> Indexed:
     """``loader`` again, drawn by ``sampler``, yielding ((inputs, targets), indices).
 
     Collate function, workers and pinning are the loader's. ``dataset`` is its data set, or this

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -42,19 +42,23 @@ class Loader:
 
     def __init__(
         self,
-        loader: Iterable,
+        loader: Iterable[Any],
         source: Source,
         dealer: Dealer,
         device: torch.device,
         pair: Callable[[Iterator[Candidates]], Paired] | None = None,
     ):
-        self.loader, self.source = loader, source
-        self.epoch, self.batches = 0, 0
+        self.loader: Iterable[Any] = loader
+        self.source: Source = source
+        self.epoch: int = 0
+        self.batches: int = 0
         self._dealer, self._device, self._pair = dealer, device, pair
         self._epoch_random: dict[str, Tensor] = {}
         self._began = self._resumes = False  # an epoch; one of a saved run
 
     def __len__(self) -> int:
+        if not isinstance(self.loader, Sized):
+            raise TypeError(f"loader must have a length; got a {type(self.loader).__name__}")
         return len(self.loader)
 
     def __getattr__(self, name: str) -> Any:

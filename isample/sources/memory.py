@@ -60,13 +60,17 @@ class ScoreMemory:
         half_life: float,
         rebuild_every: int,
     ):
-        self.floor, self.contradicted, self.half_life = floor, contradicted, half_life
-        self.rebuild_every, self.generator = rebuild_every, generator
+        self.floor: float = floor
+        self.contradicted: float | None = contradicted
+        self.half_life: float = half_life
+        self.rebuild_every: int = rebuild_every
+        self.generator: torch.Generator = generator
         device = generator.device
-        self.score = torch.full((size,), NEVER_SEEN, device=device)
-        self.calibration = Calibration(device)
-        self.bounded = torch.zeros((), device=device)
-        self.draw_seconds = self.rebuild_seconds = 0.0
+        self.score: Tensor = torch.full((size,), NEVER_SEEN, device=device)
+        self.calibration: Calibration = Calibration(device)
+        self.bounded: Tensor = torch.zeros((), device=device)
+        self.draw_seconds: float = 0.0
+        self.rebuild_seconds: float = 0.0
         self._table: PrefixSum | None = None
         self._age = 0  # batches that were drawn from it
         self._drawn: list[tuple[Tensor, Tensor]] = []  # indices and weights, the next batch last
@@ -90,14 +94,13 @@ class ScoreMemory:
 
         ``gain_cap`` None: there is no table yet that could give a dealt batch its weights.
         """
-        implied = weights is None and gain_cap is not None
         numbers = recall(
             self.score,
             self.calibration.met,
             score,
             indices,
             weights=weights,
-            table=self.current(gain_cap) if implied else None,
+            table=None if weights is not None or gain_cap is None else self.current(gain_cap),
             rate=rate,
         )
         self.calibration.batches += 1

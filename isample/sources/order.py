@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from isample.support.errors import IsampleError
 BATCHES_AT_ONCE = 64  # dealt or drawn: one at a time would slow small steps down
 
 Indices = Union[Tensor, "list[int]"]
+Form = TypeVar("Form", Tensor, "list[int]")
 
 
 class MemoryOrderError(IsampleError, RuntimeError):
@@ -45,7 +46,9 @@ class Passes:
     """
 
     def __init__(self, size: int, batch_size: int, drop_last: bool, generator: torch.Generator):
-        self.size, self.batch_size, self.drop_last = size, batch_size, drop_last
+        self.size: int = size
+        self.batch_size: int = batch_size
+        self.drop_last: bool = drop_last
         self.generator = generator
         self.forget()
 
@@ -82,7 +85,7 @@ class Passes:
 class Pending:
     """Batches that were handed out and have not come back, the oldest first."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._batches: deque[tuple[Indices, Drawn]] = deque()
 
     def __len__(self) -> int:
@@ -91,10 +94,11 @@ class Pending:
     def add(self, indices: Indices, drawn: Drawn) -> None:
         self._batches.append((indices, drawn))
 
-    def in_form(self, form: Callable[[Drawn], Indices]) -> list[Indices]:
+    def in_form(self, form: Callable[[Drawn], Form]) -> list[Form]:
         """All of them, to be handed out again in this form."""
-        self._batches = deque((form(drawn), drawn) for _, drawn in self._batches)
-        return [indices for indices, _ in self._batches]
+        batches = [(form(drawn), drawn) for _, drawn in self._batches]
+        self._batches = deque(batches)
+        return [indices for indices, _ in batches]
 
     def match(self, indices: Indices) -> Drawn:
         """The oldest; raises MemoryOrderError where ``indices`` are not its."""
@@ -114,15 +118,15 @@ class Pending:
 
     def state(self) -> list[tuple[Indices, tuple[Tensor, Tensor | None]]]:
         """As plain types, which torch.load takes without being told to trust the file."""
-        return [(indices, tuple(drawn)) for indices, drawn in self._batches]
+        return [(indices, (drawn.indices, drawn.weights)) for indices, drawn in self._batches]
 
-    def load(self, state: list) -> None:
+    def load(self, state: list[Any]) -> None:
         self._batches = deque((indices, Drawn(*drawn)) for indices, drawn in state)
 
 
 def as_pending(drawn: Drawn) -> tuple[Indices, tuple[Tensor, Tensor | None]]:
     """A batch as :meth:`Pending.state` has it."""
-    return drawn.indices.tolist(), tuple(drawn)
+    return drawn.indices.tolist(), (drawn.indices, drawn.weights)
 
 
 def _listed(indices: Indices) -> list[int]:

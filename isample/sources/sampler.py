@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 
 from isample.sources.arguments import check_memory, check_size
 from isample.sources.memory import ScoreMemory
-from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
+from isample.sources.order import Drawn, Form, Indices, Passes, Pending, as_pending
 from isample.support.pytree import map_tensors
 from isample.values import Plan
 
@@ -78,13 +78,15 @@ class MemorySampler(Sampler[list[int]]):
         check_memory(
             size, batch_size, floor, uniform_epochs, half_life, contradicted, rebuild_every
         )
-        self.drop_last, self._rebuild_every = drop_last, rebuild_every
-        self.generator = torch.Generator(device)
+        self.drop_last: bool = drop_last
+        self._rebuild_every = rebuild_every
+        self.generator: torch.Generator = torch.Generator(device)
         self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
-        self.epoch, self.num_batches = 0, 0  # whole epochs; batches of batch_size that were drawn
-        self.plan = Plan(importance=True)
+        self.epoch: int = 0  # whole ones
+        self.num_batches: int = 0  # of batch_size, that were drawn
+        self.plan: Plan = Plan(importance=True)
         self._passes = Passes(size, batch_size, drop_last, self.generator)
-        self.memory = ScoreMemory(
+        self.memory: ScoreMemory = ScoreMemory(
             size,
             self.generator,
             floor=floor,
@@ -153,7 +155,7 @@ class MemorySampler(Sampler[list[int]]):
         """The batches of :meth:`__iter__` as int64 [b] on the sampler's device."""
         return self._batches(lambda batch: batch.indices)
 
-    def _batches(self, form: Callable[[Drawn], Indices]) -> Iterator[Indices]:
+    def _batches(self, form: Callable[[Drawn], Form]) -> Iterator[Form]:
         pending = self._pending.in_form(form)
         yield from pending
         if self._left == 0 and pending:
@@ -213,15 +215,9 @@ class MemorySampler(Sampler[list[int]]):
     def by_group(self, groups: Tensor) -> tuple[Tensor, Tensor]:
         """Shows where the training goes, by group of samples, such as a class.
 
-        Args:
-            groups: int64 [N] in [0, G).
-
-        Returns:
-            score: float32 [G], the mean remembered score; NaN where no sample was seen.
-            share: float32 [G], of the draws.
-
-        Raises:
-            ValueError: ``groups`` has another shape or dtype.
+        ``groups`` is int64 [N] in [0, G); raises ValueError for another shape or dtype. Returns
+        the mean remembered score, float32 [G], NaN where no sample was seen. Returns also the share
+        of the draws, float32 [G].
         """
         if groups.shape != self.score.shape or groups.dtype != torch.int64:
             raise ValueError(

@@ -23,8 +23,10 @@ class Stream:
         device: where batches go; None leaves them where they are.
     """
 
-    def __init__(self, loader: Iterable, batch_size: int, device: torch.device | None = None):
-        self.loader, self.batch_size, self.device = loader, batch_size, device
+    def __init__(self, loader: Iterable[Any], batch_size: int, device: torch.device | None = None):
+        self.loader: Iterable[Any] = loader
+        self.batch_size: int = batch_size
+        self.device: torch.device | None = device
         self._wanted = batch_size
 
     @property

@@ -51,20 +51,6 @@ class StepClock:
                 self._paused += time.perf_counter() - began
 
 
-class Stopwatch:
-    """``seconds`` is the time spent inside ``with`` blocks, as the host sees it."""
-
-    def __init__(self) -> None:
-        self.seconds: float = 0.0
-
-    def __enter__(self) -> Stopwatch:
-        self._began = time.perf_counter()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.seconds += time.perf_counter() - self._began
-
-
 def start_timer(device: torch.device) -> Callable[[], Callable[[], float]]:
     """Starts a clock. A call of what is returned stops it and returns a reader of the seconds.
 

@@ -125,7 +125,7 @@ def as_pair(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
-def call(model: Callable, inputs: Any) -> Any:
+def call(model: Callable[..., Any], inputs: Any) -> Any:
     """``model(inputs)``; a tuple or list gives positional arguments, a dict keyword arguments."""
     if isinstance(inputs, dict):
         return model(**inputs)
@@ -134,7 +134,7 @@ def call(model: Callable, inputs: Any) -> Any:
     return model(inputs)
 
 
-def logits_of(model: Callable, inputs: Any, batch: int) -> torch.Tensor:
+def logits_of(model: Callable[..., Any], inputs: Any, batch: int) -> torch.Tensor:
     """The model's output on ``inputs``, checked to be one floating tensor with ``batch`` rows."""
     logits = call(model, inputs)
     if not isinstance(logits, torch.Tensor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -19,8 +19,10 @@ MODES: dict[str, Mode] = {"auto": "auto", "memory": "memory", "presample": "pres
 
 
 def control_of(
-    control: str | Controller | None, gate: str | Controller | None, tau_threshold: float | None
-) -> str | Controller:
+    control: str | Controller[Any] | None,
+    gate: str | Controller[Any] | None,
+    tau_threshold: float | None,
+) -> str | Controller[Any]:
     if gate is not None:
         if control is not None:
             raise ValueError(f"gate must be None with control={control!r}, its new name; got both")
@@ -46,18 +48,29 @@ def check_sizes(batch_size: int, presample: int | None) -> None:
         )
 
 
-def mode_of(mode: str, score: str | Callable, control: str | Controller, asks: bool) -> Mode:
-    """``mode``, or what follows for ``"auto"`` from what else was given; ``asks`` says whether
-    candidates were asked for."""
-    mode = look_up(MODES, mode, "mode")
+def mode_of(
+    mode: str,
+    score: str | Callable[..., Any],
+    control: str | Controller[Any],
+    presample: int | None,
+    scoring: Scoring | None,
+    asks: bool,
+) -> Mode:
+    """``mode``, or what follows for ``"auto"`` from what else was given.
+
+    ``asks`` says whether candidates were asked for. Raises ValueError for what a mode or a score
+    cannot do.
+    """
+    known = look_up(MODES, mode, "mode")
     asks = asks or control == "threshold" or isinstance(control, Threshold)
-    if mode == "auto" and (asks or make_score(score).from_logits is None):
-        return "presample"
-    return mode
+    if known == "auto" and (asks or make_score(score).from_logits is None):
+        known = "presample"
+    _check_scoring(known, score, control, presample, scoring)
+    return known
 
 
 def scoring_of(
-    scoring: Scoring | None, control: str | Controller, autocast: torch.dtype | None
+    scoring: Scoring | None, control: str | Controller[Any], autocast: torch.dtype | None
 ) -> Scoring:
     """The scoring pass that was asked for, in the precision of training where it names none."""
     # Choosing the precision by the clock would spoil runs that go by nothing else of a clock.
@@ -66,10 +79,10 @@ def scoring_of(
     return replace(scoring, dtype=autocast) if takes_autocast else scoring
 
 
-def check_scoring(
+def _check_scoring(
     mode: Mode,
-    score: str | Callable,
-    control: str | Controller,
+    score: str | Callable[..., Any],
+    control: str | Controller[Any],
     presample: int | None,
     scoring: Scoring | None,
 ) -> None:

@@ -14,7 +14,7 @@ from isample.support.pytree import batch_length, logits_of, map_tensors
 
 
 def evaluate(
-    model: nn.Module, loss: Any, loader: Iterable, device: torch.device
+    model: nn.Module, loss: Any, loader: Iterable[Any], device: torch.device
 ) -> tuple[float, float]:
     """Mean loss and share of wrong classes over ``loader``.
 

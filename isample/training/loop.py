@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
 
 from isample.engine import Engine
 from isample.sources.loader import Loader
 from isample.values import Batch, StepReport
-
-if TYPE_CHECKING:
-    pass
 
 Train = Callable[[Batch], StepReport]
 
@@ -23,8 +21,9 @@ class Loop:
     """
 
     def __init__(self, engine: Engine, train: Train):
-        self.engine, self.train = engine, train
-        self.progress = 0.0
+        self.engine: Engine = engine
+        self.train: Train = train
+        self.progress: float = 0.0
         self._before = 0.0  # the engine's seconds when the run began
         self._loader: Loader | None = None
         self._resumed: dict[str, Any] | None = None
@@ -32,6 +31,11 @@ class Loop:
     @property
     def elapsed(self) -> float:
         return self.engine.elapsed - self._before
+
+    @property
+    def epoch(self) -> int:
+        """The present one; 0 before the first run."""
+        return 0 if self._loader is None else self._loader.epoch
 
     def run(
         self, loader: Loader, epochs: int | None, seconds: float | None
@@ -44,14 +48,12 @@ class Loop:
             self._before = self.engine.elapsed - self._resumed["elapsed"]
             loader.load_state_dict(self._resumed["loader"])
             self._resumed = None
-        return self._steps(loader, epochs, seconds)
+        return self._steps(loader, epochs or math.inf, seconds or math.inf)
 
-    def _steps(
-        self, loader: Loader, epochs: int | None, seconds: float | None
-    ) -> Iterator[StepReport]:
+    def _steps(self, loader: Loader, epochs: float, seconds: float) -> Iterator[StepReport]:
         clock = self.engine.steps.clock
         clock.tick()
-        while loader.epoch < epochs if seconds is None else self.elapsed < seconds:
+        while loader.epoch < epochs and self.elapsed < seconds:
             begun = loader.batches
             for batch in loader.tickets():
                 report = self.train(batch)
@@ -59,7 +61,7 @@ class Loop:
                 self.progress = self._share_spent(loader, epochs, seconds, elapsed)
                 with clock.paused():
                     yield report
-                if seconds is not None and elapsed >= seconds:
+                if elapsed >= seconds:
                     self.engine.steps.stop()
                     return
                 begun = loader.batches
@@ -68,13 +70,10 @@ class Loop:
         self.engine.steps.stop()
         self.progress = 1.0
 
-    def _share_spent(
-        self, loader: Loader, epochs: int | None, seconds: float | None, elapsed: float
-    ) -> float:
-        if seconds is not None:
-            return min(1.0, elapsed / seconds)
+    def _share_spent(self, loader: Loader, epochs: float, seconds: float, elapsed: float) -> float:
         length = length_of(loader.loader)
-        return min(1.0, (loader.epoch + (loader.batches / length if length else 0.0)) / epochs)
+        done = loader.epoch + (loader.batches / length if length else 0.0)
+        return min(1.0, max(done / epochs, elapsed / seconds))
 
     def with_epoch_ends(
         self, steps: Iterator[StepReport]
@@ -85,9 +84,9 @@ class Loop:
         """
         epoch = None
         for report in steps:
-            if epoch is not None and self._loader.epoch != epoch:
+            if epoch is not None and self.epoch != epoch:
                 yield None, True
-            epoch = self._loader.epoch
+            epoch = self.epoch
             yield report, False
         yield None, True
 
@@ -99,16 +98,16 @@ class Loop:
         self._resumed = state if state["loader"] is not None else None
 
 
-def length_of(loader: Iterable) -> int | None:
+def length_of(loader: Iterable[Any]) -> int | None:
     """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
     try:
-        return len(loader)
+        return len(loader) if isinstance(loader, Sized) else None
     except TypeError:
         return None
 
 
 def check_budget(
-    loader: Iterable, epochs: int | None, seconds: float | None, batch_size: int
+    loader: Iterable[Any], epochs: int | None, seconds: float | None, batch_size: int
 ) -> None:
     if (epochs is None) == (seconds is None):
         raise ValueError(

@@ -21,10 +21,10 @@ class ProgressBar:
             form = "{l_bar}{bar}| {n:.1f}/{total} {unit}{postfix}"
             self._bar = tqdm(total=total, unit=unit, bar_format=form, mininterval=0.2)
 
-    def __enter__(self):
+    def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -23,19 +22,13 @@ from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
 from isample.support.processes import Processes, unwrapped
-from isample.support.pytree import as_pair, check_batch, check_holds, logits_of, take
+from isample.support.pytree import check_batch, take
 from isample.support.random_state import random_state, restore_random_state
-from isample.training.arguments import (
-    Mode,
-    check_scoring,
-    check_sizes,
-    control_of,
-    mode_of,
-    scoring_of,
-)
+from isample.training.arguments import Mode, check_sizes, control_of, mode_of, scoring_of
 from isample.training.evaluate import evaluate
 from isample.training.loop import Loop, check_budget
 from isample.training.progress import ProgressBar
+from isample.training.step import Step
 from isample.training.update import Update
 from isample.values import Batch, Candidates, Evaluation, History, StepReport
 
@@ -93,9 +86,9 @@ class Trainer:
         presample: int | None = None,
         *,
         mode: Mode = "auto",
-        score: str | Callable = "upper_bound",
+        score: str | Callable[..., Any] = "upper_bound",
         draws: str | None = None,
-        control: str | Controller | None = None,
+        control: str | Controller[Any] | None = None,
         adapt: str | Rates | None = "lr",
         scoring: Scoring | None = None,
         tau_threshold: float | None = None,
@@ -105,26 +98,20 @@ class Trainer:
         scaler: torch.amp.GradScaler | None = None,
         accumulate: int = 1,
         seed: int | None = None,
-        gate: str | Controller | None = None,
+        gate: str | Controller[Any] | None = None,
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
         check_sizes(batch_size, presample)
         control = control_of(control, gate, tau_threshold)
         asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
-        self.mode = mode_of(mode, score, control, asks)
-        check_scoring(self.mode, score, control, presample, scoring)
-        sampling = Sampling(
-            score,
-            draws or "pps",
-            scoring_of(scoring, control, autocast),
-            presample,
-            tau_threshold,
-            tau_momentum,
-        )
-        self.model, self.optimizer, self.autocast = model, optimizer, autocast
-        self.batch_size, self.processes = batch_size, Processes.of_model(model)
-        self.engine = Engine(
+        self.mode: Mode = mode_of(mode, score, control, presample, scoring, asks)
+        passes = scoring_of(scoring, control, autocast)
+        sampling = Sampling(score, draws or "pps", passes, presample, tau_threshold, tau_momentum)
+        self.model: nn.Module = model
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.batch_size: int = batch_size
+        self.engine: Engine = Engine(
             optimizer,
             model=model,
             loss=loss,
@@ -134,14 +121,15 @@ class Trainer:
             seed=seed,
             batch_size=batch_size,
             sampling=sampling,
-            processes=self.processes,
+            processes=Processes.of_model(model),
         )
-        self.device = self.engine.parts.device
-        self.update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
-        self.overlap = Overlap.where_asked(scoring, self.engine.parts.scorer, batch_size)
-        self.history = History()
-        self.batch: Batch | None = None
-        self._loop = Loop(self.engine, self._train)
+        parts = self.engine.parts
+        self.device: torch.device = parts.device
+        self.overlap: Overlap | None = Overlap.where_asked(scoring, parts.scorer, batch_size)
+        self.history: History = History()
+        update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
+        self._step = Step(model, self.engine, update, self.overlap, autocast)
+        self._loop = Loop(self.engine, self._step)
 
     @classmethod
     def paper(
@@ -153,8 +141,7 @@ class Trainer:
         presample: int | None = None,
         **options: Any,
     ) -> Trainer:
-        """The paper's algorithm as it stands: Algorithm 1, draws with replacement, its switch, and
-        nothing beyond."""
+        """The paper's Algorithm 1: draws with replacement, its switch, and nothing beyond."""
         beyond = {"mode": "presample", "draws": "alias", "adapt": None}
         if "gate" not in options:
             beyond["control"] = "threshold"
@@ -165,6 +152,11 @@ class Trainer:
         """What is remembered of the data set; None without a memory."""
         source = self.engine.dealer.source
         return source.memory if isinstance(source, Dataset) else None
+
+    @property
+    def batch(self) -> Batch | None:
+        """What the last step was trained on, and how it came about."""
+        return self._step.batch
 
     @property
     def step_count(self) -> int:
@@ -185,9 +177,8 @@ class Trainer:
         """One step on samples that the caller brings: :attr:`next_size` of them.
 
         From more than a batch it draws ``batch_size`` by their scores, or takes the first ones
-        where the plan scores none.
-
-        Raises ValueError for inputs and targets of other lengths or another device.
+        where the plan scores none. Raises ValueError for inputs and targets of other lengths or
+        another device.
         """
         if self.mode == "memory":
             raise ValueError(
@@ -201,36 +192,20 @@ class Trainer:
         batch = inputs, targets
         if size > self.batch_size and self.engine.steps.plan().candidates is None:
             batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
-        return self._train(self.engine.dealer.deal(Candidates(batch, size)))
+        return self._step(self.engine.dealer.deal(Candidates(batch, size)))
 
-    def _open_stream(self, loader: Iterable) -> None:
+    def _open_stream(self, loader: Iterable[Any]) -> None:
         if not isinstance(self.engine.dealer.source, Stream):
             self.mode = "presample"
             self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
 
-    def _train(self, batch: Batch) -> StepReport:
-        inputs, targets = as_pair(batch.batch)
-        check_holds(inputs, batch.size)
-        with self._autocast():
-            logits = logits_of(self.model, inputs, batch.size)
-            loss = self.engine.loss(logits, targets)
-        if self.overlap is not None:
-            self.overlap.forward_queued()
-        self.update.backward(loss)
-        if self.overlap is not None:
-            with self._autocast():
-                self.overlap.begin()
-            self.overlap.wait()
-        self.batch = batch
-        return self.update.move()
-
     def fit(
         self,
-        loader: Iterable,
+        loader: Iterable[Any],
         epochs: int | None = None,
         seconds: float | None = None,
         *,
-        evaluate: Iterable | None = None,
+        evaluate: Iterable[Any] | None = None,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
@@ -263,7 +238,7 @@ class Trainer:
         return self.history
 
     def iterate(
-        self, loader: Iterable, epochs: int | None = None, seconds: float | None = None
+        self, loader: Iterable[Any], epochs: int | None = None, seconds: float | None = None
     ) -> Iterator[StepReport]:
         """``fit`` as a generator: yields each step's report.
 
@@ -273,26 +248,26 @@ class Trainer:
         check_budget(loader, epochs, seconds, self.batch_size)
         return self._loop.run(self._loader(loader), epochs, seconds)
 
-    def _loader(self, loader: Iterable) -> Loader:
+    def _loader(self, loader: Iterable[Any]) -> Loader:
         dealer = self.engine.dealer
         if self.mode == "auto":
             takes_memory = can_be_indexed(loader, self.batch_size)
             self.mode = "memory" if takes_memory else "presample"
         if self.mode == "memory":
-            check_can_be_indexed(loader, self.batch_size)
-            source = dataset_of(self.engine.parts, loader, dealer.source, self.device)
+            indexed = check_can_be_indexed(loader, self.batch_size)
+            source = dataset_of(self.engine.parts, indexed, dealer.source, self.device)
         else:
             source = Stream(loader, self.batch_size, self.device)
         dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair
         return Loader(loader, source, dealer, self.device, pair)
 
-    def evaluate(self, loader: Iterable) -> Evaluation:
+    def evaluate(self, loader: Iterable[Any]) -> Evaluation:
         """Mean loss and share of wrong classes over ``loader``, in evaluation mode, leaving no
         trace; of this process alone."""
-        with self.engine.paused(), self._autocast():
-            objective = self.engine.parts.objective
-            loss, error = evaluate(unwrapped(self.model), objective.loss, loader, self.device)
+        with self.engine.paused(), self._step.precision():
+            known = self.engine.parts.known.loss
+            loss, error = evaluate(unwrapped(self.model), known, loader, self.device)
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
 
     def state_dict(self) -> dict[str, Any]:
@@ -302,7 +277,7 @@ class Trainer:
 
         Raises RuntimeError between two accumulated steps, whose gradients no state holds.
         """
-        self.update.check_nothing_pends()
+        self._step.update.check_nothing_pends()
         return {
             "mode": self.mode,
             "engine": self.engine.state_dict(),
@@ -323,8 +298,3 @@ class Trainer:
         self.engine.load_state_dict(state["engine"])
         self._loop.load_state_dict(state["loop"])
         restore_random_state(state["random"], self.device)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.autocast)

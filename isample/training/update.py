@@ -29,9 +29,13 @@ class Update:
             raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
-        self.model, self.optimizer, self.engine = model, optimizer, engine
-        self.clip_grad_norm, self.scaler, self.accumulate = clip_grad_norm, scaler, accumulate
-        self.pending = 0
+        self.model: nn.Module = model
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.engine: Engine = engine
+        self.clip_grad_norm: float | None = clip_grad_norm
+        self.scaler: torch.amp.GradScaler | None = scaler
+        self.accumulate: int = accumulate
+        self.pending: int = 0
 
     def backward(self, loss: Tensor) -> None:
         if self.pending == 0:
@@ -51,7 +55,8 @@ class Update:
         """
         try:
             if self.pending < self.accumulate:
-                return self.engine.settle()
+                self.engine.settle()
+                return self.engine.steps.last_report
             self.engine.before_update()
         except ValueError:
             self.discard()
@@ -59,9 +64,9 @@ class Update:
         try:
             self._step()
         finally:
-            report = self.engine.after_update()
+            self.engine.after_update()
         self.pending = 0
-        return report
+        return self.engine.steps.last_report
 
     def _step(self) -> None:
         if self.clip_grad_norm is not None:

@@ -19,9 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "standin"))
 
-from mutations import EDITS
-
 import build
+from mutations import EDITS
 
 CUDA = build.ROOT / "csrc/cuda"
 
