@@ -268,3 +268,16 @@ def test_rows_that_are_trusted(workers):
         engine = make_engine(model, optimizer, attach=False)
         loader = engine.loader(make_loader(collate_fn=function, num_workers=workers))
         assert len(list(loader)) == 7
+
+
+def test_a_loader_that_can_only_be_passed_through_is_said_to_be():
+    """A list of batches has no data set to draw from, and a head alone scores nothing before."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)) for _ in range(3)]
+    with pytest.warns(UserWarning, match="batches pass as they are.*objective="):
+        loader = isample.Engine(optimizer, head=model, batch_size=4).loader(batches)
+    for (inputs, targets), (expected, _) in zip(loader, batches):
+        assert torch.equal(inputs, expected)
+        torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,8 @@ def make_source(
 ) -> Source:
     """A memory's source where ``loader`` has a data set that can be drawn from, else a stream.
 
-    Raises ValueError where nobody says how large batches are.
+    Warns where batches can be neither drawn nor scored. Raises ValueError where nobody says how
+    large they are.
     """
     if can_be_indexed(loader, wishes.batch_size) and wishes.control != "threshold":
         return dataset_of(parts, loader, before)
@@ -142,6 +144,13 @@ def make_source(
         raise ValueError(
             "batch_size must be given to Engine for a loader that has no batch_size; got "
             f"{type(loader).__name__}"
+        )
+    if parts.scorer is None and wishes.control != "never":
+        warnings.warn(
+            "loader's batches pass as they are: its data set cannot be drawn from, and nothing "
+            "scores them (give Engine a model with loss= or objective=, or a DataLoader that "
+            "shuffles a map-style data set)",
+            stacklevel=3,
         )
     return Stream(loader, batch_size)
 
