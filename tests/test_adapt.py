@@ -10,8 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from isample.control import Always, Choices, Speedup
+from isample.control import Always, Choices, Speedup, make_controller
 from isample.control.rates import LearningRate, make_rates
+from isample.values import Observation
 from tests.small_training import b, make_data, make_model
 
 
@@ -66,6 +67,7 @@ def test_a_gain_is_of_use_until_the_rate_is_at_its_bound(kind, decay, expected):
     assert rates.gain_cap == 1.0  # before the first step
     rates.note()
     rates.optimizer.param_groups[0]["lr"] *= decay
+    rates.note()
     assert rates.gain_cap == pytest.approx(expected)
     if decay > 0:
         lr = rates.optimizer.param_groups[0]["lr"]
@@ -213,11 +215,11 @@ def test_only_active_steps_are_larger():
 
 @pytest.mark.parametrize(
     "adapt,lr,gain_cap",
-    [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, 1.0)],
+    [("lr", 0.05, 2.0), ("lr", 0.02, 5.0), (None, 0.02, math.inf), ("batch", 0.02, math.inf)],
 )
 def test_draws_are_flattened_to_what_the_rate_has_a_use_for(adapt, lr, gain_cap):
-    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02. Where nothing has a use for it,
-    nothing is left; where less noise is wanted for itself, nothing is flattened."""
+    """At a rate of 0.02 after one of 0.05 that is 2 0.05 / 0.02. Where no rate has a use for it, or
+    less noise is wanted for itself, a rule that always draws flattens nothing."""
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     trainer = isample.Trainer(model, optimizer, batch_size=b, control="always", adapt=adapt, seed=5)
@@ -262,3 +264,11 @@ def test_a_step_tells_the_size_of_the_batch_that_would_be_as_noisy():
 def test_unknown_use():
     with pytest.raises(ValueError, match="adapt must be one of batch, lr; got 'momentum'"):
         isample.Trainer(make_model(), optimizer_of(), adapt="momentum")
+
+
+def test_always_draws_also_where_no_gain_is_of_use():
+    """Draws that are capped at a gain of 1 would be uniform ones."""
+    always = make_controller("always", Choices(b, remembers=True))
+    for cap, expected in ((1.0, math.inf), (2.5, 2.5)):
+        state = always.observe(always.init(), Observation(loss=1.0, gain_cap=cap))
+        assert always.plan(state).gain_cap == expected and always.plan(state).importance

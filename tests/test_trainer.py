@@ -263,7 +263,7 @@ def test_nested_inputs_and_seconds_and_iterate():
     model = TwoInputs()
     trainer = make_trainer(model, control="always")
     history = trainer.fit(pairs, seconds=0.2, evaluate=pairs)
-    assert trainer.progress == 1.0 and history.steps[-1].elapsed >= 0.2
+    assert trainer.progress == 1.0 and history.evaluations[-1].elapsed >= 0.2
     assert 0 <= history.evaluations[-1].error <= 1 and history.active_share > 0.5
     steps = [report.step for report in trainer.iterate(pairs, epochs=1)]
     assert steps[0] == len(history.steps) + 1

@@ -53,51 +53,53 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The constants of the controllers. bench/sweeps/results has a page for each, by its name."""
+    """The constants of the controllers. Each line names its page in bench/sweeps/results."""
 
     decay: float = 0.98
-    """Of what was seen of the noise, a step."""
+    """Of what was seen of the noise, a step (decay.md)."""
     enough: float = 9.6
-    """The weight of steps seen, of at most 1 / (1 - decay), from which the noise is known."""
+    """The weight of steps seen, of at most 1 / (1 - decay), from which the noise is known
+    (enough.md)."""
     keeps: tuple[float, ...] = (1.0, 3 / 4, 1 / 2, 3 / 8, 1 / 4)
-    """The shares of a batch that may be trained on."""
+    """The shares of a batch that may be trained on (keeps.md)."""
     noise_limit: float = 1.1
-    """The noise V up to which a plan gives the same result as a uniform batch."""
+    """The noise V up to which a plan gives the same result as a uniform batch (noise_limit.md)."""
     gain_share: float = 0.7
-    """The part of a gain beyond 1 that counts as time."""
+    """The part of a gain beyond 1 that counts as time (gain_share.md)."""
     doubtful_gain: float = 1.5
-    """The gain below which nothing is made of it where many labels are contradicted."""
+    """The gain below which nothing is made of it where many labels are contradicted
+    (doubtful_gain.md)."""
     hope: float = 0.5
-    """Standard errors by which a plan may take less time than foretold, for a trial."""
+    """Standard errors by which a plan may take less time than foretold, for a trial (hope.md)."""
     doubt: float = 1.0
-    """Standard errors by which it may take more, for it to be taken."""
+    """Standard errors by which it may take more, for it to be taken (doubt.md)."""
     every: int = 16
-    """Steps from one choice to the next."""
+    """Steps from one choice to the next (every.md)."""
     row: int = 6
-    """Steps of a trial."""
+    """Steps of a trial (row.md)."""
     cold: int = 2
-    """Steps that tell little of the time, after one of another kind."""
+    """Steps that tell little of the time, after one of another kind (cold.md)."""
     patience: int = 128
-    """Steps after which a trial is given up that did not come back."""
+    """Steps after which a trial is given up that did not come back (patience.md)."""
     trials: float = 0.005
-    """The share of the time that all trials may cost."""
+    """The share of the time that all trials may cost (trials.md)."""
     watching: float = 0.02
-    """The share of the time that it may cost to observe uniform steps."""
+    """The share of the time that it may cost to observe uniform steps (watching.md)."""
     resume: float = 0.75
-    """The part of that share below which observing begins anew."""
+    """The part of that share below which observing begins anew (resume.md)."""
     drift: float = 0.01
-    """By how much of itself the time of all steps may change in a step."""
+    """By how much of itself the time of all steps may change in a step (drift.md)."""
     fading: float = 1 / 2000
-    """By how much more the variance of each part of a step's time grows in a step."""
+    """By how much more the variance of each part of a step's time grows in a step (fading.md)."""
     clip: float = 3.0
     """Standard errors from the time foretold beyond which a step's time is not believed, and many
-    together show that something has changed."""
+    together show that something has changed (clip.md)."""
     prior: tuple[float, ...] = (0.25, 0.0, 0.35, 0.75)
-    """t0, the rest of o, f and c in plain steps, before they were seen."""
+    """t0, the rest of o, f and c in plain steps, before they were seen (prior.md)."""
     prior_spread: tuple[float, ...] = (0.25, 0.3, 0.35, 0.25)
-    """Their standard errors."""
+    """Their standard errors (prior_spread.md)."""
     cold_noise: float = 0.5
-    """The standard error of a cold step's time, in units of it."""
+    """The standard error of a cold step's time, in units of it (cold_noise.md)."""
 
 
 class Controller(Protocol[State]):

@@ -18,13 +18,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from isample.support.registry import look_up
 
-LEAST_GAIN, CAP, HEADROOM = 1.5, 10.0, 2.0
+
+@dataclass(frozen=True, slots=True)
+class RateSettings:
+    """The constants of raised rates. bench/sweeps/results/rates.md shows what each is worth."""
+
+    least_gain: float = 1.5
+    """The gain below which no rate is raised (rates.md)."""
+    cap: float = 10.0
+    """The most that a rate is multiplied by; its root for optimizers that divide by the gradient's
+    scale (rates.md)."""
+    headroom: float = 2.0
+    """Of the highest rate that the schedule has had, the most that is reached (rates.md)."""
+
+
+DEFAULT_SETTINGS = RateSettings()
 DIVIDES_BY_SCALE = (
     "Adam",
     "Adagrad",
@@ -61,14 +76,11 @@ class LearningRate:
     """Raises the rates of ``optimizer`` for one update at a time; schedulers and state see the
     user's own."""
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, headroom: float = HEADROOM, cap: float = CAP
-    ):
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: RateSettings = DEFAULT_SETTINGS):
         names = {base.__name__ for base in type(optimizer).__mro__}
         self.root: bool = any(name in other for name in DIVIDES_BY_SCALE for other in names)
         self.optimizer: torch.optim.Optimizer = optimizer
-        self.headroom: float = headroom
-        self.cap: float = cap
+        self.settings: RateSettings = settings
         self.highest: list[float] = [0.0] * len(optimizer.param_groups)
         self.gain_cap: float = 1.0
         self._noted: list[Any] = []  # rates
@@ -82,21 +94,23 @@ class LearningRate:
         self.highest += [0.0] * (len(rates) - len(self.highest))  # groups may be added
         self.highest = [max(high, float(lr)) for high, lr in zip(self.highest, rates)]
         rooms = [
-            self.headroom * high / float(lr) for high, lr in zip(self.highest, rates) if lr > 0
+            self.settings.headroom * high / float(lr)
+            for high, lr in zip(self.highest, rates)
+            if lr > 0
         ]
         room = max(rooms, default=1.0)
-        self.gain_cap = max(1.0, min(self.cap, room**2 if self.root else room))
+        self.gain_cap = max(1.0, min(self.settings.cap, room**2 if self.root else room))
 
     def raise_for(self, gain: float) -> None:
         self.put_back()
-        if not gain >= LEAST_GAIN:  # NaN is not known yet
+        if not gain >= self.settings.least_gain:  # NaN is not known yet
             return
-        factor = min(gain, self.cap)
+        factor = min(gain, self.settings.cap)
         factor = math.sqrt(factor) if self.root else factor
         groups = self.optimizer.param_groups
         self._own = [group["lr"] for group in groups]
         for group, lr, highest in zip(groups, self._own, self.highest):
-            group["lr"] = max(lr, min(lr * factor, self.headroom * highest))
+            group["lr"] = max(lr, min(lr * factor, self.settings.headroom * highest))
 
     def put_back(self) -> None:
         if self._own is not None:
@@ -141,12 +155,18 @@ ADAPT: dict[str, Callable[[torch.optim.Optimizer], Rates]] = {
 }
 
 
-def make_rates(adapt: str | None, optimizer: torch.optim.Optimizer) -> Rates:
-    """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither."""
+def make_rates(adapt: str | Rates | None, optimizer: torch.optim.Optimizer) -> Rates:
+    """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither; or the
+    user's own.
+
+    Raises TypeError for what is no optimizer, ValueError for an unknown name.
+    """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(
             f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
         )
     if adapt is None:
         return SteadyRate(math.inf)
+    if not isinstance(adapt, str):
+        return adapt
     return look_up(ADAPT, adapt, "adapt")(optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from isample.control.base import Choices, Settings
@@ -70,9 +71,11 @@ class Threshold(Rule):
 
 class Always(Rule):
     def plan(self, state: RuleState) -> Plan:
-        if self.choices.remembers:
-            return Plan(importance=True, gain_cap=state.noise.gain_cap)
-        return self._presample()
+        if not self.choices.remembers:
+            return self._presample()
+        useful = state.noise.gain_cap
+        # Where no gain is of use, this rule draws all the same: flat draws would be none.
+        return Plan(importance=True, gain_cap=useful if useful > 1.0 else math.inf)
 
 
 class Never(Rule):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from isample.control import Controller
-from isample.control.rates import make_rates
+from isample.control.rates import Rates, make_rates
 from isample.engine.dealer import Dealer
 from isample.engine.numbers import tell_loss
 from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
@@ -76,7 +76,7 @@ class Engine:
         loss: Loss | None = None,
         control: str | Controller[Any] = "speedup",
         objective: Callable[[nn.Module, Any], Tensor] | None = None,
-        adapt: str | None = "lr",
+        adapt: str | Rates | None = "lr",
         attach: bool = True,
         seed: int | None = None,
         batch_size: int | None = None,

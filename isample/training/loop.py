@@ -57,11 +57,11 @@ class Loop:
             begun = loader.batches
             for batch in loader.tickets():
                 report = self.train(batch)
-                self.progress = self._share_spent(loader, epochs, seconds)
-                report.elapsed = self.elapsed
+                elapsed = report.elapsed = self.elapsed
+                self.progress = self._share_spent(loader, epochs, seconds, elapsed)
                 with clock.paused():
                     yield report
-                if self.elapsed >= seconds:
+                if elapsed >= seconds:
                     self.engine.steps.stop()
                     return
                 begun = loader.batches
@@ -70,10 +70,10 @@ class Loop:
         self.engine.steps.stop()
         self.progress = 1.0
 
-    def _share_spent(self, loader: Loader, epochs: float, seconds: float) -> float:
+    def _share_spent(self, loader: Loader, epochs: float, seconds: float, elapsed: float) -> float:
         length = length_of(loader.loader)
         done = loader.epoch + (loader.batches / length if length else 0.0)
-        return min(1.0, max(done / epochs, self.elapsed / seconds))
+        return min(1.0, max(done / epochs, elapsed / seconds))
 
     def with_epoch_ends(
         self, steps: Iterator[StepReport]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from isample.control import Controller
+from isample.control.rates import Rates
 from isample.engine import Engine
 from isample.engine.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
@@ -88,7 +89,7 @@ class Trainer:
         score: str | Callable[..., Any] = "upper_bound",
         draws: str | None = None,
         control: str | Controller[Any] | None = None,
-        adapt: str | None = "lr",
+        adapt: str | Rates | None = "lr",
         scoring: Scoring | None = None,
         tau_threshold: float | None = None,
         tau_momentum: float = 0.9,
@@ -285,10 +286,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, torch's global random state included.
-
-        Raises ValueError if that trainer was in another mode.
-        """
+        """Restores what :meth:`state_dict` gave, torch's global random state included. Raises
+        ValueError if that trainer was in another mode."""
         if self.mode not in ("auto", state["mode"]):
             raise ValueError(
                 f"state must be of a trainer in mode {self.mode!r}; got {state['mode']!r}"
