@@ -286,10 +286,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, torch's global random state included.
-
-        Raises ValueError if that trainer was in another mode.
-        """
+        """Restores what :meth:`state_dict` gave, torch's global random state included. Raises
+        ValueError if that trainer was in another mode."""
         if self.mode not in ("auto", state["mode"]):
             raise ValueError(
                 f"state must be of a trainer in mode {self.mode!r}; got {state['mode']!r}"
