@@ -194,7 +194,7 @@ class Engine:
         if batch.observe:
             self.dealer.learn_outputs(batch, score, targets, outputs)
         self.steps.read_late(batch)
-        if mean.requires_grad:
+        if mean.requires_grad and not self.dealer.tickets.leave_alone(batch):
             mean.register_hook(batch.saw_backward)
         return mean
 

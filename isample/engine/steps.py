@@ -14,7 +14,9 @@ from isample.control.base import Controller, from_dict, to_dict
 from isample.control.rates import Rates
 from isample.engine.numbers import check_finite, observation, report_of
 from isample.support.clocks import StepClock
+from isample.support.errors import NonFiniteLossError
 from isample.support.processes import Processes
+from isample.support.readback import as_numbers
 from isample.values import Batch, History, Observation, Plan, StepReport
 
 
@@ -50,7 +52,7 @@ class Steps:
         self._controller: Controller[Any] | None = None
         self._state: Any = None
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
-        self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
+        self._settled: list[tuple[Batch, Observation, float, float]] = []  # without a report
         self._last_silent: Observation | None = None
         self._gains: list[float] = []  # of batches since the last update
         self._untimed = 0  # settled batches since the last tick
@@ -108,6 +110,11 @@ class Steps:
         return self.report
 
     @property
+    def _reads_at_once(self) -> bool:
+        """Whether numbers lie on the host already, and are those of one process."""
+        return self.device.type == "cpu" and self.processes.count == 1
+
+    @property
     def is_idle(self) -> bool:
         """Whether no batch was settled since the last update."""
         return not self._gains
@@ -122,6 +129,8 @@ class Steps:
 
     def read_late(self, batch: Batch) -> None:
         """Queues the copy of what ``batch`` tells to the host; nothing waits."""
+        if self._reads_at_once:
+            return
         told = list(batch.told.values())
         if self.processes.count > 1:
             seconds = sum(seconds for seconds, _ in self._timed)
@@ -146,17 +155,20 @@ class Steps:
         self._state = self.controller.observe(self._state, seen)
         importance = batch.by_memory or batch.scored > 0
         gain = self.controller.gain(self._state, seen) if importance else 1.0
-        self._settled.append((batch, seen, gain))
+        self._settled.append((batch, seen, seen.loss, gain))
         self._gains.append(gain)
         self._untimed += 1
         self._overhead += batch.overhead
 
     def settle_silent(self, batch: Batch) -> None:
-        """:meth:`settle` of a batch that tells nothing, where one process trains."""
+        """:meth:`settle` of a batch that tells its loss at most, where one process trains."""
         self.rates.note()
         seen = self._silent(batch.size, self.rates.gain_cap)
+        loss = self._numbers(batch)["loss"][0] if batch.told else math.nan
+        if batch.told and not math.isfinite(loss):
+            raise NonFiniteLossError(loss)
         self._state = self.controller.observe(self._state, seen)
-        self._settled.append((batch, seen, 1.0))
+        self._settled.append((batch, seen, loss, 1.0))
         self._untimed += 1
 
     def _silent(self, size: int, gain_cap: float) -> Observation:
@@ -168,6 +180,8 @@ class Steps:
         return last
 
     def _numbers(self, batch: Batch) -> dict[str, list[float]]:
+        if self._reads_at_once:
+            return {name: as_numbers(value) for name, value in batch.told.items()}
         if id(batch) not in self._reads:
             self.read_late(batch)
         read = self._reads.pop(id(batch), None)
@@ -194,10 +208,10 @@ class Steps:
         if is_update:
             self.rates.put_back()
             self._gains.clear()
-        for batch, seen, gain in self._settled:
+        for batch, seen, loss, gain in self._settled:
             self.count += 1
             worth = gain * self.batch_size
-            self.report = report_of(self.count, batch, seen, worth, self.running)
+            self.report = report_of(self.count, batch, seen, loss, worth, self.running)
             self.history.steps.append(self.report)
         self._settled.clear()
         return self.report
