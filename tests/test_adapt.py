@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from isample.control import Always, Choices, Speedup, make_controller
 from isample.control.rates import LearningRate, make_rates
-from isample.values import Observation
+from isample.values import Observation, Plan
 from tests.small_training import b, make_data, make_model
 
 
@@ -272,3 +272,25 @@ def test_always_draws_also_where_no_gain_is_of_use():
     for cap, expected in ((1.0, math.inf), (2.5, 2.5)):
         state = always.observe(always.init(), Observation(loss=1.0, gain_cap=cap))
         assert always.plan(state).gain_cap == expected and always.plan(state).importance
+
+
+class Scoring(GainOf):
+    """Every step scores twice a batch that the memory's source deals."""
+
+    def plan(self, state):
+        return Plan(candidates=2 * b, keep=b)
+
+
+def test_no_rate_is_raised_before_the_memory_has_seen_an_epoch():
+    """1,200 samples: 100 batches of 12 are an epoch, and a step's candidates are two of them."""
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    control = Scoring(itertools.repeat(4.0), remembers=True)
+    trainer = isample.Trainer(
+        model, optimizer, batch_size=b, control=control, mode="memory", seed=5
+    )
+    seen, step = [], optimizer.step
+    optimizer.step = lambda: (seen.append(optimizer.param_groups[0]["lr"]), step())
+    for _ in itertools.islice(trainer.iterate(learnt_but_for_some(), epochs=3), 80):
+        pass
+    assert seen[:50] == [0.05] * 50 and seen[50:] == [0.1] * 30

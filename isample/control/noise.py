@@ -55,6 +55,8 @@ class NoiseState(NamedTuple):
     """The same as their candidates foretold it."""
     bounded: bool = False
     gain_cap: float = 1.0
+    informed: bool = True
+    """Whether a gain is of use yet: a memory's first epoch raises no rate."""
 
 
 class Noise:
@@ -89,7 +91,16 @@ class Noise:
                 found = self._add(found, seen.fresh.importance, seen.fresh.uniform, at)
                 foretold = self._add(foretold, left, moment, at)
         return NoiseState(
-            step, memory, rho, dealt, recalled, found, foretold, seen.bounded, seen.gain_cap
+            step,
+            memory,
+            rho,
+            dealt,
+            recalled,
+            found,
+            foretold,
+            seen.bounded,
+            seen.gain_cap,
+            seen.informed,
         )
 
     def memory_gain(self, state: NoiseState) -> float:

@@ -88,7 +88,10 @@ class Speedup:
     def observe(self, state: SpeedupState, seen: Observation) -> SpeedupState:
         if seen.memory is None and seen.tau != seen.tau and not seen.scored:  # it told nothing
             noise = state.noise._replace(
-                step=state.noise.step + 1, bounded=seen.bounded, gain_cap=seen.gain_cap
+                step=state.noise.step + 1,
+                bounded=seen.bounded,
+                gain_cap=seen.gain_cap,
+                informed=seen.informed,
             )
             return state._replace(noise=noise, seen=self._silent_kind(seen.kept))
         size = self.choices.batch_size
@@ -225,7 +228,8 @@ class Speedup:
         """The part of a ``gain`` that counts."""
         if state.noise.bounded and not is_chosen and gain < self.settings.doubtful_gain:
             gain = min(gain, 1.0)
-        surplus = min(gain, state.noise.gain_cap) - 1.0
+        useful = state.noise.gain_cap if state.noise.informed else 1.0
+        surplus = min(gain, useful) - 1.0
         return 1.0 + (self.settings.gain_share * surplus if surplus > 0 else surplus)
 
     def _plan(self, state: SpeedupState, index: int) -> Plan:

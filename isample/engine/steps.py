@@ -151,19 +151,20 @@ class Steps:
             seen = observation(batch, told, informed, self.rates.gain_cap)
             check_finite(batch, seen)
         else:
-            seen = self._silent(batch.size, self.rates.gain_cap)
+            seen = self._silent(batch.size, informed)
         self._state = self.controller.observe(self._state, seen)
         importance = batch.by_memory or batch.scored > 0
         gain = self.controller.gain(self._state, seen) if importance else 1.0
         self._settled.append((batch, seen, seen.loss, gain))
-        self._gains.append(gain)
+        # A network that has not seen all data yet bears no higher rate than the user's.
+        self._gains.append(gain if informed else 1.0)
         self._untimed += 1
         self._overhead += batch.overhead
 
-    def settle_silent(self, batch: Batch) -> None:
+    def settle_silent(self, batch: Batch, *, informed: bool) -> None:
         """:meth:`settle` of a batch that tells its loss at most, where one process trains."""
         self.rates.note()
-        seen = self._silent(batch.size, self.rates.gain_cap)
+        seen = self._silent(batch.size, informed)
         loss = self._numbers(batch)["loss"][0] if batch.told else math.nan
         if batch.told and not math.isfinite(loss):
             raise NonFiniteLossError(loss)
@@ -171,11 +172,11 @@ class Steps:
         self._settled.append((batch, seen, loss, 1.0))
         self._untimed += 1
 
-    def _silent(self, size: int, gain_cap: float) -> Observation:
+    def _silent(self, size: int, informed: bool) -> Observation:
         """Of a batch that tells nothing: most are like the one before."""
-        last = self._last_silent
-        if last is None or (last.kept, last.gain_cap) != (size, gain_cap):
-            last = Observation(loss=math.nan, kept=size, gain_cap=gain_cap)
+        last, cap = self._last_silent, self.rates.gain_cap
+        if last is None or (last.kept, last.gain_cap, last.informed) != (size, cap, informed):
+            last = Observation(loss=math.nan, kept=size, gain_cap=cap, informed=informed)
             self._last_silent = last
         return last
 
