@@ -153,7 +153,7 @@ def test_resnet50_takes_torchvision_s_weights_and_a_new_last_layer(tmp_path, mon
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(
         DataError,
-        match=r"looked for .*resnet50-0676ba61.pth. Get it from https://download.pytorch.org",
+        match=r"looked for .*resnet50-0676ba61.pth. Get .* from torchvision",
     ):
         resnet50(1.0, None, 67)
     weights = stand_in().state_dict()

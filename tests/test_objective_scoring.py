@@ -152,7 +152,9 @@ def test_logits_that_are_not_a_row_a_sample():
 def test_an_objective_without_logits():
     model = make_model()
     engine = make_scorer(model, lambda model, batch: model[0](batch[0]).mean())
-    with pytest.raises(RuntimeError, match="objective must call the module that was given as head"):
+    with pytest.raises(
+        RuntimeError, match="objective must compute its loss of logits that pass through"
+    ):
         engine.choose(make_data().tensors)
 
 

@@ -107,7 +107,7 @@ class Dealer:
         alone = len(under_way) == 1 and under_way[0].left_alone and self._invalid is None
         if not alone or self.steps.processes.count > 1:
             return False
-        self.steps.settle_silent(under_way[0], informed=self.source.informed)
+        self.steps.settle_silent(under_way[0], informed=self.opened.informed)
         self.tickets.begin_update(self.tickets.finished())
         self._follow()
         return True
