@@ -57,6 +57,8 @@ class Plan:
     """Score a uniform batch, too, from its training pass."""
     gain_cap: float = math.inf
     """Flatten remembered scores until a drawn sample gains no more than this."""
+    stands: int = 1
+    """Plain steps, which tell nothing but their time, change it only after every so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Batch:
     squares: list[tuple[Tensor, Tensor | float]] = field(default_factory=list)
     """Of each head, the squared norms of its gradient rows, float32 [size], and their scale."""
     left_alone: bool = False
-    """Whether its logits passed without a mark."""
+    """Whether its logits pass without a mark, since nothing waits for its backward pass."""
     backward: bool = False
     """Whether its backward pass has reached the logits."""
     backward_pass: int | None = None
@@ -152,7 +154,7 @@ class Batch:
 
     def again(self) -> None:
         """Forgets the forward pass: a closure makes another one."""
-        self.heads, self.backward, self.backward_pass = 0, False, None
+        self.heads, self.backward, self.backward_pass = 0, self.left_alone, None
         self.squares.clear()
 
 
@@ -209,12 +211,32 @@ class Evaluation:
     error: float
 
 
-@dataclass
 class History:
-    """All reports of one trainer or engine, in order."""
+    """All reports of one trainer or engine, in order: ``steps``, and ``evaluations``.
 
-    steps: list[StepReport] = field(default_factory=list)
-    evaluations: list[Evaluation] = field(default_factory=list)
+    A plain step's report is made when ``steps`` is asked for: small networks take longer to train
+    where one is made in each.
+    """
+
+    def __init__(self) -> None:
+        self.evaluations: list[Evaluation] = []
+        self._steps: list[StepReport] = []
+        self._plain: list[tuple[int, float, int, float, float]] = []
+
+    def add(self, report: StepReport) -> None:
+        """Of the step after the last."""
+        self.steps.append(report)
+
+    def add_plain(self, step: int, loss: float, size: int, seconds: float, elapsed: float) -> None:
+        """Of the step after the last, which was neither scored nor weighted."""
+        self._plain.append((step, loss, size, seconds, elapsed))
+
+    @property
+    def steps(self) -> list[StepReport]:
+        if self._plain:
+            self._steps += [_plain_report(*numbers) for numbers in self._plain]
+            self._plain.clear()
+        return self._steps
 
     @property
     def active_share(self) -> float:
@@ -222,3 +244,22 @@ class History:
         if not self.steps:
             return float("nan")
         return sum(report.active for report in self.steps) / len(self.steps)
+
+
+def _plain_report(step: int, loss: float, size: int, seconds: float, elapsed: float) -> StepReport:
+    nan = float("nan")
+    return StepReport(
+        step=step,
+        loss=loss,
+        tau=nan,
+        tau_ema=nan,
+        active=False,
+        presample=size,
+        effective_batch=float(size),
+        weight_min=1.0,
+        weight_max=1.0,
+        scoring_seconds=0.0,
+        seconds=seconds,
+        elapsed=elapsed,
+        kept=size,
+    )

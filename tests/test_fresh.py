@@ -78,7 +78,7 @@ def test_the_weights_are_both_draws_together():
     scores of all candidates."""
     trainer = make_trainer(Presampling(True), model=linear_model(), draws="alias")
     trainer.fit(make_loader(), epochs=3)
-    batch, seen = trainer.batch, trainer.engine.steps.controller.seen[-1]
+    batch, seen = trainer.batch, trainer.engine.steps.steering.controller.seen[-1]
     assert batch.score.shape == (B,) and batch.chosen.shape == batch.weights.shape == (b,)
     assert (seen.scored, seen.kept, seen.by_memory) == (B, b, True)
     mean = seen.memory.mean

@@ -48,9 +48,9 @@ def make(**options):
 def test_fit_settles_the_mode(options, loader, mode, control):
     trainer = make(**options)
     trainer.fit(loader, epochs=1)
-    assert trainer.mode == mode and type(trainer.engine.steps.controller) is control
+    assert trainer.mode == mode and type(trainer.engine.steps.steering.controller) is control
     assert (trainer.memory is not None) == (mode == "memory")
-    assert trainer.engine.steps.plan().importance == (options.get("control") == "always")
+    assert trainer.engine.steps.steering.plan.importance == (options.get("control") == "always")
 
 
 def test_what_goes_with_no_presample_and_what_with_one_only():
@@ -72,7 +72,7 @@ def test_a_controller_of_one_s_own_is_asked_in_either_mode():
         control = Always(Choices(b, remembers=remembers, candidates=(B,)))
         trainer = make(control=control, presample=presample)
         history = trainer.fit(DataLoader(DATA, b), epochs=2)
-        assert trainer.mode == mode and trainer.engine.steps.controller is control
+        assert trainer.mode == mode and trainer.engine.steps.steering.controller is control
         assert history.steps[-1].active
         assert not trainer.engine.parts.selector.draw.with_replacement  # pps is the default draw
 
@@ -113,7 +113,7 @@ def test_the_paper_s_preset():
     )
     assert trainer.mode == "presample" and trainer.engine.parts.selector.draw.name == "alias"
     assert isinstance(trainer.engine.steps.rates, SteadyRate) and trainer.next_size == b
-    controller = trainer.engine.steps.controller
+    controller = trainer.engine.steps.steering.controller
     assert controller.threshold == (B + 3 * b) / (3 * b) and controller.choices.presample == B
     always = isample.Trainer.paper(model, trainer.optimizer, batch_size=b, control="always")
     assert always.next_size == 5 * b

@@ -97,7 +97,7 @@ def test_default_threshold_is_the_papers(batch_size, presample, expected):
         model, torch.optim.SGD(model.parameters(), 0.1), "mse", batch_size, presample
     )
     assert trainer.next_size == batch_size
-    assert trainer.engine.steps.controller.threshold == pytest.approx(expected)
+    assert trainer.engine.steps.steering.controller.threshold == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("draws", ["alias", "systematic", "pps"])

@@ -234,14 +234,17 @@ class Speedup:
 
     def _plan(self, state: SpeedupState, index: int) -> Plan:
         option = self.options[index]
+        every = self.settings.every
+        stands = 1 if state.row else every - state.steps % every
         if index == PLAIN:
-            return Plan(observe=state.watching and not state.row)
+            return Plan(observe=state.watching and not state.row, stands=stands)
         cap = state.noise.gain_cap * self.choices.batch_size / option.fewer
         return Plan(
             importance=option.by_memory,
             candidates=option.candidates or None,
             keep=option.keep,
             gain_cap=cap if option.by_memory else math.inf,
+            stands=stands,
         )
 
 

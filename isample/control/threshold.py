@@ -79,8 +79,12 @@ class Always(Rule):
 
 
 class Never(Rule):
+    def __init__(self, choices: Choices, settings: Settings | None = None):
+        super().__init__(choices, settings)
+        self._plan = Plan(observe=False, stands=self.settings.every)
+
     def observe(self, state: RuleState, seen: Observation) -> RuleState:
         return state  # nothing is done by what was seen
 
     def plan(self, state: RuleState) -> Plan:
-        return Plan(observe=False)
+        return self._plan

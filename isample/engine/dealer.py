@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from torch import Tensor
@@ -38,8 +37,9 @@ class Dealer:
         is_first = self.source is None
         self.source = source
         if is_first:
-            self.steps.control(controller_of(self.parts, self.wishes, source), source.batch_size)
-        self._followed = self.steps.plan()
+            controller = controller_of(self.parts, self.wishes, source)
+            self.steps.control(controller, source.batch_size, lambda: self.opened.informed)
+        self._followed = self.steps.steering.plan
         source.follow(self._followed)
         if self._state is not None:
             self.load_state_dict(self._state)
@@ -64,16 +64,17 @@ class Dealer:
     def deal(self, candidates: Candidates, ahead: ScoredAhead | None = None) -> Batch:
         """What is to be trained on of ``candidates``: its ticket waits for its logits."""
         self.steps.tick()
-        began = time.perf_counter()
-        batch = chosen(self.parts, self.opened, self.steps.plan(), candidates, ahead)
-        batch.began = began
+        self._follow()
+        batch = chosen(self.parts, self.opened, self.steps.steering.plan, candidates, ahead)
+        batch.began = self.steps.clock.began
         self.tickets.waiting.append(batch)
         return batch
 
     def claim(self, by: str) -> Batch:
         """The batch under way, whose logits ``by`` takes."""
         batch, is_new = self.tickets.claim(by)
-        if is_new:  # the gradients of the one before accumulate, or its update was left out
+        if is_new and len(self.tickets.under_way) > 1:
+            # The gradients of the one before accumulate, or its update was left out.
             self._settle_finished(is_update=False)
         return batch
 
@@ -100,20 +101,19 @@ class Dealer:
         if not self.steps.has_gradients():
             self._settle_finished(is_update=False)
 
-    def settle_silent(self) -> bool:
-        """:meth:`settle` where the one batch under way was left alone and has nothing to tell, by a
-        shorter way: steps may take half a millisecond. Whether it was so."""
-        under_way = self.tickets.under_way
-        alone = len(under_way) == 1 and under_way[0].left_alone and self._invalid is None
-        if not alone or self.steps.processes.count > 1:
+    def settle_plain(self) -> bool:
+        """:meth:`settle` where one batch is under way and was left alone, by a shorter way: steps
+        may take half a millisecond. Whether it was so."""
+        batch = self.tickets.left_alone
+        if batch is None or self._invalid is not None or self.steps.processes.count > 1:
             return False
-        self.steps.settle_silent(under_way[0], informed=self.opened.informed)
-        self.tickets.begin_update(self.tickets.finished())
-        self._follow()
+        self.steps.settle_plain(batch)
+        self.tickets.under_way.clear()
+        self.tickets.begin_update(batch)
         return True
 
     def _follow(self) -> None:
-        plan = self.steps.plan()
+        plan = self.steps.steering.plan
         if plan is not self._followed:
             self._followed = plan
             self.opened.follow(plan)
@@ -124,7 +124,7 @@ class Dealer:
             try:
                 if batch.observe and batch.claimed == "rows":
                     learn_rows(self.parts, self.opened, batch)
-                self.steps.settle(batch, informed=self.opened.informed)
+                self.steps.settle(batch)
             except NonFiniteError as error:
                 if is_update:
                     raise

@@ -167,18 +167,18 @@ class Engine:
             RuntimeError: no batch of the engine's loader is under way.
             ValueError: logits or counts that have not a row for each sample of it.
         """
-        if self._rows.is_scoring:
+        if self._rows.marked is not None:
             return self._rows.mark(z, counts)
         if self._paused or not torch.is_grad_enabled():
             return z
         batch = self.dealer.claim("rows")
-        if counts is None and self.dealer.tickets.leave_alone(batch):
+        if batch.left_alone and counts is None:
             check_rows("logits", z, batch.size)
             return z
         return self._rows.through(z, batch, counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
-        return self.rows(output) if module.training or self._rows.is_scoring else None
+        return self.rows(output) if module.training or self._rows.marked is not None else None
 
     def loss(self, outputs: Tensor, targets: Any) -> Tensor:
         """The weighted mean of the known loss over the batch under way, 0-dim, differentiable: one
@@ -194,7 +194,7 @@ class Engine:
         if batch.observe:
             self.dealer.learn_outputs(batch, score, targets, outputs)
         self.steps.read_late(batch)
-        if mean.requires_grad and not self.dealer.tickets.leave_alone(batch):
+        if mean.requires_grad and not batch.left_alone:
             mean.register_hook(batch.saw_backward)
         return mean
 
@@ -206,7 +206,10 @@ class Engine:
         Raises NonFiniteScoreError or NonFiniteLossError where a score or the loss is no finite
         number, before a parameter changes.
         """
-        if self.dealer.settle_silent():
+        self._before()
+
+    def _before(self, *_: Any) -> None:
+        if self.dealer.settle_plain():
             self._open = True
             return
         finished, tickets = self.dealer.settle(), self.dealer.tickets
@@ -217,29 +220,29 @@ class Engine:
             )
         self.steps.raise_rates()
         self._open = True
-        tickets.begin_update(finished)
+        if finished:
+            tickets.begin_update(finished[-1])
 
     def after_update(self) -> StepReport | None:
         """Puts the learning rate back; the report of the last batch.
 
         Raises RuntimeError where :meth:`before_update` was not called.
         """
+        self._after()
+        return self.report
+
+    def _after(self, *_: Any) -> None:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
         self.dealer.tickets.end_update()
-        return self.steps.close(is_update=True)
-
-    def _before(self, *_: Any) -> None:
-        self.before_update()
-
-    def _after(self, *_: Any) -> None:
-        self.after_update()
+        self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
         """A batch was trained on whose gradients wait for the next update."""
         self.dealer.settle()
-        return self.steps.close(is_update=False)
+        self.steps.close(is_update=False)
+        return self.report
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -55,14 +55,14 @@ def check_finite(batch: Batch, seen: Observation) -> None:
 
 
 def report_of(
-    count: int, batch: Batch, seen: Observation, loss: float, worth: float, elapsed: float
+    count: int, batch: Batch, seen: Observation, worth: float, elapsed: float
 ) -> StepReport:
     """``worth`` is the size of a uniform batch that is as noisy; NaN where that is not known."""
     active = batch.by_memory or batch.scored > 0
     weighed = (seen.fresh or seen.memory) if active else None
     return StepReport(
         step=count,
-        loss=loss,
+        loss=seen.loss,
         tau=seen.tau,
         tau_ema=seen.tau_ema,
         active=active,

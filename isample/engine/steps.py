@@ -4,20 +4,22 @@ report that follow from it."""
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from isample.control.base import Controller, from_dict, to_dict
+from isample.control.base import Controller
 from isample.control.rates import Rates
 from isample.engine.numbers import check_finite, observation, report_of
+from isample.engine.steering import Steering
 from isample.support.clocks import StepClock
 from isample.support.errors import NonFiniteLossError
 from isample.support.processes import Processes
 from isample.support.readback import as_numbers
-from isample.values import Batch, History, Observation, Plan, StepReport
+from isample.values import Batch, History, Observation, StepReport
 
 
 class Steps:
@@ -48,53 +50,69 @@ class Steps:
         self.count: int = 0
         self.elapsed: float = 0.0
         self.batch_size: int = 1
-        self.report: StepReport | None = None
-        self._controller: Controller[Any] | None = None
-        self._state: Any = None
+        self._steering: Steering[Any] | None = None
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
-        self._settled: list[tuple[Batch, Observation, float, float]] = []  # without a report
-        self._last_silent: Observation | None = None
+        self._informed: Callable[[], bool] = lambda: True
+        self._settled: list[tuple[Batch, Observation | None, float, float]] = []  # not reported
         self._gains: list[float] = []  # of batches since the last update
-        self._untimed = 0  # settled batches since the last tick
+        self._untimed = 0  # settled batches since the last tick, those below left out
+        self._plain: list[int] = []  # the sizes of plain ones
         self._carried = 0.0  # seconds that no settled batch has taken yet
         self._overhead = 0.0
         self._timed: list[tuple[float, float]] = []  # of which other processes have not heard
 
-    def control(self, controller: Controller[Any], batch_size: int) -> None:
-        """Begins with ``controller``; ``batch_size`` is that of a uniform batch."""
-        self._controller, self._state = controller, controller.init()
-        self.batch_size = batch_size
+    def control(
+        self, controller: Controller[Any], batch_size: int, informed: Callable[[], bool]
+    ) -> None:
+        """Begins with ``controller``; ``batch_size`` is that of a uniform batch, ``informed`` says
+        whether moments foretell something yet."""
+        self._steering = Steering(controller, self._shown)
+        self.batch_size, self._informed = batch_size, informed
+
+    def _shown(self, size: int) -> Observation:
+        """By a batch that tells nothing."""
+        cap = self.rates.gain_cap
+        return Observation(loss=math.nan, kept=size, gain_cap=cap, informed=self._informed())
 
     @property
-    def controller(self) -> Controller[Any]:
-        """The one it began with; raises RuntimeError before."""
-        if self._controller is None:
+    def steering(self) -> Steering[Any]:
+        """Of the controller that it began with; raises RuntimeError before."""
+        if self._steering is None:
             raise RuntimeError(
                 "a plan must follow engine.loader or engine.choose; neither was called"
             )
-        return self._controller
-
-    def plan(self) -> Plan:
-        return self.controller.plan(self._state)
+        return self._steering
 
     # ---- Time ---------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """A batch was fetched: the steps settled since the last one have taken the time between."""
         seconds = self.clock.tick() + self._carried
-        if self._untimed == 0:
+        count = len(self._plain) + self._untimed
+        if count == 0:
             self._carried = seconds
             return
-        each = seconds / self._untimed, self._overhead / self._untimed
-        self._timed += [each] * self._untimed
-        self._untimed, self._carried, self._overhead = 0, 0.0, 0.0
+        each, self._carried = seconds / count, 0.0
+        steering = self.steering
+        for size in self._plain:
+            steering.plain(size, each)
+            self.elapsed += each
+        self._plain.clear()
+        if self._untimed:
+            self._time_told(each)
+
+    def _time_told(self, seconds: float) -> None:
+        """The steps that told something took so many ``seconds`` each."""
+        steps, overhead = self._untimed, self._overhead / self._untimed
+        self._untimed, self._overhead = 0, 0.0
         if self.processes.count == 1:
-            self._tell_time(*each, len(self._timed))
-            self._timed.clear()
+            self._tell_time(seconds, overhead, steps)
+        else:
+            self._timed += [(seconds, overhead)] * steps
 
     def _tell_time(self, seconds: float, overhead: float, steps: int) -> None:
         for _ in range(steps):
-            self._state = self.controller.clock(self._state, seconds, overhead)
+            self.steering.clock(seconds, overhead)
             self.elapsed += seconds
 
     def stop(self) -> None:
@@ -103,11 +121,18 @@ class Steps:
         self.clock.stop()
 
     @property
+    def report(self) -> StepReport | None:
+        """The last one; None before the first."""
+        reports = self.history.steps
+        return reports[-1] if reports else None
+
+    @property
     def last_report(self) -> StepReport:
         """Raises RuntimeError before a batch was trained on."""
-        if self.report is None:
+        report = self.report
+        if report is None:
             raise RuntimeError("a batch must have passed engine.loss before its report; none has")
-        return self.report
+        return report
 
     @property
     def _reads_at_once(self) -> bool:
@@ -139,46 +164,36 @@ class Steps:
         if told:
             self._reads[id(batch)] = self.processes.read_late(told, self.device)
 
-    def settle(self, batch: Batch, *, informed: bool) -> None:
+    def settle(self, batch: Batch) -> None:
         """Reads what ``batch`` tells, and tells the controller.
 
         Raises NonFiniteScoreError where a score is not a finite number, NonFiniteLossError where
         the loss is none; nothing has changed then.
         """
         self.rates.note()
-        if batch.told or self.processes.count > 1:
-            told = self._numbers(batch)
-            seen = observation(batch, told, informed, self.rates.gain_cap)
-            check_finite(batch, seen)
-        else:
-            seen = self._silent(batch.size, informed)
-        self._state = self.controller.observe(self._state, seen)
+        informed = self._informed()
+        told = self._numbers(batch)
+        seen = observation(batch, told, informed, self.rates.gain_cap)
+        check_finite(batch, seen)
+        self.steering.observe(seen)
         importance = batch.by_memory or batch.scored > 0
-        gain = self.controller.gain(self._state, seen) if importance else 1.0
+        gain = self.steering.gain(seen) if importance else 1.0
         self._settled.append((batch, seen, seen.loss, gain))
         # A network that has not seen all data yet bears no higher rate than the user's.
         self._gains.append(gain if informed else 1.0)
         self._untimed += 1
         self._overhead += batch.overhead
 
-    def settle_silent(self, batch: Batch, *, informed: bool) -> None:
+    def settle_plain(self, batch: Batch) -> None:
         """:meth:`settle` of a batch that tells its loss at most, where one process trains."""
         self.rates.note()
-        seen = self._silent(batch.size, informed)
-        loss = self._numbers(batch)["loss"][0] if batch.told else math.nan
-        if batch.told and not math.isfinite(loss):
-            raise NonFiniteLossError(loss)
-        self._state = self.controller.observe(self._state, seen)
-        self._settled.append((batch, seen, loss, 1.0))
-        self._untimed += 1
-
-    def _silent(self, size: int, informed: bool) -> Observation:
-        """Of a batch that tells nothing: most are like the one before."""
-        last, cap = self._last_silent, self.rates.gain_cap
-        if last is None or (last.kept, last.gain_cap, last.informed) != (size, cap, informed):
-            last = Observation(loss=math.nan, kept=size, gain_cap=cap, informed=informed)
-            self._last_silent = last
-        return last
+        loss = math.nan
+        if batch.told:
+            loss = self._numbers(batch)["loss"][0]
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(loss)
+        self._settled.append((batch, None, loss, 1.0))
+        self._plain.append(batch.size)
 
     def _numbers(self, batch: Batch) -> dict[str, list[float]]:
         if self._reads_at_once:
@@ -203,19 +218,21 @@ class Steps:
         noise = sum(1.0 / gain for gain in self._gains)
         self.rates.raise_for(len(self._gains) / noise if noise else 1.0)
 
-    def close(self, *, is_update: bool) -> StepReport | None:
-        """Reports the settled batches; after an update the learning rates are the user's again.
-        The last report."""
+    def close(self, *, is_update: bool) -> None:
+        """Reports the settled batches; after an update the learning rates are the user's again."""
         if is_update:
             self.rates.put_back()
             self._gains.clear()
         for batch, seen, loss, gain in self._settled:
             self.count += 1
-            worth = gain * self.batch_size
-            self.report = report_of(self.count, batch, seen, loss, worth, self.running)
-            self.history.steps.append(self.report)
+            count, elapsed = self.count, self.running
+            if seen is None:
+                seconds = time.perf_counter() - batch.began
+                self.history.add_plain(count, loss, batch.size, seconds, elapsed)
+            else:
+                worth = gain * self.batch_size
+                self.history.add(report_of(count, batch, seen, worth, elapsed))
         self._settled.clear()
-        return self.report
 
     def discard(self) -> None:
         """The batches that were settled are not trained on."""
@@ -241,13 +258,14 @@ class Steps:
             "count": self.count,
             "elapsed": self.running,
             "rates": self.rates.state_dict(),
-            "controller": None if self._controller is None else to_dict(self._state),
+            "controller": None if self._steering is None else self._steering.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count, self.elapsed = state["count"], state["elapsed"]
         self.rates.load_state_dict(state["rates"])
-        self._state = from_dict(self.controller.init(), state["controller"])
+        self.steering.load_state_dict(state["controller"])
         self.clock.stop()
         self._untimed, self._carried = 0, 0.0
+        self._plain.clear()
         self.discard()

@@ -36,7 +36,8 @@ class Tickets:
 
     def skip(self) -> None:
         """The batch under way is left out, if it had no backward pass; else the oldest waiting."""
-        if self.under_way and not self.under_way[-1].backward:
+        last = self.under_way[-1] if self.under_way else None
+        if last is not None and (last.left_alone or not last.backward):
             self.under_way.pop()
         elif self.waiting:
             self.waiting.popleft()
@@ -48,7 +49,8 @@ class Tickets:
 
         Raises RuntimeError if there is none, or where its logits were taken by the other call.
         """
-        batch = self._present()
+        idle = self._updating is None and not self.under_way
+        batch = None if idle else self._present()
         if batch is None:
             return self._next(by), True
         if batch.claimed != by:
@@ -61,11 +63,11 @@ class Tickets:
     def _present(self) -> Batch | None:
         """The batch under way, unless these are the logits of the next one."""
         batch = self._updating or (self.under_way[-1] if self.under_way else None)
+        if batch is None:
+            return None
         within = backward_pass()
-        if batch is None or within is not None:  # checkpointing makes a forward pass once more
-            same = batch is not None and (
-                batch.left_alone or not batch.backward or within == batch.backward_pass
-            )
+        if within is not None:  # checkpointing makes a forward pass once more
+            same = batch.left_alone or not batch.backward or within == batch.backward_pass
             return batch if same else None
         if not batch.backward:
             if self._ahead is not None and len(self.waiting) > self._ahead:
@@ -88,24 +90,26 @@ class Tickets:
         if len(self.waiting) > self._ahead:
             raise RuntimeError(_left_out(len(self.waiting) - self._ahead))
         batch.claimed, batch.backward_pass = by, backward_pass()
+        if batch.weights is None and not batch.observe and self._ahead == 0:
+            # Nothing waits for its backward pass. A hook there would take 10 microseconds.
+            batch.left_alone = batch.backward = True
         self.under_way.append(batch)
         return batch
 
-    def leave_alone(self, batch: Batch) -> bool:
-        """Whether nothing waits for the batch's backward pass: it is neither weighted nor scored,
-        and the next batch is fetched after its update. A hook there would take 10 microseconds."""
-        batch.left_alone = batch.weights is None and not batch.observe and self._ahead == 0
-        batch.backward = batch.backward or batch.left_alone
-        return batch.left_alone
+    @property
+    def left_alone(self) -> Batch | None:
+        """The batch under way, if it is the only one and was left alone."""
+        under_way = self.under_way
+        return under_way[0] if len(under_way) == 1 and under_way[0].left_alone else None
 
     def is_settled(self, batch: Batch) -> bool:
         """Whether its numbers were read already, by the update that is under way."""
         return batch is self._updating
 
-    def begin_update(self, finished: list[Batch]) -> None:
-        """Until :meth:`end_update` logits are of the last of these: a closure's, that evaluates it
-        at several parameters."""
-        self._updating = finished[-1] if finished else self._updating
+    def begin_update(self, batch: Batch) -> None:
+        """Until :meth:`end_update` logits are of ``batch``: a closure's, that evaluates it at
+        several parameters."""
+        self._updating = batch
 
     def end_update(self) -> None:
         self._updating = None

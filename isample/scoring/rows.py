@@ -93,30 +93,27 @@ class Rows:
     """Passes logits through, and marks those of the batch that is under way.
 
     A head is a call of :meth:`through` within one batch; each has a mean count of its own.
+    ``marked`` is None outside of :meth:`scoring`.
     """
 
     def __init__(self) -> None:
         self._mean_counts: list[MeanCount] = []
-        self._marked: Marked | None = None
+        self.marked: Marked | None = None
         self._heads_scored = 0
-
-    @property
-    def is_scoring(self) -> bool:
-        return self._marked is not None
 
     @contextmanager
     def scoring(self, size: int) -> Iterator[Marked]:
         """Within it logits of ``size`` samples begin a graph in place of belonging to a batch."""
-        self._marked, self._heads_scored = Marked(size), 0
+        self.marked, self._heads_scored = Marked(size), 0
         try:
             with torch.no_grad():
-                yield self._marked
+                yield self.marked
         finally:
-            self._marked = None
+            self.marked = None
 
     def mark(self, z: Any, counts: Tensor | None) -> Any:
         """Logits of a scoring pass; raises RuntimeError outside of :meth:`scoring`."""
-        marked = self._marked
+        marked = self.marked
         if marked is None:
             raise RuntimeError("mark must be called within scoring(); no scoring pass is under way")
         mean_count = self._mean_count(self._heads_scored)
@@ -186,7 +183,9 @@ def _is_floating(leaf: Any) -> bool:
 
 def check_rows(name: str, z: Any, size: int) -> None:
     """Raises ValueError where a tensor of ``z`` has not ``size`` rows."""
-    for leaf in (z,) if isinstance(z, Tensor) else pytree.tree_leaves(z):
+    if isinstance(z, Tensor) and z.dim() and z.size(0) == size:
+        return
+    for leaf in pytree.tree_leaves(z):
         if _is_floating(leaf):
             _check_length(name, leaf, size)
 

@@ -4,6 +4,7 @@ remembers."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from isample.sources.indexed import (
     indexed_loader,
     part_of,
 )
-from isample.sources.order import Drawn
+from isample.sources.order import Drawn, Indices
 from isample.sources.sampler import MemorySampler
 from isample.support.processes import Processes
 from isample.support.pytree import map_tensors
@@ -47,12 +48,9 @@ class Dataset:
         if memory.size != size:
             _fit(memory, size, min(batch_size_of(loader), size))
         self.memory: MemorySampler = memory
+        self.batch_size: int = memory.batch_size
         self.device: torch.device | None = device
         self.loader: Indexed = indexed_loader(loader, dataset, memory)
-
-    @property
-    def batch_size(self) -> int:
-        return self.memory.batch_size
 
     @property
     def total(self) -> int:
@@ -100,14 +98,13 @@ class Dataset:
         """The memory knows itself how far its epoch is; ``skip`` says only that it has begun."""
         if skip > 0 and self.memory.at_end:  # where the memory would begin the next one
             return iter(())
-        return self._matched(iter(self.loader))
+        return starmap(self._candidates, self.loader)
 
-    def _matched(self, batches: Iterator) -> Iterator[Candidates]:
-        for batch, indices in batches:
-            drawn = self.memory.match(indices)
-            if self.device is not None:
-                batch = map_tensors(self._to_device, batch)
-            yield Candidates(batch, len(indices), drawn.indices, drawn.weights)
+    def _candidates(self, batch: Any, indices: Indices) -> Candidates:
+        drawn = self.memory.match(indices)
+        if self.device is not None:
+            batch = map_tensors(self._to_device, batch)
+        return Candidates(batch, len(indices), drawn.indices, drawn.weights)
 
     def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
         return self.memory.recall(scores, _known(places), weights)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from itertools import chain, islice
+from itertools import chain, islice, starmap
+from operator import attrgetter
 from typing import Any, Protocol
 
 import torch
@@ -79,19 +80,22 @@ class Loader:
         if not self._resumes and self.batches > 0:
             self.source.restart()
             self.epoch, self.batches = self.epoch + 1, 0
-        for batch in self.tickets():
-            yield batch.batch
+        return map(attrgetter("batch"), self.tickets())
 
     def tickets(self) -> Iterator[Batch]:
         """The same with what is known of them."""
         self._dealer.begin_epoch()
         candidates = self._open()
-        paired = self._pair(candidates) if self._pair else ((each, None) for each in candidates)
-        for given, ahead in paired:
-            self.batches += given.batches
-            yield self._dealer.deal(given, ahead)
+        if self._pair is None:
+            yield from map(self._dealt, candidates)  # no frame holds a batch that was trained on
+        else:
+            yield from starmap(self._dealt, self._pair(candidates))
         self._dealer.end_epoch()
         self.epoch, self.batches, self._began = self.epoch + 1, 0, False
+
+    def _dealt(self, given: Candidates, ahead: Any = None) -> Batch:
+        self.batches += given.batches
+        return self._dealer.deal(given, ahead)
 
     def _open(self) -> Iterator[Candidates]:
         """The source's candidates, behind those that a saved run had.

@@ -14,29 +14,33 @@ class StepClock:
 
     A stopwatch around isample's own code misses most of its cost: emptied caches, woken threads. So
     this clock times whole steps.
+
+    ``began`` is the time of the last tick, by ``time.perf_counter()``.
     """
 
     def __init__(self) -> None:
-        self._began: float | None = None
+        self.began: float = 0.0
+        self._runs = False
         self._paused = 0.0
         self._pauses = 0
 
     @property
     def running(self) -> float:
         """Seconds since the last tick; 0 before the first."""
-        if self._began is None:
+        if not self._runs:
             return 0.0
-        return max(0.0, time.perf_counter() - self._began - self._paused)
+        return max(0.0, time.perf_counter() - self.began - self._paused)
 
     def tick(self) -> float:
         """Seconds since the last tick; 0 for the first."""
-        seconds = self.running
-        self._began, self._paused = time.perf_counter(), 0.0
+        now = time.perf_counter()
+        seconds = max(0.0, now - self.began - self._paused) if self._runs else 0.0
+        self.began, self._paused, self._runs = now, 0.0, True
         return seconds
 
     def stop(self) -> None:
         """The next tick is a first one."""
-        self._began = None
+        self._runs = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -171,7 +171,7 @@ class Trainer:
     def next_size(self) -> int:
         """How many samples the next :meth:`step` has use for."""
         self._open_stream(())
-        return self.engine.steps.plan().candidates or self.batch_size
+        return self.engine.steps.steering.plan.candidates or self.batch_size
 
     def step(self, inputs: Any, targets: Any) -> StepReport:
         """One step on samples that the caller brings: :attr:`next_size` of them.
@@ -190,7 +190,7 @@ class Trainer:
         size = check_batch(inputs, targets, self.device)
         self._open_stream(())
         batch = inputs, targets
-        if size > self.batch_size and self.engine.steps.plan().candidates is None:
+        if size > self.batch_size and self.engine.steps.steering.plan.candidates is None:
             batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
         return self._step(self.engine.dealer.deal(Candidates(batch, size)))
 
