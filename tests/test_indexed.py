@@ -50,16 +50,10 @@ def test_yields_what_a_data_loader_does(loader, kind):
     batches = list(isample.MemorySampler(N, B, seed=3))
     plain = DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
     assert type(mine) is kind and len(mine) == len(batches) == 7
-    for (got, indices), expected, listed in zip(mine, plain, batches, strict=True):
-        assert list(map(int, indices)) == listed
+    for (got, drawn), expected, listed in zip(mine, plain, batches, strict=True):
+        indices = drawn if kind is DataLoader else drawn.indices.tolist()
+        assert indices == listed
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
-
-
-def test_indices_of_tensors_beside_the_memory_stay_tensors_and_are_taken_as_such():
-    sampler = isample.MemorySampler(N, B, seed=0)
-    loader = DataLoader(tensors(), batch_size=B)
-    for _, indices in indexed_loader(loader, loader.dataset, sampler):
-        assert isinstance(indices, torch.Tensor) and sampler.take(indices).indices is indices
 
 
 def test_a_run_that_drew_ahead_goes_on_in_either_form():
@@ -70,9 +64,38 @@ def test_a_run_that_drew_ahead_goes_on_in_either_form():
     first, second = next(batches), next(batches)
     sampler.take(first)
     restored = isample.MemorySampler.from_state(sampler.state_dict())
-    (inputs, targets), indices = next(iter(TensorLoader(tensors(), restored)))
-    assert isinstance(indices, torch.Tensor) and targets.tolist() == second
+    state = restored.state_dict()
+    (inputs, targets), drawn = next(iter(TensorLoader(tensors(), restored)))
+    assert targets.tolist() == drawn.indices.tolist() == second
+    restored = isample.MemorySampler.from_state(state)
     assert next(iter(restored)) == second and restored.take(second).indices.tolist() == second
+
+
+class Breaks(Pairs):
+    """Fetches nothing the first time."""
+
+    broken = False
+
+    def __getitem__(self, index):
+        if not self.broken:
+            self.broken = True
+            raise OSError("no such file")
+        return super().__getitem__(index)
+
+
+def test_an_epoch_whose_first_batch_could_not_be_fetched_begins_anew():
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    engine = isample.Engine(optimizer, head=model, control="never", seed=0)
+    loader = engine.loader(DataLoader(Breaks(), batch_size=B, shuffle=True))
+    with pytest.raises(OSError):
+        next(iter(loader))
+    came = []
+    for inputs, negatives in loader:
+        model(inputs["x"]).square().mean().backward()
+        optimizer.step()
+        came += (-negatives).tolist()
+    assert sorted(came) == list(range(N))
 
 
 def sorts(items):

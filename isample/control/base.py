@@ -83,7 +83,7 @@ class Settings:
     """Steps after which a trial is given up that did not come back (patience.md)."""
     trials: float = 0.005
     """The share of the time that all trials may cost (trials.md)."""
-    watching: float = 0.02
+    watching: float = 0.01
     """The share of the time that it may cost to observe uniform steps (watching.md)."""
     resume: float = 0.75
     """The part of that share below which observing begins anew (resume.md)."""

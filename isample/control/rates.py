@@ -59,7 +59,7 @@ class Rates(Protocol):
     """The gain, at least 1, above which more is of no use; of the rates that were last noted."""
 
     def note(self) -> None:
-        """To be called before every update, to know the highest rates."""
+        """To be called before updates, to know the highest rates."""
 
     def raise_for(self, gain: float) -> None:
         """Sets the rates for batches that are worth ``gain`` of their size; NaN leaves them."""
@@ -83,20 +83,18 @@ class LearningRate:
         self.settings: RateSettings = settings
         self.highest: list[float] = [0.0] * len(optimizer.param_groups)
         self.gain_cap: float = 1.0
-        self._noted: list[Any] = []  # rates
+        self._noted: list[float] = []  # rates
         self._own: list[Any] | None = None  # the user's rates, while others are set
 
     def note(self) -> None:
-        rates = [group["lr"] for group in self.optimizer.param_groups]
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         if rates == self._noted:  # nothing to learn, and steps may be short
             return
         self._noted = rates
         self.highest += [0.0] * (len(rates) - len(self.highest))  # groups may be added
-        self.highest = [max(high, float(lr)) for high, lr in zip(self.highest, rates)]
+        self.highest = [max(high, lr) for high, lr in zip(self.highest, rates)]
         rooms = [
-            self.settings.headroom * high / float(lr)
-            for high, lr in zip(self.highest, rates)
-            if lr > 0
+            self.settings.headroom * high / lr for high, lr in zip(self.highest, rates) if lr > 0
         ]
         room = max(rooms, default=1.0)
         self.gain_cap = max(1.0, min(self.settings.cap, room**2 if self.root else room))

@@ -63,15 +63,19 @@ class Dealer:
 
     def deal(self, candidates: Candidates, ahead: ScoredAhead | None = None) -> Batch:
         """What is to be trained on of ``candidates``: its ticket waits for its logits."""
-        self.steps.tick()
-        self._follow()
-        batch = chosen(self.parts, self.opened, self.steps.steering.plan, candidates, ahead)
+        plan = self.steps.tick()
+        if plan is not self._followed:
+            self._follow()
+        batch = chosen(self.parts, self.opened, plan, candidates, ahead)
         batch.began = self.steps.clock.began
         self.tickets.waiting.append(batch)
         return batch
 
     def claim(self, by: str) -> Batch:
         """The batch under way, whose logits ``by`` takes."""
+        batch = self.tickets.claim_plain(by)
+        if batch is not None:
+            return batch
         batch, is_new = self.tickets.claim(by)
         if is_new and len(self.tickets.under_way) > 1:
             # The gradients of the one before accumulate, or its update was left out.
@@ -104,13 +108,12 @@ class Dealer:
     def settle_plain(self) -> bool:
         """:meth:`settle` where one batch is under way and was left alone, by a shorter way: steps
         may take half a millisecond. Whether it was so."""
-        batch = self.tickets.left_alone
-        if batch is None or self._invalid is not None or self.steps.processes.count > 1:
+        if self._invalid is not None or self.steps.processes.count > 1:
             return False
-        self.steps.settle_plain(batch)
-        self.tickets.under_way.clear()
-        self.tickets.begin_update(batch)
-        return True
+        batch = self.tickets.begin_plain_update()
+        if batch is not None:
+            self.steps.settle_plain(batch)
+        return batch is not None
 
     def _follow(self) -> None:
         plan = self.steps.steering.plan

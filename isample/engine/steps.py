@@ -4,7 +4,6 @@ report that follow from it."""
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from isample.support.clocks import StepClock
 from isample.support.errors import NonFiniteLossError
 from isample.support.processes import Processes
 from isample.support.readback import as_numbers
-from isample.values import Batch, History, Observation, StepReport
+from isample.values import Batch, History, Observation, Plan, StepReport
 
 
 class Steps:
@@ -53,7 +52,8 @@ class Steps:
         self._steering: Steering[Any] | None = None
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
         self._informed: Callable[[], bool] = lambda: True
-        self._settled: list[tuple[Batch, Observation | None, float, float]] = []  # not reported
+        self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
+        self._plain_loss: float | None = None  # of a plain batch without a report
         self._gains: list[float] = []  # of batches since the last update
         self._untimed = 0  # settled batches since the last tick, those below left out
         self._plain: list[int] = []  # the sizes of plain ones
@@ -71,6 +71,7 @@ class Steps:
 
     def _shown(self, size: int) -> Observation:
         """By a batch that tells nothing."""
+        self.rates.note()
         cap = self.rates.gain_cap
         return Observation(loss=math.nan, kept=size, gain_cap=cap, informed=self._informed())
 
@@ -85,21 +86,22 @@ class Steps:
 
     # ---- Time ---------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """A batch was fetched: the steps settled since the last one have taken the time between."""
-        seconds = self.clock.tick() + self._carried
+    def tick(self) -> Plan:
+        """A batch was fetched: the steps settled since the last one have taken the time between.
+        The plan of the next one."""
+        seconds, steering = self.clock.tick() + self._carried, self.steering
         count = len(self._plain) + self._untimed
         if count == 0:
             self._carried = seconds
-            return
+            return steering.plan
         each, self._carried = seconds / count, 0.0
-        steering = self.steering
         for size in self._plain:
             steering.plain(size, each)
             self.elapsed += each
         self._plain.clear()
         if self._untimed:
             self._time_told(each)
+        return steering.plan
 
     def _time_told(self, seconds: float) -> None:
         """The steps that told something took so many ``seconds`` each."""
@@ -178,7 +180,7 @@ class Steps:
         self.steering.observe(seen)
         importance = batch.by_memory or batch.scored > 0
         gain = self.steering.gain(seen) if importance else 1.0
-        self._settled.append((batch, seen, seen.loss, gain))
+        self._settled.append((batch, seen, gain))
         # A network that has not seen all data yet bears no higher rate than the user's.
         self._gains.append(gain if informed else 1.0)
         self._untimed += 1
@@ -186,13 +188,12 @@ class Steps:
 
     def settle_plain(self, batch: Batch) -> None:
         """:meth:`settle` of a batch that tells its loss at most, where one process trains."""
-        self.rates.note()
         loss = math.nan
         if batch.told:
             loss = self._numbers(batch)["loss"][0]
             if not math.isfinite(loss):
                 raise NonFiniteLossError(loss)
-        self._settled.append((batch, None, loss, 1.0))
+        self._plain_loss = loss
         self._plain.append(batch.size)
 
     def _numbers(self, batch: Batch) -> dict[str, list[float]]:
@@ -220,18 +221,19 @@ class Steps:
 
     def close(self, *, is_update: bool) -> None:
         """Reports the settled batches; after an update the learning rates are the user's again."""
+        if self._plain_loss is not None:
+            self.count += 1
+            running, loss, self._plain_loss = self.clock.running, self._plain_loss, None
+            elapsed = self.elapsed + self._carried + running
+            self.history.add_plain(self.count, loss, self._plain[-1], running, elapsed)
+            return
         if is_update:
             self.rates.put_back()
             self._gains.clear()
-        for batch, seen, loss, gain in self._settled:
+        for batch, seen, gain in self._settled:
             self.count += 1
-            count, elapsed = self.count, self.running
-            if seen is None:
-                seconds = time.perf_counter() - batch.began
-                self.history.add_plain(count, loss, batch.size, seconds, elapsed)
-            else:
-                worth = gain * self.batch_size
-                self.history.add(report_of(count, batch, seen, worth, elapsed))
+            worth = gain * self.batch_size
+            self.history.add(report_of(self.count, batch, seen, worth, self.running))
         self._settled.clear()
 
     def discard(self) -> None:
@@ -239,6 +241,7 @@ class Steps:
         self._settled.clear()
         self._gains.clear()
         self._reads.clear()
+        self._plain_loss = None
 
     def gradients_are_finite(self) -> bool:
         """Whether the optimizer could make an update of its gradients."""

@@ -49,8 +49,7 @@ class Tickets:
 
         Raises RuntimeError if there is none, or where its logits were taken by the other call.
         """
-        idle = self._updating is None and not self.under_way
-        batch = None if idle else self._present()
+        batch = self._present()
         if batch is None:
             return self._next(by), True
         if batch.claimed != by:
@@ -90,17 +89,25 @@ class Tickets:
         if len(self.waiting) > self._ahead:
             raise RuntimeError(_left_out(len(self.waiting) - self._ahead))
         batch.claimed, batch.backward_pass = by, backward_pass()
-        if batch.weights is None and not batch.observe and self._ahead == 0:
-            # Nothing waits for its backward pass. A hook there would take 10 microseconds.
-            batch.left_alone = batch.backward = True
         self.under_way.append(batch)
         return batch
 
-    @property
-    def left_alone(self) -> Batch | None:
-        """The batch under way, if it is the only one and was left alone."""
-        under_way = self.under_way
-        return under_way[0] if len(under_way) == 1 and under_way[0].left_alone else None
+    def claim_plain(self, by: str) -> Batch | None:
+        """:meth:`claim` where nothing waits for the backward pass of the next batch: it is neither
+        weighted nor scored, and the one after it is fetched after its update; else None.
+
+        A hook at its logits would take 10 microseconds.
+        """
+        waiting = self.waiting
+        if self._ahead != 0 or len(waiting) != 1 or self.under_way or self._updating is not None:
+            return None
+        batch = waiting[0]
+        if batch.weights is not None or batch.observe:
+            return None
+        waiting.clear()
+        batch.claimed, batch.left_alone, batch.backward = by, True, True
+        self.under_way.append(batch)
+        return batch
 
     def is_settled(self, batch: Batch) -> bool:
         """Whether its numbers were read already, by the update that is under way."""
@@ -110,6 +117,14 @@ class Tickets:
         """Until :meth:`end_update` logits are of ``batch``: a closure's, that evaluates it at
         several parameters."""
         self._updating = batch
+
+    def begin_plain_update(self) -> Batch | None:
+        """:meth:`begin_update` of the batch under way, if it is the only one and was left alone."""
+        under_way = self.under_way
+        if len(under_way) != 1 or not under_way[0].left_alone:
+            return None
+        self._updating = under_way.pop()
+        return self._updating
 
     def end_update(self) -> None:
         self._updating = None

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from isample.ops.memory import draw_moments
 from isample.sources.indexed import (
     Indexed,
+    InProcessLoader,
+    TensorLoader,
     batch_size_of,
     check_can_be_indexed,
     indexed_loader,
@@ -98,13 +100,16 @@ class Dataset:
         """The memory knows itself how far its epoch is; ``skip`` says only that it has begun."""
         if skip > 0 and self.memory.at_end:  # where the memory would begin the next one
             return iter(())
-        return starmap(self._candidates, self.loader)
+        taken = isinstance(self.loader, InProcessLoader | TensorLoader)
+        return starmap(self._candidates if taken else self._matched, self.loader)
 
-    def _candidates(self, batch: Any, indices: Indices) -> Candidates:
-        drawn = self.memory.match(indices)
+    def _matched(self, batch: Any, indices: Indices) -> Candidates:
+        return self._candidates(batch, self.memory.match(indices))
+
+    def _candidates(self, batch: Any, drawn: Drawn) -> Candidates:
         if self.device is not None:
             batch = map_tensors(self._to_device, batch)
-        return Candidates(batch, len(indices), drawn.indices, drawn.weights)
+        return Candidates(batch, drawn.indices.size(0), drawn.indices, drawn.weights)
 
     def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
         return self.memory.recall(scores, _known(places), weights)

@@ -23,6 +23,7 @@ from torch.utils.data import (
 from torch.utils.data.dataloader import default_collate
 
 from isample.sources.arguments import LARGEST
+from isample.sources.order import Drawn
 from isample.sources.sampler import MemorySampler
 from isample.support.processes import Processes
 
@@ -194,7 +195,7 @@ def part_of(loader: DataLoader[Any], processes: Processes) -> MapStyle:
 class InProcessLoader:
     """A DataLoader without workers and without the bookkeeping.
 
-    That takes longer than a small network's optimizer step. Yields ((inputs, targets), indices).
+    That takes longer than a small network's optimizer step. Yields batches as they were drawn, too.
     """
 
     def __init__(self, dataset: MapStyle, collate: Callable[..., Any], sampler: MemorySampler):
@@ -205,38 +206,32 @@ class InProcessLoader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[tuple[Any, list[int]]]:
-        for indices in self.sampler:
-            yield self.collate(self.fetch.__getitems__(indices))
+    def __iter__(self) -> Iterator[tuple[Any, Drawn]]:
+        for drawn in self.sampler.taken():
+            yield self.collate(self.fetch.__getitems__(drawn.indices.tolist()))[0], drawn
 
 
 class TensorLoader:
-    """Gathers a batch from whole tensors at once. Yields ([inputs, targets], indices).
-
-    Indices stay on the sampler's device where the tensors live there, too.
-    """
+    """Gathers a batch from whole tensors at once. Yields it as it was drawn, too."""
 
     def __init__(self, dataset: TensorDataset, sampler: MemorySampler):
         self.tensors: tuple[Tensor, ...] = dataset.tensors
         self.sampler: MemorySampler = sampler
-        self.together: bool = all(
-            tensor.device == sampler.score.device for tensor in dataset.tensors
-        )
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[tuple[list[Tensor], torch.Tensor | list[int]]]:
-        for indices in self.sampler.on_device() if self.together else self.sampler:
-            index = torch.as_tensor(indices)
-            yield [tensor[index] for tensor in self.tensors], indices
+    def __iter__(self) -> Iterator[tuple[list[Tensor], Drawn]]:
+        for drawn in self.sampler.taken():
+            yield [tensor[drawn.indices.to(tensor.device)] for tensor in self.tensors], drawn
 
 
 Indexed = DataLoader[Any] | InProcessLoader | TensorLoader
 
 
 def indexed_loader(loader: DataLoader[Any], dataset: MapStyle, sampler: MemorySampler) -> Indexed:
-    """``loader`` again, drawn by ``sampler``, yielding ((inputs, targets), indices).
+    """``loader`` again, drawn by ``sampler``, yielding (batch, drawn); with workers or pinning
+    (batch, indices), whose order is that of ``sampler.match``.
 
     Collate function, workers and pinning are the loader's. ``dataset`` is its data set, or this
     process's part of it.

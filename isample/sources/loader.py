@@ -77,9 +77,9 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of an epoch; of what is left of one where a state was loaded."""
-        if not self._resumes and self.batches > 0:
+        if self._began and not self._resumes:
             self.source.restart()
-            self.epoch, self.batches = self.epoch + 1, 0
+            self.epoch, self.batches = self.epoch + (self.batches > 0), 0
         return map(attrgetter("batch"), self.tickets())
 
     def tickets(self) -> Iterator[Batch]:

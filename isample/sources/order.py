@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, NamedTuple, Union
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from isample.support.errors import IsampleError
 BATCHES_AT_ONCE = 64  # dealt or drawn: one at a time would slow small steps down
 
 Indices = Union[Tensor, "list[int]"]
-Form = TypeVar("Form", Tensor, "list[int]")
 
 
 class MemoryOrderError(IsampleError, RuntimeError):
@@ -94,11 +92,15 @@ class Pending:
     def add(self, indices: Indices, drawn: Drawn) -> None:
         self._batches.append((indices, drawn))
 
-    def in_form(self, form: Callable[[Drawn], Form]) -> list[Form]:
-        """All of them, to be handed out again in this form."""
-        batches = [(form(drawn), drawn) for _, drawn in self._batches]
+    def again(self) -> list[list[int]]:
+        """The indices of all of them, to be handed out again."""
+        batches = [(drawn.indices.tolist(), drawn) for _, drawn in self._batches]
         self._batches = deque(batches)
         return [indices for indices, _ in batches]
+
+    def pop(self) -> Drawn:
+        """The oldest."""
+        return self._batches.popleft()[1]
 
     def match(self, indices: Indices) -> Drawn:
         """The oldest; raises MemoryOrderError where ``indices`` are not its."""
@@ -113,8 +115,7 @@ class Pending:
                 "indices must come in the order in which the sampler drew them; got another batch "
                 "(build the DataLoader with batch_sampler=sampler, and shuffle nothing behind it)"
             )
-        self._batches.popleft()
-        return drawn
+        return self.pop()
 
     def state(self) -> list[tuple[Indices, tuple[Tensor, Tensor | None]]]:
         """As plain types, which torch.load takes without being told to trust the file."""

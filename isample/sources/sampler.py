@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 
 from isample.sources.arguments import check_memory, check_size
 from isample.sources.memory import ScoreMemory
-from isample.sources.order import Drawn, Form, Indices, Passes, Pending, as_pending
+from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
 from isample.support.pytree import map_tensors
 from isample.values import Plan
 
@@ -55,7 +55,8 @@ class MemorySampler(Sampler[list[int]]):
         64th of the scores are new. ``rebuild_seconds`` measures the cost.
     seed: of the draws; by default taken from torch's generator.
     device: where scores, draws and weights live. On a GPU nothing waits for the host but
-        ``__iter__``, whose indices are Python integers; :meth:`draw` gives them on the device.
+        ``__iter__``, whose indices are Python integers; :meth:`draw` and :meth:`taken` give them on
+        the device.
 
     It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an
     int32 order.
@@ -149,24 +150,30 @@ class MemorySampler(Sampler[list[int]]):
 
         Batches that were drawn before and never taken come first.
         """
-        return self._batches(lambda batch: batch.indices.tolist())
-
-    def on_device(self) -> Iterator[Tensor]:
-        """The batches of :meth:`__iter__` as int64 [b] on the sampler's device."""
-        return self._batches(lambda batch: batch.indices)
-
-    def _batches(self, form: Callable[[Drawn], Form]) -> Iterator[Form]:
-        pending = self._pending.in_form(form)
+        pending = self._pending.again()
         yield from pending
+        for batch in self._rest(bool(pending)):
+            indices = batch.indices.tolist()
+            self._pending.add(indices, batch)
+            yield indices
+
+    def taken(self) -> Iterator[Drawn]:
+        """The batches of :meth:`__iter__`, for a caller that takes each before the next: on the
+        sampler's device, with weights None where they were dealt."""
+        pending = len(self._pending) > 0
+        while self._pending:
+            yield self._pending.pop()
+        yield from self._rest(pending)
+
+    def _rest(self, pending: bool) -> Iterator[Drawn]:
+        """What the epoch has still to draw behind ``pending`` batches; a new one if that is
+        nothing."""
         if self._left == 0 and pending:
             return  # they were the epoch's last
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         while self._left > 0:
-            batch = self._next()
-            indices = form(batch)
-            self._pending.add(indices, batch)
-            yield indices
+            yield self._next()
 
     def draw(self) -> Drawn:
         """The next batch, on the sampler's device."""
@@ -238,6 +245,7 @@ class MemorySampler(Sampler[list[int]]):
         """The next epoch begins anew; what is left of this one is not drawn."""
         self._left = 0
         self._pending = Pending()
+        self._passes.forget()
 
     def state_dict(self, waiting: Sequence[Drawn] = ()) -> dict[str, Any]:
         """All of it, as plain types. ``waiting`` batches come again, and behind them those that a
