@@ -3,6 +3,7 @@
 Two copies of one loop take turns in one process, one with `isample.Engine` and one without. Their
 data, network and optimizer are alike, and both fetch a batch at once. A turn is some fifty steps.
 The ratio of a turn with the engine to the turn beside it is taken, and the median of all these.
+Where their memory lies makes some percent of a short step, so ROUNDS times both are made anew.
 Labels are random, so no sample teaches more than another.
 """
 
@@ -28,6 +29,7 @@ from bench.common.datasets import Rows, as_fetched
 from bench.common.machine import processor
 
 BATCH, SAMPLES, FEATURES, CLASSES = 64, 6400, 64, 10
+ROUNDS = 5
 RESULTS = Path(__file__).parent / "results"
 
 # (control, milliseconds of a step, the most that isample may add)
@@ -91,15 +93,17 @@ def width_for(milliseconds: float) -> int:
 def measure(control: str, milliseconds: float, seconds: float) -> dict:
     width = width_for(milliseconds)
     turn = max(10, round(100 / milliseconds))
-    plain, drawn = loop(width, None, turn), loop(width, control, turn)
-    for turns in (plain, drawn, plain, drawn):
-        seconds_of(turns)
-    without, ratios, end = [], [], time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        first, second = seconds_of(plain), seconds_of(drawn)
-        third, fourth = seconds_of(drawn), seconds_of(plain)
-        without += [first / turn, fourth / turn]
-        ratios += [second / first, third / fourth]
+    without, ratios = [], []
+    for _ in range(ROUNDS):
+        plain, drawn = loop(width, None, turn), loop(width, control, turn)
+        for turns in (plain, drawn, plain, drawn):
+            seconds_of(turns)
+        end = time.perf_counter() + seconds / ROUNDS
+        while time.perf_counter() < end:
+            first, second = seconds_of(plain), seconds_of(drawn)
+            third, fourth = seconds_of(drawn), seconds_of(plain)
+            without += [first / turn, fourth / turn]
+            ratios += [second / first, third / fourth]
     added = sorted(ratio - 1 for ratio in ratios)
     return {
         "control": control,

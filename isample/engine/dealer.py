@@ -27,7 +27,7 @@ class Dealer:
         self.wishes: Wishes = wishes
         self.steps: Steps = steps
         self.source: Source | None = None
-        self.tickets: Tickets = Tickets()
+        self.tickets: Tickets = Tickets(steps.processes.count == 1)
         self._followed: Plan | None = None
         self._invalid: NonFiniteError | None = None  # of a batch that no update has used
         self._state: dict[str, Any] | None = None  # until there is a source to load it into
@@ -73,9 +73,6 @@ class Dealer:
 
     def claim(self, by: str) -> Batch:
         """The batch under way, whose logits ``by`` takes."""
-        batch = self.tickets.claim_plain(by)
-        if batch is not None:
-            return batch
         batch, is_new = self.tickets.claim(by)
         if is_new and len(self.tickets.under_way) > 1:
             # The gradients of the one before accumulate, or its update was left out.
@@ -106,13 +103,13 @@ class Dealer:
             self._settle_finished(is_update=False)
 
     def settle_plain(self) -> bool:
-        """:meth:`settle` where one batch is under way and was left alone, by a shorter way: steps
-        may take half a millisecond. Whether it was so."""
-        if self._invalid is not None or self.steps.processes.count > 1:
+        """:meth:`settle` where all there is since the last update is one batch that was left alone,
+        by a shorter way: steps may take half a millisecond. Whether it was so."""
+        if self._invalid is not None or not self.steps.is_idle:
             return False
         batch = self.tickets.begin_plain_update()
-        if batch is not None:
-            self.steps.settle_plain(batch)
+        if batch is not None and batch.told:
+            self.steps.check_loss(batch)
         return batch is not None
 
     def _follow(self) -> None:
@@ -153,6 +150,6 @@ class Dealer:
         if state["source"] is not None:
             self.source.load_state_dict(state["source"])
         self.steps.load_state_dict(state["steps"])
-        self.tickets = Tickets()
+        self.tickets = Tickets(self.tickets.alone)
         self._followed = None
         self._follow()

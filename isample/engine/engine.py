@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 
 from isample.control import Controller
 from isample.control.rates import Rates, make_rates
@@ -27,7 +27,7 @@ from isample.engine.numbers import tell_loss
 from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
 from isample.engine.steps import Steps
 from isample.scoring.losses import Loss
-from isample.scoring.rows import Rows, check_rows
+from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
 from isample.support.processes import Processes
@@ -169,13 +169,11 @@ class Engine:
         """
         if self._rows.marked is not None:
             return self._rows.mark(z, counts)
-        if self._paused or not torch.is_grad_enabled():
+        if self._paused or not is_grad_enabled():
             return z
-        batch = self.dealer.claim("rows")
-        if batch.left_alone and counts is None:
-            check_rows("logits", z, batch.size)
+        if counts is None and self.dealer.tickets.claim_plain("rows", z) is not None:
             return z
-        return self._rows.through(z, batch, counts)
+        return self._rows.through(z, self.dealer.claim("rows"), counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
         return self.rows(output) if module.training or self._rows.marked is not None else None
@@ -184,9 +182,10 @@ class Engine:
         """The weighted mean of the known loss over the batch under way, 0-dim, differentiable: one
         fused call in place of :meth:`rows` and a loss of one's own."""
         objective = self.parts.known
-        if self._paused or not torch.is_grad_enabled():
+        if self._paused or not is_grad_enabled():
             return objective.mean(outputs, targets)[0]
-        batch = self.dealer.claim("loss")
+        claimed = self.dealer.tickets.claim_plain("loss", outputs)
+        batch = claimed or self.dealer.claim("loss")
         mean, score = objective.mean(outputs, targets, batch.weights)
         if self.dealer.tickets.is_settled(batch):
             return mean
@@ -235,8 +234,11 @@ class Engine:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
-        self.dealer.tickets.end_update()
-        self.steps.close(is_update=True)
+        plain = self.dealer.tickets.end_update()
+        if plain is not None:
+            self.steps.close_plain(plain)
+        else:
+            self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
         """A batch was trained on whose gradients wait for the next update."""

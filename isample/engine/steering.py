@@ -14,9 +14,9 @@ State = TypeVar("State")
 class Steering(Generic[State]):
     """Tells ``controller`` each step, in order.
 
-    Plain steps, which tell nothing but their time, are told together, as long as ``plan`` stands anyway:
-    code that runs at every step, between a network's, is slow. ``shown`` makes of the size of such
-    a batch what there is to observe of it.
+    Plain steps, which tell nothing but their time, are told together, as long as ``plan`` stands
+    anyway: code that runs once between two steps of a network finds empty caches, and is slow.
+    ``shown`` makes of the size of such a batch what there is to observe of it.
     """
 
     def __init__(self, controller: Controller[State], shown: Callable[[int], Observation]):

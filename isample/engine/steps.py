@@ -53,7 +53,7 @@ class Steps:
         self._reads: dict[int, Callable[[], list[float]]] = {}  # by the id of a batch
         self._informed: Callable[[], bool] = lambda: True
         self._settled: list[tuple[Batch, Observation, float]] = []  # without a report
-        self._plain_loss: float | None = None  # of a plain batch without a report
+        self._loss = math.nan  # of a plain batch without a report
         self._gains: list[float] = []  # of batches since the last update
         self._untimed = 0  # settled batches since the last tick, those below left out
         self._plain: list[int] = []  # the sizes of plain ones
@@ -186,15 +186,12 @@ class Steps:
         self._untimed += 1
         self._overhead += batch.overhead
 
-    def settle_plain(self, batch: Batch) -> None:
-        """:meth:`settle` of a batch that tells its loss at most, where one process trains."""
-        loss = math.nan
-        if batch.told:
-            loss = self._numbers(batch)["loss"][0]
-            if not math.isfinite(loss):
-                raise NonFiniteLossError(loss)
-        self._plain_loss = loss
-        self._plain.append(batch.size)
+    def check_loss(self, batch: Batch) -> None:
+        """Raises NonFiniteLossError where the loss that ``batch`` tells is no finite number."""
+        loss = self._numbers(batch)["loss"][0]
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(loss)
+        self._loss = loss
 
     def _numbers(self, batch: Batch) -> dict[str, list[float]]:
         if self._reads_at_once:
@@ -221,12 +218,6 @@ class Steps:
 
     def close(self, *, is_update: bool) -> None:
         """Reports the settled batches; after an update the learning rates are the user's again."""
-        if self._plain_loss is not None:
-            self.count += 1
-            running, loss, self._plain_loss = self.clock.running, self._plain_loss, None
-            elapsed = self.elapsed + self._carried + running
-            self.history.add_plain(self.count, loss, self._plain[-1], running, elapsed)
-            return
         if is_update:
             self.rates.put_back()
             self._gains.clear()
@@ -236,12 +227,21 @@ class Steps:
             self.history.add(report_of(self.count, batch, seen, worth, self.running))
         self._settled.clear()
 
+    def close_plain(self, batch: Batch) -> None:
+        """Settles and reports one that told its loss at most, after its update."""
+        self.count += 1
+        running = self.clock.running
+        elapsed = self.elapsed + self._carried + running
+        self.history.add_plain(self.count, self._loss, batch.size, running, elapsed)
+        self._plain.append(batch.size)
+        self._loss = math.nan
+
     def discard(self) -> None:
         """The batches that were settled are not trained on."""
         self._settled.clear()
         self._gains.clear()
         self._reads.clear()
-        self._plain_loss = None
+        self._loss = math.nan
 
     def gradients_are_finite(self) -> bool:
         """Whether the optimizer could make an update of its gradients."""

@@ -4,6 +4,9 @@ forward pass of each takes the oldest."""
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
+
+from torch import Tensor
 
 from isample.values import Batch, backward_pass
 
@@ -14,12 +17,16 @@ class Tickets:
     A loop may fetch batches ahead, as long as it trains on each of them, in their order. The first
     forward pass of an epoch shows how many it fetches ahead; where it falls behind further, a batch
     was left out, and weights would be those of others: RuntimeError.
+
+    ``alone``: whether no other process trains, so that a batch may have nothing to tell.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool = True) -> None:
+        self.alone: bool = alone
         self.waiting: deque[Batch] = deque()
         self.under_way: list[Batch] = []
         self._updating: Batch | None = None
+        self._plain: Batch | None = None  # the same, of a plain update
         self._ahead: int | None = None
         self._exhausted = False
 
@@ -92,9 +99,9 @@ class Tickets:
         self.under_way.append(batch)
         return batch
 
-    def claim_plain(self, by: str) -> Batch | None:
-        """:meth:`claim` where nothing waits for the backward pass of the next batch: it is neither
-        weighted nor scored, and the one after it is fetched after its update; else None.
+    def claim_plain(self, by: str, z: Any) -> Batch | None:
+        """:meth:`claim` for logits ``z``, where nothing waits for the backward pass of their batch:
+        it is neither weighted nor scored, and the next one is fetched after its update; else None.
 
         A hook at its logits would take 10 microseconds.
         """
@@ -102,7 +109,9 @@ class Tickets:
         if self._ahead != 0 or len(waiting) != 1 or self.under_way or self._updating is not None:
             return None
         batch = waiting[0]
-        if batch.weights is not None or batch.observe:
+        if batch.weights is not None or batch.observe or not self.alone:
+            return None
+        if not (isinstance(z, Tensor) and z.dim() and z.size(0) == batch.size):
             return None
         waiting.clear()
         batch.claimed, batch.left_alone, batch.backward = by, True, True
@@ -123,11 +132,13 @@ class Tickets:
         under_way = self.under_way
         if len(under_way) != 1 or not under_way[0].left_alone:
             return None
-        self._updating = under_way.pop()
-        return self._updating
+        self._updating = self._plain = under_way.pop()
+        return self._plain
 
-    def end_update(self) -> None:
-        self._updating = None
+    def end_update(self) -> Batch | None:
+        """The batch of a plain update."""
+        plain, self._plain, self._updating = self._plain, None, None
+        return plain
 
     def finished(self) -> list[Batch]:
         """Takes out those whose backward pass has run."""

@@ -46,17 +46,15 @@ class MemorySampler(Sampler[list[int]]):
     floor: least share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily whole.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
-        By default none does: the memory measures what an old score foretells, and fading blurs
-        that.
+        By default none does, since the memory measures what an old score foretells.
     contradicted: score above which the network contradicts a sample's label. All such samples
         together get a quarter of the draws at most, or their share of the data if that is more. See
         :mod:`isample.scoring.contradicted`. None, the default, sets no bound.
     rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a
-        64th of the scores are new. ``rebuild_seconds`` measures the cost.
+        64th of the scores are new.
     seed: of the draws; by default taken from torch's generator.
     device: where scores, draws and weights live. On a GPU nothing waits for the host but
-        ``__iter__``, whose indices are Python integers; :meth:`draw` and :meth:`taken` give them on
-        the device.
+        ``__iter__``, whose indices are Python integers.
 
     It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an
     int32 order.
@@ -160,14 +158,13 @@ class MemorySampler(Sampler[list[int]]):
     def taken(self) -> Iterator[Drawn]:
         """The batches of :meth:`__iter__`, for a caller that takes each before the next: on the
         sampler's device, with weights None where they were dealt."""
-        pending = len(self._pending) > 0
+        pending = bool(self._pending)
         while self._pending:
             yield self._pending.pop()
         yield from self._rest(pending)
 
     def _rest(self, pending: bool) -> Iterator[Drawn]:
-        """What the epoch has still to draw behind ``pending`` batches; a new one if that is
-        nothing."""
+        """What the epoch has still to draw behind ``pending`` batches, or a new one."""
         if self._left == 0 and pending:
             return  # they were the epoch's last
         if self._left == 0:
@@ -180,10 +177,9 @@ class MemorySampler(Sampler[list[int]]):
         return self._next().with_weights()
 
     def take(self, indices: Indices) -> Drawn:
-        """The batch that :meth:`__iter__` drew longest ago, with its weights; ``indices``, int64
-        [b], must be its indices.
+        """The batch that :meth:`__iter__` drew longest ago, with its weights.
 
-        Raises MemoryOrderError where they are not, as when batches are shuffled behind the sampler.
+        Raises MemoryOrderError where ``indices``, int64 [b], are not its own.
         """
         return self.match(indices).with_weights()
 
@@ -204,8 +200,7 @@ class MemorySampler(Sampler[list[int]]):
         return self.memory.recall(score, indices, weights, rate=self.rate, gain_cap=gain_cap)
 
     def implied_weights(self, indices: Tensor) -> Tensor:
-        """The weights, float32 [b], that samples would have if the table gave them; 1 before it is
-        :attr:`informed`."""
+        """The weights, float32 [b], that the table would give samples; 1 before it is informed."""
         if self.informed:
             return self.memory.implied_weights(indices, self.plan.gain_cap)
         return torch.ones(indices.shape, device=self.score.device)
@@ -248,8 +243,7 @@ class MemorySampler(Sampler[list[int]]):
         self._passes.forget()
 
     def state_dict(self, waiting: Sequence[Drawn] = ()) -> dict[str, Any]:
-        """All of it, as plain types. ``waiting`` batches come again, and behind them those that a
-        DataLoader has prefetched."""
+        """All of it, as plain types; ``waiting`` batches, and prefetched ones, come again."""
         state = {
             "size": self.size,
             "batch_size": self.batch_size,
@@ -298,9 +292,8 @@ class MemorySampler(Sampler[list[int]]):
         batches = -(-plan.candidates // size) if plan.candidates else 1
         self.num_batches += batches
         if not plan.importance or self.num_batches <= self._uniform_batches:
-            if batches == 1:
-                return Drawn(self._passes.deal(), None)
-            return Drawn(torch.cat([self._passes.deal() for _ in range(batches)]), None)
+            dealt = [self._passes.deal() for _ in range(batches)]
+            return Drawn(dealt[0] if batches == 1 else torch.cat(dealt), None)
         self._passes.forget()
         draws = plan.candidates or min(plan.keep or size, size)
         return Drawn(*self.memory.next_batch(draws, plan.gain_cap))
