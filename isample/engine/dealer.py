@@ -68,7 +68,7 @@ class Dealer:
             self._follow()
         batch = chosen(self.parts, self.opened, plan, candidates, ahead)
         batch.began = self.steps.clock.began
-        self.tickets.waiting.append(batch)
+        self.tickets.add(batch)
         return batch
 
     def claim(self, by: str) -> Batch:
@@ -97,20 +97,32 @@ class Dealer:
             raise error
         return finished
 
+    def begin_update(self) -> None:
+        """:meth:`settle`; raises RuntimeError where no logits came of what was fetched."""
+        finished = self.settle()
+        if finished:
+            self.tickets.begin_update(finished[-1])
+            return
+        waiting = self.tickets.waiting
+        if waiting and not self.tickets.under_way and self.steps.is_idle:
+            raise RuntimeError(
+                "logits must pass through engine.rows, engine.loss or a head in training mode "
+                f"before the update; {len(waiting)} batches were fetched and none did"
+            )
+
     def settle_left_out(self) -> None:
         """No update comes for batches whose gradients are forgotten."""
         if not self.steps.has_gradients():
             self._settle_finished(is_update=False)
 
-    def settle_plain(self) -> bool:
-        """:meth:`settle` where all there is since the last update is one batch that was left alone,
-        by a shorter way: steps may take half a millisecond. Whether it was so."""
-        if self._invalid is not None or not self.steps.is_idle:
-            return False
-        batch = self.tickets.begin_plain_update()
-        if batch is not None and batch.told:
-            self.steps.check_loss(batch)
-        return batch is not None
+    def check_loss(self, plain: Batch) -> None:
+        """Raises NonFiniteLossError where the loss of a plain batch is no finite number; no update
+        comes for it then."""
+        try:
+            self.steps.check_loss(plain)
+        except NonFiniteError:
+            self.tickets.finish_plain()
+            raise
 
     def _follow(self) -> None:
         plan = self.steps.steering.plan
@@ -134,7 +146,7 @@ class Dealer:
         return finished
 
     def state_dict(self) -> dict[str, Any]:
-        waiting = list(self.tickets.waiting)
+        waiting = self.tickets.waiting
         return {
             "steps": self.steps.state_dict(),
             "selector": self.parts.selector.state_dict(),

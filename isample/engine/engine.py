@@ -146,7 +146,7 @@ class Engine:
         dealer = self.dealer
         if dealer.source is None:
             dealer.open(Stream([batch], dealer.wishes.batch_size or size))
-        dealer.tickets.waiting.clear()
+        dealer.tickets.forget()
         return dealer.deal(Candidates(batch, size)).batch
 
     def skip(self) -> None:
@@ -171,12 +171,17 @@ class Engine:
             return self._rows.mark(z, counts)
         if self._paused or not is_grad_enabled():
             return z
-        if counts is None and self.dealer.tickets.claim_plain("rows", z) is not None:
+        if counts is None and self.dealer.tickets.pass_plain("rows", z) is not None:
             return z
         return self._rows.through(z, self.dealer.claim("rows"), counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
-        return self.rows(output) if module.training or self._rows.marked is not None else None
+        if self._rows.marked is None:
+            if not module.training or self._paused or not is_grad_enabled():
+                return None
+            if self.dealer.tickets.pass_plain("rows", output) is not None:
+                return None
+        return self.rows(output)
 
     def loss(self, outputs: Tensor, targets: Any) -> Tensor:
         """The weighted mean of the known loss over the batch under way, 0-dim, differentiable: one
@@ -184,10 +189,10 @@ class Engine:
         objective = self.parts.known
         if self._paused or not is_grad_enabled():
             return objective.mean(outputs, targets)[0]
-        claimed = self.dealer.tickets.claim_plain("loss", outputs)
-        batch = claimed or self.dealer.claim("loss")
+        plain = self.dealer.tickets.pass_plain("loss", outputs)
+        batch = plain or self.dealer.claim("loss")
         mean, score = objective.mean(outputs, targets, batch.weights)
-        if self.dealer.tickets.is_settled(batch):
+        if self.dealer.tickets.is_settled(batch) or (plain is not None and self._open):
             return mean
         tell_loss(batch, mean)
         if batch.observe:
@@ -208,19 +213,13 @@ class Engine:
         self._before()
 
     def _before(self, *_: Any) -> None:
-        if self.dealer.settle_plain():
-            self._open = True
-            return
-        finished, tickets = self.dealer.settle(), self.dealer.tickets
-        if tickets.waiting and not tickets.under_way and self.steps.is_idle:
-            raise RuntimeError(
-                "logits must pass through engine.rows, engine.loss or a head in training mode "
-                f"before the update; {len(tickets.waiting)} batches were fetched and none did"
-            )
-        self.steps.raise_rates()
+        plain = self.dealer.tickets.plain
+        if plain is None or not plain.left_alone:
+            self.dealer.begin_update()
+            self.steps.raise_rates()
+        elif plain.told:
+            self.dealer.check_loss(plain)
         self._open = True
-        if finished:
-            tickets.begin_update(finished[-1])
 
     def after_update(self) -> StepReport | None:
         """Puts the learning rate back; the report of the last batch.
@@ -234,11 +233,12 @@ class Engine:
         if not self._open:
             raise RuntimeError("after_update must follow before_update; it was not called")
         self._open = False
-        plain = self.dealer.tickets.end_update()
+        plain = self.dealer.tickets.finish_plain()
         if plain is not None:
             self.steps.close_plain(plain)
-        else:
-            self.steps.close(is_update=True)
+            return
+        self.dealer.tickets.end_update()
+        self.steps.close(is_update=True)
 
     def settle(self) -> StepReport | None:
         """A batch was trained on whose gradients wait for the next update."""
@@ -272,7 +272,7 @@ class Engine:
                 "state_dict must be taken between an update and the next forward pass; a batch is "
                 "under way"
             )
-        loader = None if self._loader is None else self._loader.state_dict(list(tickets.waiting))
+        loader = None if self._loader is None else self._loader.state_dict(tickets.waiting)
         state = {"version": VERSION, "rows": self._rows.state_dict(), "loader": loader}
         return copy.deepcopy({**state, "dealer": self.dealer.state_dict()})
 

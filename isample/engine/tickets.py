@@ -18,24 +18,90 @@ class Tickets:
     forward pass of an epoch shows how many it fetches ahead; where it falls behind further, a batch
     was left out, and weights would be those of others: RuntimeError.
 
-    ``alone``: whether no other process trains, so that a batch may have nothing to tell.
+    ``plain`` is the only batch there is, if nothing waits for its backward pass: it is neither
+    weighted nor scored, and the next one is fetched after its update. It goes a short way, since a
+    hook at its logits would take 10 microseconds, and the other calls as much. It is None where no
+    other batch would find the short way free, or another process trains (``alone``).
     """
 
     def __init__(self, alone: bool = True) -> None:
         self.alone: bool = alone
-        self.waiting: deque[Batch] = deque()
-        self.under_way: list[Batch] = []
+        self.plain: Batch | None = None
+        self._waiting: deque[Batch] = deque()
+        self._under_way: list[Batch] = []
         self._updating: Batch | None = None
-        self._plain: Batch | None = None  # the same, of a plain update
         self._ahead: int | None = None
         self._exhausted = False
+        self._accumulates = False  # some are finished, and no update came yet
+
+    @property
+    def waiting(self) -> list[Batch]:
+        """Batches without a forward pass, the oldest first."""
+        self._unfold()
+        return [*self._waiting]
+
+    @property
+    def under_way(self) -> list[Batch]:
+        """Batches with a forward pass and without an update, the oldest first."""
+        self._unfold()
+        return self._under_way
+
+    def add(self, batch: Batch) -> None:
+        """It was fetched."""
+        if self.plain is not None:
+            self._unfold()
+        self._waiting.append(batch)
+        if (
+            self._ahead == 0
+            and len(self._waiting) == 1
+            and not self._under_way
+            and not (batch.observe or batch.weights is not None)
+            and not self._accumulates
+            and self.alone
+        ):
+            self.plain = batch
+
+    def forget(self) -> None:
+        """Batches that wait are not trained on."""
+        self._unfold()
+        self._waiting.clear()
+
+    # ---- The short way --------------------------------------------------------------------------
+
+    def pass_plain(self, by: str, z: Any) -> Batch | None:
+        """The plain batch, if ``z`` are its logits; they need no mark."""
+        plain = self.plain
+        if plain is None or not (isinstance(z, Tensor) and z.dim() and z.size(0) == plain.size):
+            return None
+        if not plain.left_alone:
+            plain.claimed, plain.left_alone, plain.backward = by, True, True
+        return plain if plain.claimed == by else None
+
+    def finish_plain(self) -> Batch | None:
+        """The plain batch, whose update is over; None where there is none."""
+        plain = self.plain
+        if plain is None or not plain.left_alone:
+            return None
+        self.plain = None
+        self._waiting.clear()
+        return plain
+
+    def _unfold(self) -> None:
+        """The plain batch goes the long way."""
+        plain, self.plain = self.plain, None
+        if plain is not None and plain.left_alone:
+            self._waiting.clear()
+            self._under_way.append(plain)
+
+    # ---- The long way ---------------------------------------------------------------------------
 
     def begin_epoch(self) -> None:
         """Raises RuntimeError where an epoch that was dealt to its end was not trained on."""
-        if self._exhausted and self.waiting:
-            raise RuntimeError(_left_out(len(self.waiting)))
-        self.waiting.clear()
-        self.under_way = [batch for batch in self.under_way if batch.backward]
+        self._unfold()
+        if self._exhausted and self._waiting:
+            raise RuntimeError(_left_out(len(self._waiting)))
+        self._waiting.clear()
+        self._under_way = [batch for batch in self._under_way if batch.backward]
         self._ahead, self._exhausted = None, False
 
     def end_epoch(self) -> None:
@@ -43,11 +109,12 @@ class Tickets:
 
     def skip(self) -> None:
         """The batch under way is left out, if it had no backward pass; else the oldest waiting."""
-        last = self.under_way[-1] if self.under_way else None
+        self._unfold()
+        last = self._under_way[-1] if self._under_way else None
         if last is not None and (last.left_alone or not last.backward):
-            self.under_way.pop()
-        elif self.waiting:
-            self.waiting.popleft()
+            self._under_way.pop()
+        elif self._waiting:
+            self._waiting.popleft()
         else:
             raise RuntimeError("skip must follow a batch of the engine's loader; none is waiting")
 
@@ -56,6 +123,7 @@ class Tickets:
 
         Raises RuntimeError if there is none, or where its logits were taken by the other call.
         """
+        self._unfold()
         batch = self._present()
         if batch is None:
             return self._next(by), True
@@ -68,7 +136,7 @@ class Tickets:
 
     def _present(self) -> Batch | None:
         """The batch under way, unless these are the logits of the next one."""
-        batch = self._updating or (self.under_way[-1] if self.under_way else None)
+        batch = self._updating or (self._under_way[-1] if self._under_way else None)
         if batch is None:
             return None
         within = backward_pass()
@@ -76,46 +144,27 @@ class Tickets:
             same = batch.left_alone or not batch.backward or within == batch.backward_pass
             return batch if same else None
         if not batch.backward:
-            if self._ahead is not None and len(self.waiting) > self._ahead:
+            if self._ahead is not None and len(self._waiting) > self._ahead:
                 raise RuntimeError(_left_out(1))  # another one was fetched since
             return batch
-        if self.waiting and batch is not self._updating:
+        if self._waiting and batch is not self._updating:
             return None
         batch.again()  # a closure evaluates it once more
         return batch
 
     def _next(self, by: str) -> Batch:
-        if not self.waiting:
+        if not self._waiting:
             raise RuntimeError(
                 f"engine.{by} must be called on the logits of a batch of the engine's loader; none "
                 "is under way (call it within engine.paused() to let others pass)"
             )
-        batch = self.waiting.popleft()
+        batch = self._waiting.popleft()
         if self._ahead is None:
-            self._ahead = len(self.waiting)
-        if len(self.waiting) > self._ahead:
-            raise RuntimeError(_left_out(len(self.waiting) - self._ahead))
+            self._ahead = len(self._waiting)
+        if len(self._waiting) > self._ahead:
+            raise RuntimeError(_left_out(len(self._waiting) - self._ahead))
         batch.claimed, batch.backward_pass = by, backward_pass()
-        self.under_way.append(batch)
-        return batch
-
-    def claim_plain(self, by: str, z: Any) -> Batch | None:
-        """:meth:`claim` for logits ``z``, where nothing waits for the backward pass of their batch:
-        it is neither weighted nor scored, and the next one is fetched after its update; else None.
-
-        A hook at its logits would take 10 microseconds.
-        """
-        waiting = self.waiting
-        if self._ahead != 0 or len(waiting) != 1 or self.under_way or self._updating is not None:
-            return None
-        batch = waiting[0]
-        if batch.weights is not None or batch.observe or not self.alone:
-            return None
-        if not (isinstance(z, Tensor) and z.dim() and z.size(0) == batch.size):
-            return None
-        waiting.clear()
-        batch.claimed, batch.left_alone, batch.backward = by, True, True
-        self.under_way.append(batch)
+        self._under_way.append(batch)
         return batch
 
     def is_settled(self, batch: Batch) -> bool:
@@ -127,23 +176,15 @@ class Tickets:
         several parameters."""
         self._updating = batch
 
-    def begin_plain_update(self) -> Batch | None:
-        """:meth:`begin_update` of the batch under way, if it is the only one and was left alone."""
-        under_way = self.under_way
-        if len(under_way) != 1 or not under_way[0].left_alone:
-            return None
-        self._updating = self._plain = under_way.pop()
-        return self._plain
-
-    def end_update(self) -> Batch | None:
-        """The batch of a plain update."""
-        plain, self._plain, self._updating = self._plain, None, None
-        return plain
+    def end_update(self) -> None:
+        self._updating, self._accumulates = None, False
 
     def finished(self) -> list[Batch]:
         """Takes out those whose backward pass has run."""
-        done = [batch for batch in self.under_way if batch.backward]
-        self.under_way = [batch for batch in self.under_way if not batch.backward]
+        self._unfold()
+        done = [batch for batch in self._under_way if batch.backward]
+        self._accumulates = self._accumulates or bool(done)
+        self._under_way = [batch for batch in self._under_way if not batch.backward]
         return done
 
 

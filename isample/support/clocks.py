@@ -15,27 +15,25 @@ class StepClock:
     A stopwatch around isample's own code misses most of its cost: emptied caches, woken threads. So
     this clock times whole steps.
 
-    ``began`` is the time of the last tick, by ``time.perf_counter()``.
+    ``began`` is the time of the last tick by ``time.perf_counter()``, pauses added.
     """
 
     def __init__(self) -> None:
         self.began: float = 0.0
         self._runs = False
-        self._paused = 0.0
-        self._pauses = 0
+        self._stands_at: float | None = None  # in a pause
 
     @property
     def running(self) -> float:
         """Seconds since the last tick; 0 before the first."""
-        if not self._runs:
-            return 0.0
-        return max(0.0, time.perf_counter() - self.began - self._paused)
+        now = time.perf_counter() if self._stands_at is None else self._stands_at
+        return now - self.began if self._runs else 0.0
 
     def tick(self) -> float:
         """Seconds since the last tick; 0 for the first."""
-        now = time.perf_counter()
-        seconds = max(0.0, now - self.began - self._paused) if self._runs else 0.0
-        self.began, self._paused, self._runs = now, 0.0, True
+        now = time.perf_counter() if self._stands_at is None else self._stands_at
+        seconds = now - self.began if self._runs else 0.0
+        self.began, self._runs = now, True
         return seconds
 
     def stop(self) -> None:
@@ -45,14 +43,15 @@ class StepClock:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The clock stands within it; it may be nested."""
-        began = time.perf_counter()
-        self._pauses += 1
+        if self._stands_at is not None:
+            yield
+            return
+        self._stands_at = time.perf_counter()
         try:
             yield
         finally:
-            self._pauses -= 1
-            if self._pauses == 0:
-                self._paused += time.perf_counter() - began
+            self.began += time.perf_counter() - self._stands_at
+            self._stands_at = None
 
 
 def start_timer(device: torch.device) -> Callable[[], Callable[[], float]]:
