@@ -1,6 +1,5 @@
 """A network, its data and a plain loop, for the tests of the engine."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -9,15 +8,6 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 
 N, b, CLASSES = 50, 8, 4
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bit-equality asks for one order of summation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_data(seed=1):

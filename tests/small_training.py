@@ -2,7 +2,6 @@
 
 import copy
 
-import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -10,16 +9,6 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 
 B, b, CLASSES = 60, 12, 5
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These networks are too small to share out, and bit-equality asks for one order of
-    summation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_data(n=360, seed=1):

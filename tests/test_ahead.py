@@ -13,14 +13,15 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from isample.control import Settings
 from isample.values import Candidates, Plan
-from tests.small_training import (  # noqa: F401
+from tests.small_training import (
     B,
     b,
     make_data,
     make_model,
-    one_thread,
     parameters_of,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 AHEAD = isample.Scoring(ahead=True)
 DEVICES = [

@@ -20,14 +20,6 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
 def demo_packages():
     for package in ("rich", "matplotlib", "sklearn"):
         pytest.importorskip(package)

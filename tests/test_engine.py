@@ -19,11 +19,12 @@ from tests.engine_loop import (
     make_loader,
     make_model,
     make_optimizer,
-    one_thread,  # noqa: F401
     parameters_of,
     train,
     unhooked,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EPOCHS = 4
 

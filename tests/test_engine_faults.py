@@ -18,10 +18,11 @@ from tests.engine_loop import (
     make_loader,
     make_model,
     make_optimizer,
-    one_thread,  # noqa: F401
     parameters_of,
     train,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def begun(drop_last=False, **options):

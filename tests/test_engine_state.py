@@ -16,9 +16,10 @@ from tests.engine_loop import (
     make_loader,
     make_model,
     make_optimizer,
-    one_thread,  # noqa: F401
     parameters_of,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EPOCHS, STEPS = 4, 28
 

@@ -13,14 +13,15 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from isample.control import Always, Choices, Speedup
 from isample.values import Plan
-from tests.small_training import (  # noqa: F401
+from tests.small_training import (
     CLASSES,
     b,
     make_data,
     make_model,
-    one_thread,
     parameters_of,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 N, B = 400, 5 * b
 

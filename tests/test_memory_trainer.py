@@ -18,15 +18,16 @@ import isample
 from isample.control import Choices, Speedup
 from isample.sources.indexed import can_be_indexed
 from isample.sources.memory import NEVER_SEEN
-from tests.small_training import (  # noqa: F401
+from tests.small_training import (
     CLASSES,
     b,
     make_data,
     make_model,
-    one_thread,
     parameters_of,
     trained,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Pairs(Dataset):

@@ -19,11 +19,12 @@ from tests.engine_loop import (
     make_loader,
     make_model,
     make_optimizer,
-    one_thread,  # noqa: F401
     parameters_of,
     train,
 )
 from tests.row_losses import IGNORED, TOKENS, counted
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_scorer(model, objective=loss_of, batch_size=b, **options):

@@ -15,6 +15,8 @@ from isample.support.errors import NonFiniteLossError
 from isample.values import Plan, StepReport
 from tests.engine_loop import N, b, loss_of, make_loader, make_model, make_optimizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def step(model, optimizer, batch):
     loss = loss_of(model, batch)

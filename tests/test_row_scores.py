@@ -7,15 +7,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from tests.row_losses import LOSSES, Problem
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 b = 8
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(problem, epochs):

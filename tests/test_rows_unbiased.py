@@ -11,16 +11,10 @@ from isample.scoring.rows import Rows
 from isample.values import Batch
 from tests.row_losses import LOSSES, N, Problem, flat
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DRAWS, b = 10_000, 8
 WHOLE_STEPS = 2_500  # of which each takes some five times as long as a draw
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def standard_errors(gradients, truth):

@@ -13,16 +13,17 @@ from torch.utils.data import DataLoader, TensorDataset
 import isample
 from isample.ops import reference
 from isample.scoring.scores import gradient_norm
-from tests.small_training import (  # noqa: F401
+from tests.small_training import (
     CLASSES,
     B,
     b,
     make_data,
     make_model,
     make_trainer,
-    one_thread,
     parameters_of,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_step_replays_algorithm_1_line_by_line():
@@ -265,7 +266,8 @@ def test_nested_inputs_and_seconds_and_iterate():
     history = trainer.fit(pairs, seconds=0.2, evaluate=pairs)
     assert trainer.progress == 1.0 and history.evaluations[-1].elapsed >= 0.2
     assert 0 <= history.evaluations[-1].error <= 1 and history.active_share > 0.5
+    count = len(history.steps)
     steps = [report.step for report in trainer.iterate(pairs, epochs=1)]
-    assert steps[0] == len(history.steps) + 1
+    assert steps[0] == count + 1 and len(history.steps) == count + len(steps)
     tuples = [((x["left"], x["right"]), y) for x, y in pairs]
     assert math.isfinite(trainer.step(*tuples[0]).loss)

@@ -1,8 +1,11 @@
 """A run that was saved and goes on, bit for bit."""
 
+import pytest
 import torch
 
-from tests.small_training import make_trainer, one_thread, trained  # noqa: F401
+from tests.small_training import make_trainer, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_resumed_run_is_bit_identical():

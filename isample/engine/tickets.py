@@ -18,10 +18,10 @@ class Tickets:
     forward pass of an epoch shows how many it fetches ahead; where it falls behind further, a batch
     was left out, and weights would be those of others: RuntimeError.
 
-    ``plain`` is the only batch there is, if nothing waits for its backward pass: it is neither
-    weighted nor scored, and the next one is fetched after its update. It goes a short way, since a
-    hook at its logits would take 10 microseconds, and the other calls as much. It is None where no
-    other batch would find the short way free, or another process trains (``alone``).
+    ``plain`` is the only batch there is, where it is neither weighted nor scored and the next one
+    is fetched after its update. Nothing waits for its backward pass then, and it goes a short way:
+    a hook at its logits would take 10 microseconds, the other calls as much. It is None where
+    another batch waits or is under way, or where other processes train (not ``alone``).
     """
 
     def __init__(self, alone: bool = True) -> None:

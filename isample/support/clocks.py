@@ -22,6 +22,7 @@ class StepClock:
         self.began: float = 0.0
         self._runs = False
         self._stands_at: float | None = None  # in a pause
+        self._pauses = 0  # of which one may hold another
 
     @property
     def running(self) -> float:
@@ -43,13 +44,21 @@ class StepClock:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The clock stands within it; it may be nested."""
-        if self._stands_at is not None:
-            yield
-            return
-        self._stands_at = time.perf_counter()
+        self.pause()
         try:
             yield
         finally:
+            self.resume()
+
+    def pause(self) -> None:
+        """The clock stands until :meth:`resume`."""
+        if self._pauses == 0:
+            self._stands_at = time.perf_counter()
+        self._pauses += 1
+
+    def resume(self) -> None:
+        self._pauses -= 1
+        if self._pauses == 0 and self._stands_at is not None:
             self.began += time.perf_counter() - self._stands_at
             self._stands_at = None
 

@@ -12,8 +12,10 @@ from torch.utils import _pytree as pytree
 
 def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], batch: Any) -> Any:
     """``batch`` with ``function`` applied to every tensor in it."""
-    if isinstance(batch, torch.Tensor):  # the common case, without the walk
+    if isinstance(batch, torch.Tensor):  # the common cases, without the walk
         return function(batch)
+    if type(batch) in (tuple, list):
+        return type(batch)([map_tensors(function, part) for part in batch])
     return pytree.tree_map_only(torch.Tensor, function, batch)
 
 

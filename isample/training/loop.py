@@ -54,13 +54,17 @@ class Loop:
         clock = self.engine.steps.clock
         clock.tick()
         while loader.epoch < epochs and self.elapsed < seconds:
-            begun = loader.batches
+            begun, length = loader.batches, length_of(loader.loader)
             for batch in loader.tickets():
                 report = self.train(batch)
                 elapsed = report.elapsed = self.elapsed
-                self.progress = self._share_spent(loader, epochs, seconds, elapsed)
-                with clock.paused():
+                done = loader.epoch + (loader.batches / length if length else 0.0)
+                self.progress = min(1.0, max(done / epochs, elapsed / seconds))
+                clock.pause()
+                try:
                     yield report
+                finally:
+                    clock.resume()
                 if elapsed >= seconds:
                     self.engine.steps.stop()
                     return
@@ -69,11 +73,6 @@ class Loop:
                 raise ValueError("loader must yield at least one batch an epoch; got an empty one")
         self.engine.steps.stop()
         self.progress = 1.0
-
-    def _share_spent(self, loader: Loader, epochs: float, seconds: float, elapsed: float) -> float:
-        length = length_of(loader.loader)
-        done = loader.epoch + (loader.batches / length if length else 0.0)
-        return min(1.0, max(done / epochs, elapsed / seconds))
 
     def with_epoch_ends(
         self, steps: Iterator[StepReport]

@@ -123,10 +123,9 @@ class Trainer:
             sampling=sampling,
             processes=Processes.of_model(model),
         )
-        parts = self.engine.parts
-        self.device: torch.device = parts.device
-        self.overlap: Overlap | None = Overlap.where_asked(scoring, parts.scorer, batch_size)
-        self.history: History = History()
+        self.device: torch.device = self.engine.parts.device
+        scorer = self.engine.parts.scorer
+        self.overlap: Overlap | None = Overlap.where_asked(scoring, scorer, batch_size)
         update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
         self._step = Step(model, self.engine, update, self.overlap, autocast)
         self._loop = Loop(self.engine, self._step)
@@ -146,6 +145,11 @@ class Trainer:
         if "gate" not in options:
             beyond["control"] = "threshold"
         return cls(model, optimizer, loss, batch_size, presample, **{**beyond, **options})
+
+    @property
+    def history(self) -> History:
+        """All reports and evaluations."""
+        return self.engine.history
 
     @property
     def memory(self) -> MemorySampler | None:
@@ -220,14 +224,13 @@ class Trainer:
         called as ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
         ``isample[progress]``).
 
-        After :meth:`load_state_dict` it goes on where the saved run was, in the middle of an epoch
-        if need be. ``epochs`` and ``seconds`` count from that run's beginning.
+        After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
+        count from that run's beginning.
         """
-        steps = self.iterate(loader, epochs, seconds)
+        steps = self._loop.with_epoch_ends(self.iterate(loader, epochs, seconds))
         with ProgressBar(progress, epochs, seconds) as bar:
-            for report, ends_epoch in self._loop.with_epoch_ends(steps):
+            for report, ends_epoch in steps:
                 if report is not None:
-                    self.history.steps.append(report)
                     for callback in callbacks:
                         callback(self, report)
                     bar(self.progress, report)
@@ -240,10 +243,8 @@ class Trainer:
     def iterate(
         self, loader: Iterable[Any], epochs: int | None = None, seconds: float | None = None
     ) -> Iterator[StepReport]:
-        """``fit`` as a generator: yields each step's report.
-
-        The clock stands while the caller holds it. So two trainers can take turns, and work between
-        steps costs no training time.
+        """``fit`` as a generator: yields each step's report. The clock stands while the caller
+        holds it, so that two trainers can take turns.
         """
         check_budget(loader, epochs, seconds, self.batch_size)
         return self._loop.run(self._loader(loader), epochs, seconds)
@@ -271,9 +272,8 @@ class Trainer:
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything of the trainer's own: the engine's state, the place in the epoch, torch's
-        random state. With the model's and the optimizer's own ``state_dict`` a run resumes bit for
-        bit, but for what the speedup controller decides by the clock.
+        """The engine's state, the place in the epoch, torch's random state. With those of model and
+        optimizer a run resumes bit for bit, but for what a controller decides by the clock.
 
         Raises RuntimeError between two accumulated steps, whose gradients no state holds.
         """
