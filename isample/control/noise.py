@@ -67,6 +67,11 @@ class Noise:
         self.decay: float = settings.decay
         self.enough: float = settings.enough
 
+    def pass_by(self, state: NoiseState, seen: Observation) -> NoiseState:
+        """:meth:`observe` of a step that told nothing."""
+        sums = state[1:7]
+        return NoiseState(state.step + 1, *sums, seen.bounded, seen.gain_cap, seen.informed)
+
     def observe(self, state: NoiseState, seen: Observation) -> NoiseState:
         step = state.step + 1
         memory, rho, dealt, recalled = state.memory, state.rho, state.dealt, state.recalled

@@ -87,13 +87,8 @@ class Speedup:
 
     def observe(self, state: SpeedupState, seen: Observation) -> SpeedupState:
         if seen.memory is None and seen.tau != seen.tau and not seen.scored:  # it told nothing
-            noise = state.noise._replace(
-                step=state.noise.step + 1,
-                bounded=seen.bounded,
-                gain_cap=seen.gain_cap,
-                informed=seen.informed,
-            )
-            return state._replace(noise=noise, seen=self._silent_kind(seen.kept))
+            noise, kind = self.noise.pass_by(state.noise, seen), self._silent_kind(seen.kept)
+            return SpeedupState(noise, state.cost, kind, *state[3:])
         size = self.choices.batch_size
         remembers = 1.0 if seen.observed or seen.by_memory else 0.0
         kind = Kind(1.0, remembers, seen.scored / size, (seen.kept or size) / size)
