@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -218,9 +218,11 @@ class History:
     where one is made in each.
     """
 
-    def __init__(self) -> None:
-        self.evaluations: list[Evaluation] = []
-        self._steps: list[StepReport] = []
+    def __init__(
+        self, steps: Iterable[StepReport] = (), evaluations: Iterable[Evaluation] = ()
+    ) -> None:
+        self.evaluations: list[Evaluation] = [*evaluations]
+        self._steps: list[StepReport] = [*steps]
         self._plain: list[tuple[int, float, int, float, float]] = []
 
     def add(self, report: StepReport) -> None:
@@ -237,6 +239,14 @@ class History:
             self._steps += [_plain_report(*numbers) for numbers in self._plain]
             self._plain.clear()
         return self._steps
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, History):
+            return NotImplemented
+        return (self.steps, self.evaluations) == (other.steps, other.evaluations)
+
+    def __repr__(self) -> str:
+        return f"History(steps={self.steps!r}, evaluations={self.evaluations!r})"
 
     @property
     def active_share(self) -> float:

@@ -141,6 +141,8 @@ def test_the_report_of_a_plain_step():
         assert report.seconds > 0 and before < report.elapsed <= engine.elapsed
         before = report.elapsed
     assert size == N % b and len(history.steps) == 7 and history.active_share == 0.0
+    again = isample.History(history.steps, history.evaluations)
+    assert again == history != isample.History() and repr(again) == repr(history)
 
 
 def test_a_known_loss_is_reported_and_refused_where_it_is_not_finite():
@@ -220,6 +222,18 @@ def test_logits_of_another_batch_are_refused():
     inputs, _ = next(iter(engine.loader(make_loader())))
     with pytest.raises(ValueError, match="logits must have a row for each of the batch's 8"):
         model(inputs[:-1])
+
+
+def test_a_schedule_is_noted_in_plain_steps():
+    """The highest rate was of plain steps alone, and is the bound of those that are raised."""
+    model = make_model()
+    optimizer = make_optimizer(model, lr=0.05)
+    engine = isample.Engine(optimizer, head=model[1], control="never", seed=3)
+    for at, batch in enumerate(engine.loader(make_loader(batch_size=1))):
+        optimizer.param_groups[0]["lr"] = 0.2 if 5 < at < 25 else 0.05
+        step(model, optimizer, batch)
+    assert engine.steps.rates.highest == [0.2]
+    assert engine.steps.rates.gain_cap == pytest.approx(2 * 0.2 / 0.05)
 
 
 def test_a_rate_that_is_a_tensor_is_noted_when_it_falls():

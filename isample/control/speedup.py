@@ -67,7 +67,6 @@ class SpeedupState(NamedTuple):
 
 
 PLAIN = 0
-PLAIN_KIND = Kind(1.0, 0.0, 0.0, 1.0)
 WATCHED, ONLY_REMEMBERS = Kind(1.0, 1.0, 0.0, 1.0), Kind(0.0, 1.0, 0.0, 0.0)
 
 
@@ -86,17 +85,12 @@ class Speedup:
         return SpeedupState()
 
     def observe(self, state: SpeedupState, seen: Observation) -> SpeedupState:
-        if seen.memory is None and seen.tau != seen.tau and not seen.scored:  # it told nothing
-            noise, kind = self.noise.pass_by(state.noise, seen), self._silent_kind(seen.kept)
-            return SpeedupState(noise, state.cost, kind, *state[3:])
         size = self.choices.batch_size
         remembers = 1.0 if seen.observed or seen.by_memory else 0.0
         kind = Kind(1.0, remembers, seen.scored / size, (seen.kept or size) / size)
-        return SpeedupState(self.noise.observe(state.noise, seen), state.cost, kind, *state[3:])
-
-    def _silent_kind(self, kept: int) -> Kind:
-        whole = kept in (0, self.choices.batch_size)
-        return PLAIN_KIND if whole else Kind(1.0, 0.0, 0.0, kept / self.choices.batch_size)
+        told_nothing = seen.memory is None and seen.tau != seen.tau and not seen.scored
+        hear = self.noise.pass_by if told_nothing else self.noise.observe
+        return SpeedupState(hear(state.noise, seen), state.cost, kind, *state[3:])
 
     def clock(self, state: SpeedupState, seconds: float, overhead: float) -> SpeedupState:
         settings, seen, row = self.settings, state.seen, state.row

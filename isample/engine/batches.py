@@ -28,9 +28,7 @@ def chosen(
     ``ahead`` is a scoring pass that was made already.
     """
     by_memory, size = given.weights is not None, given.size
-    count, batch_size = size, source.batch_size
-    if plan.candidates is not None or size > batch_size:
-        count = how_many(size, plan, batch_size)
+    count = how_many(size, plan, source.batch_size)
     if count >= size:
         return Batch(
             given.batch,

@@ -74,8 +74,7 @@ class Dealer:
     def claim(self, by: str) -> Batch:
         """The batch under way, whose logits ``by`` takes."""
         batch, is_new = self.tickets.claim(by)
-        if is_new and len(self.tickets.under_way) > 1:
-            # The gradients of the one before accumulate, or its update was left out.
+        if is_new:  # the gradients of the one before accumulate, or its update was left out
             self._settle_finished(is_update=False)
         return batch
 

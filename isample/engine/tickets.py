@@ -48,8 +48,7 @@ class Tickets:
 
     def add(self, batch: Batch) -> None:
         """It was fetched."""
-        if self.plain is not None:
-            self._unfold()
+        self._unfold()
         self._waiting.append(batch)
         if (
             self._ahead == 0

@@ -183,9 +183,7 @@ def _is_floating(leaf: Any) -> bool:
 
 def check_rows(name: str, z: Any, size: int) -> None:
     """Raises ValueError where a tensor of ``z`` has not ``size`` rows."""
-    if isinstance(z, Tensor) and z.dim() and z.size(0) == size:
-        return
-    for leaf in pytree.tree_leaves(z):
+    for leaf in (z,) if isinstance(z, Tensor) else pytree.tree_leaves(z):
         if _is_floating(leaf):
             _check_length(name, leaf, size)
 
