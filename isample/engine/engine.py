@@ -246,6 +246,18 @@ class Engine:
         self.steps.close(is_update=False)
         return self.report
 
+    def put_back(self) -> None:
+        """After an exception: the rates are the user's, and what was under way comes again."""
+        self._open = self._paused = False
+        self.steps.rates.put_back()
+        self.steps.discard()
+        self.dealer.tickets.put_back()
+
+    def forget(self) -> None:
+        """:meth:`put_back`, but what was under way does not come again."""
+        self.put_back()
+        self.dealer.tickets.forget()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The clock stands, and logits pass as they are: for evaluation and the like."""

@@ -25,6 +25,7 @@ from torch import nn
 
 from isample import ops
 from isample.scoring.losses import counted, is_exactly, per_sample_loss
+from isample.support.interrupts import evaluation_mode
 from isample.support.pytree import logits_of, map_tensors
 from isample.support.registry import look_up
 
@@ -166,12 +167,6 @@ def leaving_no_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
     The model is in evaluation mode, so BatchNorm is not updated, and autograd is off. On exit, also
     after an exception, the random state and every module's own mode are put back.
     """
-    modes = [(module, module.training) for module in model.modules()]
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model):
+        yield

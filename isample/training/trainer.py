@@ -21,6 +21,7 @@ from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
+from isample.support.interrupts import undone_after_failure
 from isample.support.processes import Processes, unwrapped
 from isample.support.pytree import check_batch, take
 from isample.support.random_state import random_state, restore_random_state
@@ -127,7 +128,7 @@ class Trainer:
         scorer = self.engine.parts.scorer
         self.overlap: Overlap | None = Overlap.where_asked(scoring, scorer, batch_size)
         update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
-        self._step = Step(model, self.engine, update, self.overlap, autocast)
+        self._step: Step = Step(model, self.engine, update, self.overlap, autocast)
         self._loop = Loop(self.engine, self._step)
 
     @classmethod
@@ -220,25 +221,37 @@ class Trainer:
         ``loader`` yields (inputs, targets) batches of ``batch_size`` samples. With a memory it is a
         DataLoader, which is built again around its data set. Without one an epoch is one pass over
         it, and a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
-        evaluated after every epoch. ``scheduler`` steps once an epoch. Each of ``callbacks`` is
+        evaluated after every epoch, and where the time is up. ``scheduler`` steps after every epoch
+        that came to its end. Each of ``callbacks`` is
         called as ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
         ``isample[progress]``).
 
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.
         """
-        steps = self._loop.with_epoch_ends(self.iterate(loader, epochs, seconds))
-        with ProgressBar(progress, epochs, seconds) as bar:
-            for report, ends_epoch in steps:
-                if report is not None:
-                    for callback in callbacks:
-                        callback(self, report)
-                    bar(self.progress, report)
-                if ends_epoch and scheduler is not None:
-                    scheduler.step()
-                if ends_epoch and evaluate is not None:
-                    self.history.evaluations.append(self.evaluate(evaluate))
+        events = self._run(loader, epochs, seconds)
+        event: StepReport | None = None
+        with ProgressBar(progress, epochs, seconds) as bar, undone_after_failure():
+            for event in events:
+                if event is None:
+                    self._end_epoch(scheduler, evaluate)
+                    continue
+                for callback in callbacks:
+                    callback(self, event)
+                bar(self.progress, event)
+            if event is not None:  # the time was up within an epoch
+                self._end_epoch(None, evaluate)
         return self.history
+
+    def _end_epoch(
+        self,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+        loader: Iterable[Any] | None,
+    ) -> None:
+        if scheduler is not None:
+            scheduler.step()
+        if loader is not None:
+            self.history.evaluations.append(self.evaluate(loader))
 
     def iterate(
         self, loader: Iterable[Any], epochs: int | None = None, seconds: float | None = None
@@ -246,6 +259,12 @@ class Trainer:
         """``fit`` as a generator: yields each step's report. The clock stands while the caller
         holds it, so that two trainers can take turns.
         """
+        events = self._run(loader, epochs, seconds)
+        return (report for report in events if report is not None)
+
+    def _run(
+        self, loader: Iterable[Any], epochs: int | None, seconds: float | None
+    ) -> Iterator[StepReport | None]:
         check_budget(loader, epochs, seconds, self.batch_size)
         return self._loop.run(self._loader(loader), epochs, seconds)
 

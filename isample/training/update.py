@@ -61,18 +61,36 @@ class Update:
         except ValueError:
             self.discard()
             raise
+        self._move()
+        return self.engine.steps.last_report
+
+    def finish(self) -> None:
+        """Moves by the losses of an epoch's end that ``accumulate`` does not divide, by their own
+        mean."""
+        if self.pending == 0:
+            return
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        if gradients:
+            torch._foreach_mul_(gradients, self.accumulate / self.pending)
+        self.engine.before_update()
+        self._move()
+
+    def _move(self) -> None:
         try:
             self._step()
         finally:
             self.engine.after_update()
         self.pending = 0
-        return self.engine.steps.last_report
+
+    def _parameters(self) -> list[Tensor]:
+        """The optimizer's: others are none of its business."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _step(self) -> None:
         if self.clip_grad_norm is not None:
             if self.scaler is not None:
                 self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+            nn.utils.clip_grad_norm_(self._parameters(), self.clip_grad_norm)
         if self.scaler is None:
             self.optimizer.step()
         else:
