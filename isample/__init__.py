@@ -15,7 +15,8 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
-from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError
+from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError, StateError
+from isample.training.checkpoint import load
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
 
@@ -33,12 +34,14 @@ __all__ = [
     "PrefixSum",
     "Sampling",
     "Scoring",
+    "StateError",
     "StepReport",
     "Trainer",
     "alias_table",
     "distribution",
     "draw",
     "importance_sample",
+    "load",
     "prefix_sum",
     "softmax_score",
 ]

@@ -96,9 +96,7 @@ def test_step_settles_it_too():
 def test_a_state_of_another_mode_is_refused():
     memory, presample = make(), make(presample=B)
     memory.fit(DataLoader(DATA, b), epochs=1)
-    with pytest.raises(
-        ValueError, match="state must be of a trainer in mode 'presample'; got 'memory'"
-    ):
+    with pytest.raises(isample.StateError, match="got mode='memory', here 'presample'"):
         presample.load_state_dict(memory.state_dict())
     fresh = make()
     fresh.load_state_dict(memory.state_dict())

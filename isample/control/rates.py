@@ -11,12 +11,17 @@ beyond what the user found to be stable by more than ``headroom``. So the rate f
 schedule's, and still to 0 with it. Gains below 1.5 do not raise it: noise is not all that keeps a
 rate low.
 
+An optimizer that keeps account of its rate, such as a schedule-free one, would keep the raised one
+for good. So the rates of torch's own optimizers are raised, but for those that do the same.
+
 Noise that a rate at its bound has no use for need not be removed: ``gain_cap`` says so.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,12 +49,12 @@ DIVIDES_BY_SCALE = (
     "Adam",
     "Adagrad",
     "RMSprop",
-    "Rprop",
     "Adadelta",
     "Lion",
     "NAdam",
     "RAdam",
 )
+KEEP_THEIR_RATE = ("ASGD", "Rprop")
 
 
 class Rates(Protocol):
@@ -167,4 +172,22 @@ def make_rates(adapt: str | Rates | None, optimizer: torch.optim.Optimizer) -> R
         return SteadyRate(math.inf)
     if not isinstance(adapt, str):
         return adapt
-    return look_up(ADAPT, adapt, "adapt")(optimizer)
+    make = look_up(ADAPT, adapt, "adapt")
+    if make is LearningRate and _keeps_its_rate(optimizer):
+        warnings.warn(
+            f"adapt='lr' leaves the rates of {type(optimizer).__name__} alone, since its state may "
+            "keep a raised one for good (if it does not: adapt=isample.control.rates.LearningRate("
+            "optimizer))",
+            stacklevel=4,
+        )
+        return SteadyRate(1.0)
+    return make(optimizer)
+
+
+def _keeps_its_rate(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it may do so: torch's own are known, with all that inherit their step."""
+    while (inner := getattr(optimizer, "optimizer", None)) is not None:  # as in Accelerate
+        optimizer = inner
+    step = inspect.unwrap(type(optimizer).step)
+    own = step.__module__.startswith(("torch.optim.", "torch.distributed.optim."))
+    return not own or step.__qualname__.partition(".")[0] in KEEP_THEIR_RATE

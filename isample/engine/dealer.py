@@ -12,7 +12,8 @@ from isample.engine.steps import Steps
 from isample.engine.tickets import Tickets
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
-from isample.support.errors import NonFiniteError
+from isample.support.errors import NonFiniteError, StateError
+from isample.support.states import check_keys
 from isample.values import Batch, Candidates, Plan
 
 
@@ -34,15 +35,19 @@ class Dealer:
 
     def open(self, source: Source) -> None:
         """Batches come from ``source`` from now on."""
-        is_first = self.source is None
-        self.source = source
-        if is_first:
+        before, self.source = self.source, source
+        if before is None:
             controller = controller_of(self.parts, self.wishes, source)
             self.steps.control(controller, source.batch_size, lambda: self.opened.informed)
         self._followed = self.steps.steering.plan
         source.follow(self._followed)
         if self._state is not None:
-            self.load_state_dict(self._state)
+            try:
+                self.load_state_dict(self._state)
+            except Exception:
+                self.source = before  # another one may fit the state
+                raise
+            self._state = None
 
     @property
     def opened(self) -> Source:
@@ -153,13 +158,20 @@ class Dealer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Now, or once there is a source."""
-        self._state = state if self.source is None else None
+        """Now, or once there is a source. Raises StateError before anything has changed."""
+        check_keys(state, ("steps", "selector", "source"), "Engine")
         if self.source is None:
+            self._state = state
             return
-        self.parts.selector.load_state_dict(state["selector"])
+        if (state["source"] is not None) != self.source.remembers:
+            raise StateError(
+                "state must be of a run over the same kind of loader; got one "
+                f"{'without' if self.source.remembers else 'with'} a memory"
+            )
+        self.steps.check_state(state["steps"])
         if state["source"] is not None:
             self.source.load_state_dict(state["source"])
+        self.parts.selector.load_state_dict(state["selector"])
         self.steps.load_state_dict(state["steps"])
         self.tickets = Tickets(self.tickets.alone)
         self._followed = None

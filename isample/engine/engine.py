@@ -12,7 +12,6 @@ are scored and weighted. Before the optimizer's step the numbers are read.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,24 +20,22 @@ import torch
 from torch import Tensor, is_grad_enabled, nn
 
 from isample.control import Controller
-from isample.control.rates import Rates, make_rates
-from isample.engine.dealer import Dealer
+from isample.control.rates import Rates
+from isample.engine.arguments import Arguments
 from isample.engine.numbers import tell_loss
-from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
-from isample.engine.steps import Steps
+from isample.engine.parts import Sampling, make_source
+from isample.engine.resumable import Resumable
 from isample.scoring.losses import Loss
-from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
 from isample.support.processes import Processes
 from isample.support.pytree import batch_length
 from isample.values import Candidates, History, StepReport
 
-VERSION = 1  # of a state
 DEFAULT_SAMPLING = Sampling()
 
 
-class Engine:
+class Engine(Resumable):
     """Chooses what a loop trains on, weighs it at the logits, and learns from every step.
 
     Parameters
@@ -83,30 +80,28 @@ class Engine:
         sampling: Sampling = DEFAULT_SAMPLING,
         processes: Processes | None = None,
     ):
-        rates = make_rates(adapt, optimizer)
         processes = processes or Processes.running()
-        self._rows = Rows()
-        self.parts: Parts = make_parts(
-            optimizer,
-            self._rows,
-            processes,
-            model=model,
-            loss=loss,
-            objective=objective,
-            sampling=sampling,
-            seed=seed,
+        super().__init__(
+            Arguments(
+                optimizer,
+                model,
+                loss,
+                objective,
+                control,
+                adapt,
+                seed,
+                batch_size,
+                sampling,
+                processes,
+            )
         )
-        self.steps: Steps = Steps(optimizer, rates, processes, self.parts.device)
-        wishes = Wishes(control, sampling, batch_size, adapt is not None)
-        self.dealer: Dealer = Dealer(self.parts, wishes, self.steps)
-        self._loader: Loader | None = None
-        self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
         if head is not None:
             head.register_forward_hook(self._at_head)
         if attach:
             optimizer.register_step_pre_hook(self._before)
             optimizer.register_step_post_hook(self._after)
+            optimizer.register_state_dict_pre_hook(self._before_state)
 
     @property
     def report(self) -> StepReport | None:
@@ -267,40 +262,3 @@ class Engine:
                 yield
         finally:
             self._paused = before
-
-    # ---- State ----------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it, as plain types and tensors: memory, controller, random states, the place in
-        the epoch. Batches that were fetched and not trained on come again.
-
-        Raises RuntimeError between a batch's forward pass and its update, unless that was left out
-        and its gradients are forgotten.
-        """
-        self.dealer.settle_left_out()
-        tickets = self.dealer.tickets
-        if tickets.under_way:
-            raise RuntimeError(
-                "state_dict must be taken between an update and the next forward pass; a batch is "
-                "under way"
-            )
-        loader = None if self._loader is None else self._loader.state_dict(tickets.waiting)
-        state = {"version": VERSION, "rows": self._rows.state_dict(), "loader": loader}
-        return copy.deepcopy({**state, "dealer": self.dealer.state_dict()})
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave; before there is a loader, once there is one.
-
-        Raises ValueError for a state of another version.
-        """
-        if state.get("version") != VERSION:
-            raise ValueError(f"state must be of version {VERSION}; got {state.get('version')!r}")
-        self._rows.load_state_dict(state["rows"])
-        self.dealer.load_state_dict(state["dealer"])
-        self._place = state["loader"]
-        self._load_place()
-
-    def _load_place(self) -> None:
-        if self._loader is not None and self._place is not None:
-            self._loader.load_state_dict(self._place)
-            self._place = None

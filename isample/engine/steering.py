@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from isample.control.base import Controller, from_dict, to_dict
+from isample.support.errors import StateError
 from isample.values import Observation, Plan
 
 State = TypeVar("State")
@@ -70,6 +71,16 @@ class Steering(Generic[State]):
     def state_dict(self) -> Any:
         self._tell()
         return to_dict(self._state)
+
+    def check_state(self, state: Any) -> None:
+        """Raises StateError for a state of another controller."""
+        try:
+            self.controller.plan(from_dict(self.controller.init(), state))
+        except Exception as error:
+            raise StateError(
+                f"state must be of a {type(self.controller).__name__} controller; its "
+                f"{'state' if state else 'empty state'} is of another ({error!r})"
+            ) from error
 
     def load_state_dict(self, state: Any) -> None:
         self._seconds.clear()

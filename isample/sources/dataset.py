@@ -23,6 +23,7 @@ from isample.sources.indexed import (
 )
 from isample.sources.order import Drawn, Indices
 from isample.sources.sampler import MemorySampler
+from isample.support.errors import StateError
 from isample.support.processes import Processes
 from isample.support.pytree import map_tensors
 from isample.values import Batch, Candidates, Plan
@@ -134,8 +135,10 @@ class Dataset:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         size, batch_size = self.memory.size, self.memory.batch_size
+        if state["size"] > size:
+            raise StateError(_shrunk(state["size"], size))
         self.memory.load_state_dict(state)
-        if self.memory.size != size:
+        if state["size"] != size:
             _fit(self.memory, size, batch_size)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
@@ -156,7 +159,9 @@ def _known(places: Tensor | None) -> Tensor:
 def _fit(memory: MemorySampler, size: int, batch_size: int) -> None:
     """``memory`` for a data set that has grown; raises ValueError for one that has shrunk."""
     if memory.size > size:
-        raise ValueError(
-            f"loader's data set must not shrink: its memory holds {memory.size} samples; got {size}"
-        )
+        raise ValueError(_shrunk(memory.size, size))
     memory.resize(size, batch_size)
+
+
+def _shrunk(before: int, now: int) -> str:
+    return f"loader's data set must not shrink: its memory holds {before} samples; got {now}"

@@ -9,6 +9,10 @@ class IsampleError(Exception):
     """Base of every exception that is isample's own."""
 
 
+class StateError(IsampleError, ValueError):
+    """A saved state is not one that may be loaded here; nothing was changed."""
+
+
 class NonFiniteError(IsampleError, ValueError):
     """What a step told is no finite number; no parameter was changed."""
 

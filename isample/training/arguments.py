@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from isample.control import Controller, Threshold
 from isample.scoring.forward import Scoring
@@ -111,4 +112,18 @@ def _check_scoring(
         raise ValueError(
             "scoring must not be ahead in mode='memory', whose draws wait for the scores; got "
             "ahead=True"
+        )
+
+
+def check_trains(optimizer: torch.optim.Optimizer, model: nn.Module, loss: Any) -> None:
+    """Raises ValueError where ``optimizer`` holds parameters that no loss of ``model`` reaches."""
+    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
+    known = {id(parameter) for part in parts for parameter in part.parameters()}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    others = [parameter for parameter in held if id(parameter) not in known]
+    if others:
+        raise ValueError(
+            f"optimizer must be of the model's parameters; {len(others)} of its {len(held)} are "
+            f"not the model's, the first of shape {tuple(others[0].shape)} (make the optimizer "
+            "after the model's last change: a copy or a new layer has parameters of its own)"
         )

@@ -53,8 +53,8 @@ class Loop:
         that was resumed goes on where the saved run stood. A run over ``seconds`` may end within an
         epoch, and yields no None for it.
         """
+        self.step.update.finish()
         self.engine.forget()
-        self.step.update.discard()
         follows, self._loader = self._loader is not None, loader
         if self._resumed is None:
             self._before = self.engine.elapsed
@@ -80,16 +80,16 @@ class Loop:
                         return
                     yield event
             except GeneratorExit:
+                if update.pending:
+                    INTERRUPTS.release()
                 raise
             except BaseException:
                 self.engine.put_back()
-                raise
-            finally:
+                update.discard()
                 INTERRUPTS.release()
+                raise
 
-    def _steps(
-        self, loader: Loader, epochs: float, seconds: float
-    ) -> Iterator[StepReport | None]:
+    def _steps(self, loader: Loader, epochs: float, seconds: float) -> Iterator[StepReport | None]:
         clock = self.engine.steps.clock
         clock.restart()
         while loader.epoch < epochs and self.elapsed < seconds:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,8 +23,15 @@ from isample.sources.stream import Stream
 from isample.support.interrupts import undone_after_failure
 from isample.support.processes import Processes, unwrapped
 from isample.support.pytree import check_batch, take
-from isample.support.random_state import random_state, restore_random_state
-from isample.training.arguments import Mode, check_sizes, control_of, mode_of, scoring_of
+from isample.training.arguments import (
+    Mode,
+    check_sizes,
+    check_trains,
+    control_of,
+    mode_of,
+    scoring_of,
+)
+from isample.training.checkpoint import Checkpoint, Saving
 from isample.training.evaluate import evaluate
 from isample.training.loop import Loop, check_budget
 from isample.training.progress import ProgressBar
@@ -36,7 +42,7 @@ from isample.values import Batch, Candidates, Evaluation, History, StepReport
 Callback = Callable[["Trainer", StepReport], None]
 
 
-class Trainer:
+class Trainer(Saving):
     """Trains ``model`` with importance sampling that switches itself on.
 
     Parameters
@@ -124,12 +130,14 @@ class Trainer:
             sampling=sampling,
             processes=Processes.of_model(model),
         )
+        check_trains(optimizer, model, loss)
         self.device: torch.device = self.engine.parts.device
         scorer = self.engine.parts.scorer
         self.overlap: Overlap | None = Overlap.where_asked(scoring, scorer, batch_size)
-        update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
+        update = Update(optimizer, self.engine, clip_grad_norm, scaler, accumulate)
         self._step: Step = Step(model, self.engine, update, self.overlap, autocast)
-        self._loop = Loop(self.engine, self._step)
+        self._loop: Loop = Loop(self.engine, self._step)
+        super().__init__(Checkpoint(model, self.engine, self._loop))
 
     @classmethod
     def paper(
@@ -229,6 +237,7 @@ class Trainer:
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.
         """
+        self.follow(scheduler)
         events = self._run(loader, epochs, seconds)
         event: StepReport | None = None
         with ProgressBar(progress, epochs, seconds) as bar, undone_after_failure():
@@ -289,29 +298,3 @@ class Trainer:
             known = self.engine.parts.known.loss
             loss, error = evaluate(unwrapped(self.model), known, loader, self.device)
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The engine's state, the place in the epoch, torch's random state. With those of model and
-        optimizer a run resumes bit for bit, but for what a controller decides by the clock.
-
-        Raises RuntimeError between two accumulated steps, whose gradients no state holds.
-        """
-        self._step.update.check_nothing_pends()
-        return {
-            "mode": self.mode,
-            "engine": self.engine.state_dict(),
-            "loop": copy.deepcopy(self._loop.state_dict()),
-            "random": random_state(self.device),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, torch's global random state included. Raises
-        ValueError if that trainer was in another mode."""
-        if self.mode not in ("auto", state["mode"]):
-            raise ValueError(
-                f"state must be of a trainer in mode {self.mode!r}; got {state['mode']!r}"
-            )
-        self.mode = state["mode"]
-        self.engine.load_state_dict(state["engine"])
-        self._loop.load_state_dict(state["loop"])
-        restore_random_state(state["random"], self.device)

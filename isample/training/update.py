@@ -18,24 +18,26 @@ class Update:
 
     def __init__(
         self,
-        model: nn.Module,
         optimizer: torch.optim.Optimizer,
         engine: Engine,
         clip_grad_norm: float | None,
         scaler: torch.amp.GradScaler | None,
         accumulate: int,
     ):
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.engine: Engine = engine
+        self.scaler: torch.amp.GradScaler | None = scaler
+        self.pending: int = 0
+        self.configure(clip_grad_norm, accumulate)
+
+    def configure(self, clip_grad_norm: float | None, accumulate: int) -> None:
+        """Raises ValueError for what cannot be."""
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
-        self.model: nn.Module = model
-        self.optimizer: torch.optim.Optimizer = optimizer
-        self.engine: Engine = engine
         self.clip_grad_norm: float | None = clip_grad_norm
-        self.scaler: torch.amp.GradScaler | None = scaler
         self.accumulate: int = accumulate
-        self.pending: int = 0
 
     def backward(self, loss: Tensor) -> None:
         if self.pending == 0:
@@ -69,9 +71,9 @@ class Update:
         mean."""
         if self.pending == 0:
             return
-        gradients = [p.grad for p in self._parameters() if p.grad is not None]
-        if gradients:
-            torch._foreach_mul_(gradients, self.accumulate / self.pending)
+        for parameter in self._parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self.accumulate / self.pending)
         self.engine.before_update()
         self._move()
 

@@ -1,0 +1,81 @@
+"""States: what they were saved of, and whether they may be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from isample.support.errors import StateError
+
+VERSION = 2
+"""Of the states of Engine and Trainer. Those of version 1 say nothing of their configuration."""
+
+
+def described(value: Any) -> Any:
+    """``value`` in plain types, which files hold and which can be compared; an object of a class as
+    a dict that names it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    if isinstance(value, torch.Tensor):
+        return {"of": "torch.Tensor", "shape": list(value.shape), "sum": value.sum().item()}
+    if isinstance(value, tuple | list):
+        return [described(part) for part in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {part.name: getattr(value, part.name) for part in fields(value)}
+        return {"of": _name(type(value)), **{name: described(v) for name, v in parts.items()}}
+    if isinstance(value, nn.Module):
+        own = {**vars(value), **dict(value.named_buffers())}
+        options = {name: described(v) for name, v in own.items() if not name.startswith("_")}
+        return {"of": _name(type(value)), **options}
+    return {"of": _name(value if hasattr(value, "__qualname__") else type(value))}
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def check_keys(state: Any, keys: Collection[str], of: str, optional: Collection[str] = ()) -> None:
+    """Raises TypeError for what is no dict, StateError for one of other ``keys``."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be what {of}.state_dict() gave; got {type(state).__name__}")
+    unknown = [repr(key) for key in state if key not in keys and key not in optional]
+    missing = [repr(key) for key in keys if key not in state]
+    if unknown or missing:
+        wrong = [f"unknown {', '.join(unknown[:3])}"] * bool(unknown)
+        wrong += [f"missing {', '.join(missing[:3])}"] * bool(missing)
+        raise StateError(f"state must be what {of}.state_dict() gave; got {' and '.join(wrong)}")
+
+
+def check_version(state: Mapping[str, Any]) -> None:
+    """Raises StateError for a state of a version that is not known."""
+    version = state.get("version")
+    if version not in (1, VERSION):
+        raise StateError(
+            f"state must be of version 1 to {VERSION}; got {version!r} (load it with the isample "
+            "that saved it)"
+        )
+
+
+def differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the saved run that are not ``own``, by name; what was not known, None, does
+    not count as another batch size."""
+    unknown = {name for name in ("batch_size",) if None in (saved.get(name), own.get(name))}
+    return {k: v for k, v in saved.items() if k in own and k not in unknown and own[k] != v}
+
+
+def refuse(differs: Mapping[str, Any], own: Mapping[str, Any], remedy: str) -> None:
+    """Raises StateError that names what ``differs``, if anything does."""
+    if not differs:
+        return
+    listed = "; ".join(f"{k}={_short(v)}, here {_short(own[k])}" for k, v in differs.items())
+    raise StateError(f"state must be of a run with the same arguments; got {listed} ({remedy})")
+
+
+def _short(value: Any) -> str:
+    return value["of"] if isinstance(value, dict) and set(value) == {"of"} else repr(value)
