@@ -169,10 +169,20 @@ class Dealer:
                 f"{'without' if self.source.remembers else 'with'} a memory"
             )
         self.steps.check_state(state["steps"])
-        if state["source"] is not None:
-            self.source.load_state_dict(state["source"])
-        self.parts.selector.load_state_dict(state["selector"])
-        self.steps.load_state_dict(state["steps"])
+        before = self.state_dict()
+        try:
+            self._load(self.source, state)
+        except Exception as error:
+            self._load(self.source, before)
+            if isinstance(error, StateError):
+                raise
+            raise StateError(f"state must be whole; got a damaged one ({error!r})") from error
         self.tickets = Tickets(self.tickets.alone)
         self._followed = None
         self._follow()
+
+    def _load(self, source: Source, state: dict[str, Any]) -> None:
+        if state["source"] is not None:
+            source.load_state_dict(state["source"])
+        self.parts.selector.load_state_dict(state["selector"])
+        self.steps.load_state_dict(state["steps"])

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from isample.sources.base import Source
-from isample.support.random_state import random_state, restore_random_state
+from isample.support.random_state import check_random_state, random_state, restore_random_state
+from isample.support.states import check_keys
 from isample.values import Batch, Candidates
 
 Paired = Iterator[tuple[Candidates, Any]]
@@ -124,6 +125,13 @@ class Loader:
             "began": self._began,
             "epoch_random": dict(self._epoch_random),
         }
+
+    @staticmethod
+    def check_state(state: dict[str, Any]) -> None:
+        """Raises StateError, or another error, for what :meth:`load_state_dict` cannot take."""
+        check_keys(state, ("epoch", "batches", "began", "epoch_random"), "Loader")
+        if state["epoch_random"]:
+            check_random_state(state["epoch_random"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.batches = state["epoch"], state["batches"]

@@ -18,3 +18,8 @@ def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def check_random_state(state: dict[str, torch.Tensor]) -> None:
+    """Raises an error for what :func:`restore_random_state` cannot take."""
+    torch.Generator().set_state(state["cpu"])

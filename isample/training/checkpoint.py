@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from isample.engine import Engine
+from isample.sources.loader import Loader
 from isample.support.errors import StateError
 from isample.support.processes import unwrapped
-from isample.support.random_state import random_state, restore_random_state
+from isample.support.random_state import check_random_state, random_state, restore_random_state
 from isample.support.states import VERSION, check_keys, check_version, described, differing, refuse
 from isample.training.loop import Loop
 
@@ -75,6 +76,14 @@ class Checkpoint:
     def check(self, state: Any, mode: str, strict: bool) -> None:
         """Raises StateError, or TypeError, for a state that cannot be loaded."""
         check_keys(state, KEYS, "Trainer", optional=OTHERS)
+        try:
+            self._check(state, mode, strict)
+        except StateError:
+            raise
+        except Exception as error:
+            raise StateError(f"state must be whole; got a damaged one ({error!r})") from error
+
+    def _check(self, state: Mapping[str, Any], mode: str, strict: bool) -> None:
         check_version({"version": 1, **state})
         check_keys(state["loop"], ("loader", "elapsed"), "Trainer")
         self.engine.check_state(state["engine"])
@@ -85,6 +94,9 @@ class Checkpoint:
             differs = {name: differs[name] for name in differs if name == "autocast"}
         refuse(differs, {**self.config, "mode": mode}, "give the saved run's, or strict=False")
         self._check_others(state)
+        check_random_state(state["random"])
+        if state["loop"]["loader"] is not None:
+            Loader.check_state(state["loop"]["loader"])
 
     def _check_others(self, state: Mapping[str, Any]) -> None:
         if "model" in state:
