@@ -58,8 +58,8 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
             "drawn": state["_drawn"],
         },
         "pending": [
-            (indices, (places, weights if by_importance else None))
-            for indices, (places, weights, by_importance) in state["_pending"]
+            (indices, (places, weights))  # weights are None where they were dealt, then as now
+            for indices, (places, weights, _) in state["_pending"]
         ],
         "generator": state["generator"],
     }

@@ -49,10 +49,12 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
         "selector": {"tau_ema": sampler["tau_ema"], "generator": sampler["generator"]},
         "source": None if memory is None else upgraded_memory(memory),
     }
+    place = {name: loop[name] for name in ("epoch", "batches", "epoch_random")}
+    place["began"] = loop["batches"] > 0
     return {
         "mode": state["mode"],
         "engine": {"version": 1, "rows": [], "loader": None, "dealer": dealer},
-        "loop": {"loader": _place(loop), "elapsed": loop["elapsed"]},
+        "loop": {"loader": place, "elapsed": loop["elapsed"]},
         "random": state["random"],
     }
 
@@ -62,16 +64,8 @@ def _controller(sampler: dict[str, Any], memory: dict[str, Any] | None) -> Any:
     gate = sampler["gate"]
     if not any(name in gate for name in RULES):
         return None
-    gain, noise = gate["gain"], NoiseState(bounded=gate["bounded"], gain_cap=gate["usable"])
+    gain, noise = gate["gain"], NoiseState(gain_cap=gate["usable"])
     if memory is not None:  # else the moments are of scored candidates, which are kept otherwise
         moments = Ratio(gain["importance_moment"], gain["uniform_moment"], gain["weight"])
         noise = noise._replace(memory=moments)
     return to_dict(RuleState(noise, float(sampler["tau_ema"])))
-
-
-def _place(loop: dict[str, Any]) -> dict[str, Any] | None:
-    """Where a loader stands; None before the first run."""
-    if not loop["epoch_random"]:
-        return None
-    place = {name: loop[name] for name in ("epoch", "batches", "epoch_random")}
-    return {**place, "began": loop["batches"] > 0}

@@ -142,6 +142,10 @@ def _learn(sampler, indices, step):
 def sampler_run(save_at, uniform_epochs):
     options = dict(uniform_epochs=uniform_epochs, half_life=3.0, rebuild_every=5)
     sampler = isample.MemorySampler(N, b, seed=7, **options)
+    if IS_OLD:
+        sampler.usable, sampler.draw_size = 1.05, 6
+    else:
+        sampler.follow(isample.Plan(importance=True, keep=6, gain_cap=1.05))
     steps = sampler_steps(sampler, 0)
     before = sum([indices for indices, _ in islice(steps, save_at)], [])
     saved = {"sampler": sampler.state_dict(), "score": sampler.score.tolist()}
