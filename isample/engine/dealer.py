@@ -13,7 +13,7 @@ from isample.engine.tickets import Tickets
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
 from isample.support.errors import NonFiniteError, StateError
-from isample.support.states import check_keys
+from isample.support.states import check_keys, check_like
 from isample.values import Batch, Candidates, Plan
 
 
@@ -163,13 +163,15 @@ class Dealer:
         if self.source is None:
             self._state = state
             return
-        if (state["source"] is not None) != self.source.remembers:
+        is_fresh = state["source"] is None and state["steps"]["controller"] is None
+        if (state["source"] is not None) != self.source.remembers and not is_fresh:
             raise StateError(
                 "state must be of a run over the same kind of loader; got one "
                 f"{'without' if self.source.remembers else 'with'} a memory"
             )
-        self.steps.check_state(state["steps"])
         before = self.state_dict()
+        rates = {"rates": None}  # other uses of a gain keep others
+        check_like(state, {**before, "steps": {**before["steps"], **rates}}, "dealer")
         try:
             self._load(self.source, state)
         except Exception as error:

@@ -13,7 +13,7 @@ from isample.engine.steps import Steps
 from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
 from isample.support.errors import StateError
-from isample.support.states import VERSION, check_keys, check_version
+from isample.support.states import VERSION, check_keys, check_like, check_version
 
 
 class Resumable:
@@ -96,6 +96,11 @@ class Resumable:
         """Raises StateError, or TypeError, for what is no state of an engine."""
         check_keys(state, ("version", "rows", "loader", "dealer"), "Engine", optional=("config",))
         check_version(state)
+        check_like(state["rows"], [], "rows")
+        steps = {"count": 0, "elapsed": 0.0, "rates": None, "controller": None}
+        check_like(state["dealer"], {"steps": steps, "selector": None, "source": None}, "dealer")
+        if state["loader"] is not None:
+            Loader.check_state(state["loader"])
 
     def _load_place(self) -> None:
         if self._loader is not None and self._place is not None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from isample.control.base import Controller, from_dict, to_dict
-from isample.support.errors import StateError
 from isample.values import Observation, Plan
 
 State = TypeVar("State")
@@ -72,17 +71,9 @@ class Steering(Generic[State]):
         self._tell()
         return to_dict(self._state)
 
-    def check_state(self, state: Any) -> None:
-        """Raises StateError for a state of another controller."""
-        try:
-            self.controller.plan(from_dict(self.controller.init(), state))
-        except Exception as error:
-            raise StateError(
-                f"state must be of a {type(self.controller).__name__} controller; its "
-                f"{'state' if state else 'empty state'} is of another ({error!r})"
-            ) from error
-
     def load_state_dict(self, state: Any) -> None:
+        """Restores what :meth:`state_dict` gave; None begins anew."""
         self._seconds.clear()
         self._stood = 0
-        self._take(from_dict(self.controller.init(), state))
+        first = self.controller.init()
+        self._take(first if state is None else from_dict(first, state))

@@ -18,7 +18,6 @@ from isample.support.clocks import StepClock
 from isample.support.errors import NonFiniteLossError
 from isample.support.processes import Processes
 from isample.support.readback import as_numbers
-from isample.support.states import check_keys
 from isample.values import Batch, History, Observation, Plan, StepReport
 
 
@@ -264,11 +263,6 @@ class Steps:
             "rates": self.rates.state_dict(),
             "controller": None if self._steering is None else self._steering.state_dict(),
         }
-
-    def check_state(self, state: dict[str, Any]) -> None:
-        """Raises StateError for what :meth:`load_state_dict` cannot take."""
-        check_keys(state, ("count", "elapsed", "rates", "controller"), "Engine")
-        self.steering.check_state(state["controller"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count, self.elapsed = state["count"], state["elapsed"]

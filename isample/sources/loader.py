@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isample.sources.base import Source
 from isample.support.random_state import check_random_state, random_state, restore_random_state
-from isample.support.states import check_keys
+from isample.support.states import check_like
 from isample.values import Batch, Candidates
 
 Paired = Iterator[tuple[Candidates, Any]]
@@ -129,8 +129,9 @@ class Loader:
     @staticmethod
     def check_state(state: dict[str, Any]) -> None:
         """Raises StateError, or another error, for what :meth:`load_state_dict` cannot take."""
-        check_keys(state, ("epoch", "batches", "began", "epoch_random"), "Loader")
-        if state["epoch_random"]:
+        like = {"epoch": 0, "batches": 0, "began": False, "epoch_random": None}
+        check_like(state, like, "loader")
+        if state["began"]:
             check_random_state(state["epoch_random"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -34,6 +34,12 @@ NEVER_SEEN = -1.0  # in place of a score
 TINY = 1e-30  # in place of 0 as a divisor
 
 
+def rebuild_interval(size: int, batch_size: int, given: int | None) -> int:
+    """Batches between two renewals of the table: those ``given``, or as many as renew about a 64th
+    of ``size`` scores."""
+    return given or max(1, size // (64 * batch_size))
+
+
 class ScoreMemory:
     """One score a sample, and the table of what these foretell, from which batches are drawn.
 

@@ -15,6 +15,12 @@ BATCHES_AT_ONCE = 64  # dealt or drawn: one at a time would slow small steps dow
 Indices = Union[Tensor, "list[int]"]
 
 
+def epoch_length(size: int, batch_size: int, drop_last: bool) -> int:
+    """The batches of an epoch over ``size`` samples."""
+    whole, rest = divmod(size, batch_size)
+    return whole if drop_last or rest == 0 else whole + 1
+
+
 class MemoryOrderError(IsampleError, RuntimeError):
     """A batch came back that is not the one the sampler drew next, so its weights are unknown."""
 

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from isample.sources.arguments import check_memory, check_size
-from isample.sources.memory import ScoreMemory
-from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
+from isample.sources.memory import ScoreMemory, rebuild_interval
+from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending, epoch_length
+from isample.sources.upgrade import upgraded
 from isample.support.pytree import map_tensors
+from isample.support.states import check_like
 from isample.values import Plan
 
 AVERAGED = 6  # scores of a sample, about, in the mean that is remembered
@@ -112,7 +114,7 @@ class MemorySampler(Sampler[list[int]]):
 
     @property
     def rebuild_every(self) -> int:
-        return self._rebuild_every or max(1, self.size // (64 * self.batch_size))
+        return rebuild_interval(self.size, self.batch_size, self._rebuild_every)
 
     @property
     def rate(self) -> float:
@@ -131,8 +133,7 @@ class MemorySampler(Sampler[list[int]]):
         return self.memory.bounded
 
     def __len__(self) -> int:
-        whole, rest = divmod(self.size, self.batch_size)
-        return whole if self.drop_last or rest == 0 else whole + 1
+        return epoch_length(self.size, self.batch_size, self.drop_last)
 
     @property
     def at_end(self) -> bool:
@@ -262,10 +263,12 @@ class MemorySampler(Sampler[list[int]]):
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, which was of a device of this sampler's kind."""
-        device = self.score.device
-        random = state["generator"].cpu()
-        state = map_tensors(lambda tensor: tensor.to(device, copy=True), dict(state))
+        """Restores what :meth:`state_dict` gave, here or in version 0.1, which was of a device of
+        this sampler's kind. Raises TypeError or StateError for what is no such state."""
+        device, state = self.score.device, upgraded(state)
+        check_like(state, self.state_dict(), "memory")
+        self.generator.set_state(state["generator"].cpu())
+        state = map_tensors(lambda tensor: tensor.to(device, copy=True), state)
         self.drop_last, self._rebuild_every = state["drop_last"], state["rebuild_every"]
         self._passes = Passes(state["size"], state["batch_size"], self.drop_last, self.generator)
         self._passes.load_state_dict(state["passes"])
@@ -274,11 +277,11 @@ class MemorySampler(Sampler[list[int]]):
         self.plan = Plan(**state["plan"])
         self._uniform_batches, self._left = state["uniform_batches"], state["left"]
         self._pending.load(state["pending"])
-        self.generator.set_state(random)
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> MemorySampler:
         """A sampler as it was when :meth:`state_dict` was taken."""
+        state = upgraded(state)
         sampler = cls(state["size"], state["batch_size"], seed=0, device=device)
         sampler.load_state_dict(state)
         return sampler

@@ -16,8 +16,17 @@ from isample.sources.loader import Loader
 from isample.support.errors import StateError
 from isample.support.processes import unwrapped
 from isample.support.random_state import check_random_state, random_state, restore_random_state
-from isample.support.states import VERSION, check_keys, check_version, described, differing, refuse
+from isample.support.states import (
+    VERSION,
+    check_keys,
+    check_like,
+    check_version,
+    described,
+    differing,
+    refuse,
+)
 from isample.training.loop import Loop
+from isample.training.upgrade import upgraded
 
 KEYS = ("mode", "engine", "loop", "random")
 OTHERS = ("version", "config", "model", "optimizer", "scheduler", "scaler")
@@ -85,7 +94,6 @@ class Checkpoint:
 
     def _check(self, state: Mapping[str, Any], mode: str, strict: bool) -> None:
         check_version({"version": 1, **state})
-        check_keys(state["loop"], ("loader", "elapsed"), "Trainer")
         self.engine.check_state(state["engine"])
         differs = differing(state.get("config", {}), self.config)
         if strict and mode not in ("auto", state["mode"]):
@@ -95,6 +103,7 @@ class Checkpoint:
         refuse(differs, {**self.config, "mode": mode}, "give the saved run's, or strict=False")
         self._check_others(state)
         check_random_state(state["random"])
+        check_like(state["loop"], {"loader": None, "elapsed": 0.0}, "loop")
         if state["loop"]["loader"] is not None:
             Loader.check_state(state["loop"]["loader"])
 
@@ -183,6 +192,7 @@ class Saving:
 
         Raises StateError that names what differs, or TypeError, before anything has changed.
         """
+        state = upgraded(state)
         self._checkpoint.check(state, self.mode, strict)
         self._checkpoint.load(state, strict)
         self.mode = state["mode"]
