@@ -42,12 +42,12 @@ class Dealer:
         self._followed = self.steps.steering.plan
         source.follow(self._followed)
         if self._state is not None:
+            state, self._state = self._state, None
             try:
-                self.load_state_dict(self._state)
+                self.load_state_dict(state)
             except Exception:
-                self.source = before  # another one may fit the state
+                self.source, self._state = before, state  # another one may fit it
                 raise
-            self._state = None
 
     @property
     def opened(self) -> Source:
@@ -150,6 +150,8 @@ class Dealer:
         return finished
 
     def state_dict(self) -> dict[str, Any]:
+        if self._state is not None:
+            return self._state  # no source has taken it up yet
         waiting = self.tickets.waiting
         return {
             "steps": self.steps.state_dict(),
@@ -162,6 +164,7 @@ class Dealer:
         check_keys(state, ("steps", "selector", "source"), "Engine")
         if self.source is None:
             self._state = state
+            self.steps.resume(state["steps"])
             return
         is_fresh = state["source"] is None and state["steps"]["controller"] is None
         if (state["source"] is not None) != self.source.remembers and not is_fresh:

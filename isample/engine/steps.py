@@ -264,8 +264,12 @@ class Steps:
             "controller": None if self._steering is None else self._steering.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any]) -> None:
+        """The part of a state that needs no controller."""
         self.count, self.elapsed = state["count"], state["elapsed"]
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.resume(state)
         self.rates.load_state_dict(state["rates"])
         self.steering.load_state_dict(state["controller"])
         self.clock.stop()

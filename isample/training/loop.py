@@ -118,6 +118,8 @@ class Loop:
         self.engine.steps.stop()
 
     def state_dict(self) -> dict[str, Any]:
+        if self._resumed is not None:
+            return self._resumed  # no run has taken it up yet
         loader = None if self._loader is None else self._loader.state_dict()
         return {"loader": loader, "elapsed": self.elapsed}
 
