@@ -15,7 +15,12 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
-from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError
+from isample.support.errors import (
+    IsampleError,
+    NoMemoryWarning,
+    NonFiniteLossError,
+    NonFiniteScoreError,
+)
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
 
@@ -27,6 +32,7 @@ __all__ = [
     "IsampleError",
     "MemoryOrderError",
     "MemorySampler",
+    "NoMemoryWarning",
     "NonFiniteLossError",
     "NonFiniteScoreError",
     "Plan",

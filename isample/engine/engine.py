@@ -279,10 +279,12 @@ class Engine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave; before there is a loader, once there is one.
 
-        Raises ValueError for a state of another version.
+        Raises ValueError for a state of another version, or of a longer loader.
         """
         if state.get("version") != VERSION:
             raise ValueError(f"state must be of version {VERSION}; got {state.get('version')!r}")
+        if self._loader is not None and state["loader"] is not None:
+            self._loader.check_state(state["loader"])
         self._rows.load_state_dict(state["rows"])
         self.dealer.load_state_dict(state["dealer"])
         self._place = state["loader"]

@@ -1,4 +1,5 @@
-"""The exceptions of isample. Bad arguments are the built-in ValueError and TypeError."""
+"""The exceptions and the warning of isample. Bad arguments are built-in ValueErrors and
+TypeErrors."""
 
 from __future__ import annotations
 
@@ -7,6 +8,10 @@ from torch import Tensor
 
 class IsampleError(Exception):
     """Base of every exception that is isample's own."""
+
+
+class NoMemoryWarning(UserWarning):
+    """A loader is dealt as it is, without a memory that could have drawn from its data set."""
 
 
 class NonFiniteError(IsampleError, ValueError):
