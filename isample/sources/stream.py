@@ -100,7 +100,7 @@ class Stream:
         it is passed over. Raises ValueError for a batch of more than ``batch_size`` samples.
         """
         parts, size, count = [], 0, 0
-        for batch in batches:
+        while size < self._wanted and (batch := next(batches, _END)) is not _END:
             count += 1
             length = 0 if batch is None else batch_length(batch, "batch")
             if length > self.batch_size:
@@ -112,8 +112,6 @@ class Stream:
                 continue
             parts.append(batch if self.device is None else map_tensors(self._to_device, batch))
             size += length
-            if size >= self._wanted:
-                break
         if not parts:
             return None
         return Candidates(join(parts), size, batches=count)
