@@ -51,7 +51,7 @@ class Trainer:
         controller chooses; other controllers take 5b.
     mode: ``"memory"``: a remembered score a sample of the data set, and candidates on top of it.
         ``"presample"``: fresh candidates, as in Algorithm 1. ``"auto"``: a memory in a ``fit`` over
-        a DataLoader that shuffles a map-style data set; candidates else, and where they are asked for by
+        a DataLoader that shuffles a map-style data set; candidates else, and where asked for by
         ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or ``control="threshold"``.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable
         ``(logits, targets) -> [B]``.
@@ -272,7 +272,7 @@ class Trainer:
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
 
     def state_dict(self) -> dict[str, Any]:
-        """The engine's state, the place in the epoch, the global random states. With those of model and
+        """The engine's state, the place in the epoch, global random states. With those of model and
         optimizer a run resumes bit for bit, but for what a controller decides by the clock.
 
         Raises RuntimeError between two accumulated steps, whose gradients no state holds.
