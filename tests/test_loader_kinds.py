@@ -186,13 +186,13 @@ def test_a_loader_s_generator_deals_its_own_order(own, drop_last, workers):
 
 
 class Noisy(Dataset):
-    """Its items hold what torch's generator gives a worker."""
+    """Its items hold their place and what torch's generator gives a worker."""
 
     def __len__(self):
         return N
 
     def __getitem__(self, index):
-        return torch.rand(1, dtype=torch.float64).float(), index % 3
+        return index + torch.rand(1), index % 3
 
 
 @pytest.mark.parametrize("persistent", [False, True])
