@@ -15,7 +15,13 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
-from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError, StateError
+from isample.support.errors import (
+    IsampleError,
+    NoMemoryWarning,
+    NonFiniteLossError,
+    NonFiniteScoreError,
+    StateError,
+)
 from isample.training.checkpoint import load
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
@@ -28,6 +34,7 @@ __all__ = [
     "IsampleError",
     "MemoryOrderError",
     "MemorySampler",
+    "NoMemoryWarning",
     "NonFiniteLossError",
     "NonFiniteScoreError",
     "Plan",

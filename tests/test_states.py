@@ -150,7 +150,8 @@ def changed(state, path, change):
     return state
 
 
-MAY_LACK = ("version", "config", "rates", "highest_lr")  # states of before, or of another use
+# What states of before, or of another use of a gain, do not have.
+MAY_LACK = ("version", "config", "rates", "highest_lr", "length", "generators")
 
 
 @pytest.mark.parametrize("mode", ["memory", "presample"])

@@ -137,7 +137,7 @@ def make_source(
     Warns where batches can be neither drawn nor scored. Raises ValueError where nobody says how
     large they are.
     """
-    if can_be_indexed(loader, wishes.batch_size) and wishes.control != "threshold":
+    if wishes.control != "threshold" and can_be_indexed(loader, wishes.batch_size):
         return dataset_of(parts, loader, before)
     batch_size = wishes.batch_size or getattr(loader, "batch_size", None)
     if batch_size is None:

@@ -88,6 +88,8 @@ class Resumable:
             if self._loader is not None:
                 raise StateError("state of other arguments must be loaded before engine.loader")
             self._make(arguments)
+        if self._loader is not None and state["loader"] is not None:
+            self._loader.check_state(state["loader"])
         self.dealer.load_state_dict(state["dealer"])
         self._rows.load_state_dict(state["rows"])
         self._place = state["loader"]
@@ -102,7 +104,7 @@ class Resumable:
         steps = {"count": 0, "elapsed": 0.0, "rates": None, "controller": None}
         check_like(state["dealer"], {"steps": steps, "selector": None, "source": None}, "dealer")
         if state["loader"] is not None:
-            Loader.check_state(state["loader"])
+            Loader.check_form(state["loader"])
 
     def _load_place(self) -> None:
         if self._loader is not None and self._place is not None:

@@ -35,7 +35,9 @@ def check_memory(
         raise ValueError(f"rebuild_every must be an integer >= 1; got {rebuild_every!r}")
 
 
-def check_size(size: int) -> None:
-    """Raises ValueError above the ops' limit."""
+def check_size(size: int, least: int = 1) -> None:
+    """Raises ValueError below ``least``, the present size, and above the ops' limit."""
+    if size < least:
+        raise ValueError(f"size must be at least the present {least}; got {size}")
     if size > LARGEST:
         raise ValueError(f"size must be at most 2^24 = {LARGEST:,}; got {size:,}")

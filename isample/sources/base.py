@@ -27,6 +27,11 @@ class Source(Protocol):
         ...
 
     @property
+    def replays(self) -> bool:
+        """Whether an epoch that goes on is dealt again from its beginning, up to its place."""
+        ...
+
+    @property
     def informed(self) -> bool:
         """Whether enough was seen for the moments to foretell something."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple, Union
 
 import torch
@@ -47,13 +48,19 @@ class Passes:
     """Shuffled passes over ``size`` samples, dealt in batches.
 
     A pass ends with a short batch where b does not divide it; ``drop_last`` leaves that out.
+    ``order`` gives a pass's order, int32 [size]; where it is None, ``generator`` shuffles.
     """
 
     def __init__(self, size: int, batch_size: int, drop_last: bool, generator: torch.Generator):
+        self.generator = generator
+        self.order: Callable[[], Tensor] | None = None
+        self.resize(size, batch_size, drop_last)
+
+    def resize(self, size: int, batch_size: int, drop_last: bool) -> None:
+        """The next batch begins a new pass, of ``size`` samples."""
         self.size: int = size
         self.batch_size: int = batch_size
         self.drop_last: bool = drop_last
-        self.generator = generator
         self.forget()
 
     def forget(self) -> None:
@@ -70,14 +77,20 @@ class Passes:
     def _next_block(self) -> list[Tensor]:
         least = self.batch_size if self.drop_last else 1
         if self._order is None or len(self._order) < least:
-            options = {"dtype": torch.int32, "device": self.generator.device}  # N <= 2^24
-            self._order = torch.randperm(self.size, generator=self.generator, **options)
+            self._order = self._new_order()
         count = BATCHES_AT_ONCE * self.batch_size
         block, self._order = self._order[:count].long(), self._order[count:]
         batches = block.split(self.batch_size)
         if self.drop_last and len(batches[-1]) < self.batch_size:
             batches = batches[:-1]
         return list(reversed(batches))
+
+    def _new_order(self) -> Tensor:
+        device = self.generator.device
+        if self.order is not None:
+            return self.order().to(device)
+        options = {"dtype": torch.int32, "device": device}  # N <= 2^24
+        return torch.randperm(self.size, generator=self.generator, **options)
 
     def state_dict(self) -> dict[str, Any]:
         return {"order": self._order, "cut": self._cut}

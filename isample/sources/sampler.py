@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -145,10 +145,7 @@ class MemorySampler(Sampler[list[int]]):
         self.plan = plan
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of one epoch, or the rest of one that was broken off.
-
-        Batches that were drawn before and never taken come first.
-        """
+        """The batches of one epoch, or the rest of one: first those that were never taken."""
         pending = self._pending.again()
         yield from pending
         for batch in self._rest(bool(pending)):
@@ -157,8 +154,7 @@ class MemorySampler(Sampler[list[int]]):
             yield indices
 
     def taken(self) -> Iterator[Drawn]:
-        """The batches of :meth:`__iter__`, for a caller that takes each before the next: on the
-        sampler's device, with weights None where they were dealt."""
+        """Those of :meth:`__iter__`, each taken before the next, where weights None are ones."""
         pending = bool(self._pending)
         while self._pending:
             yield self._pending.pop()
@@ -230,12 +226,14 @@ class MemorySampler(Sampler[list[int]]):
 
     def resize(self, size: int, batch_size: int | None = None) -> None:
         """The data set has grown to ``size`` samples; ``batch_size`` None leaves that as it is."""
-        if size < self.size:
-            raise ValueError(f"size must be at least the present {self.size}; got {size}")
-        check_size(size)
-        batch_size = batch_size or self.batch_size
-        self._passes = Passes(size, batch_size, self.drop_last, self.generator)
+        check_size(size, least=self.size)
+        self._passes.resize(size, batch_size or self.batch_size, self.drop_last)
         self.memory.grow(size, self.rebuild_every)
+        self._left = self._left if self.num_batches else len(self)
+
+    def deal_in(self, order: Callable[[], Tensor] | None) -> None:
+        """Passes have the order that ``order()`` gives, int32 [N]; None: one of the sampler's."""
+        self._passes.order = order
 
     def restart(self) -> None:
         """The next epoch begins anew; what is left of this one is not drawn."""
@@ -265,12 +263,12 @@ class MemorySampler(Sampler[list[int]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave, here or in version 0.1, which was of a device of
         this sampler's kind. Raises TypeError or StateError for what is no such state."""
-        device, state = self.score.device, upgraded(state)
+        state = upgraded(state)
         check_like(state, self.state_dict(), "memory")
         self.generator.set_state(state["generator"].cpu())
-        state = map_tensors(lambda tensor: tensor.to(device, copy=True), state)
+        state = map_tensors(lambda tensor: tensor.to(self.score.device, copy=True), state)
         self.drop_last, self._rebuild_every = state["drop_last"], state["rebuild_every"]
-        self._passes = Passes(state["size"], state["batch_size"], self.drop_last, self.generator)
+        self._passes.resize(state["size"], state["batch_size"], self.drop_last)
         self._passes.load_state_dict(state["passes"])
         self.memory.load_state_dict(state["memory"])
         self.epoch, self.num_batches = state["epoch"], state["num_batches"]

@@ -1,4 +1,5 @@
-"""The exceptions of isample. Bad arguments are the built-in ValueError and TypeError."""
+"""The exceptions and the warning of isample. Bad arguments are built-in ValueErrors and
+TypeErrors."""
 
 from __future__ import annotations
 
@@ -11,6 +12,10 @@ class IsampleError(Exception):
 
 class StateError(IsampleError, ValueError):
     """A saved state is not one that may be loaded here; nothing was changed."""
+
+
+class NoMemoryWarning(UserWarning):
+    """A loader is dealt as it is, without a memory that could have drawn from its data set."""
 
 
 class NonFiniteError(IsampleError, ValueError):

@@ -106,7 +106,7 @@ class Checkpoint:
         check_random_state(state["random"])
         check_like(state["loop"], {"loader": None, "elapsed": 0.0}, "loop")
         if state["loop"]["loader"] is not None:
-            Loader.check_state(state["loop"]["loader"])
+            Loader.check_form(state["loop"]["loader"])
 
     def _check_others(self, state: Mapping[str, Any]) -> None:
         if "model" in state:

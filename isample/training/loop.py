@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from isample.engine import Engine
+from isample.sources.epochs import length_of
 from isample.sources.loader import Loader
 from isample.support.interrupts import INTERRUPTS, undone_after_failure
 from isample.training.step import Step
@@ -125,14 +126,6 @@ class Loop:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._resumed = state if state["loader"] is not None else None
-
-
-def length_of(loader: Iterable[Any]) -> int | None:
-    """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
-    try:
-        return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:
-        return None
 
 
 def check_budget(

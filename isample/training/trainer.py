@@ -58,7 +58,7 @@ class Trainer(Saving):
         controller chooses; other controllers take 5b.
     mode: ``"memory"``: a remembered score a sample of the data set, and candidates on top of it.
         ``"presample"``: fresh candidates, as in Algorithm 1. ``"auto"``: a memory in a ``fit`` over
-        a DataLoader of a map-style data set; candidates else, and where they are asked for by
+        a DataLoader that shuffles a map-style data set; candidates else, and where asked for by
         ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or ``control="threshold"``.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable
         ``(logits, targets) -> [B]``.
