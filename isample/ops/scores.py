@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
+
+from isample.ops.fakes import register_fake
 
 
 def softmax_score(
@@ -43,7 +45,7 @@ def softmax_score(
     )
 
 
-@library.register_fake("isample::softmax_score")
+@register_fake("isample::softmax_score")
 def _fake_softmax_score(logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score, torch.empty_like(score)
@@ -86,7 +88,7 @@ def cross_entropy(
     )
 
 
-@library.register_fake("isample::cross_entropy")
+@register_fake("isample::cross_entropy")
 def _fake_cross_entropy(
     logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0
 ):
@@ -94,7 +96,7 @@ def _fake_cross_entropy(
     return score.new_empty(()), score
 
 
-@library.register_fake("isample::_cross_entropy_with_gradient")
+@register_fake("isample::_cross_entropy_with_gradient")
 def _fake_cross_entropy_with_gradient(
     logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0
 ):
