@@ -27,8 +27,9 @@ def softmax_score(
         logits: [B, C], float32, bfloat16, float16 or float64. Arithmetic is in float32, for float64
             in double. The classes of a row should lie side by side in memory; otherwise a copy is
             made.
-        targets: labels, int64 [B], or probabilities [B, C] of any floating dtype.
-        weight: class weights [C], or None.
+        targets: labels, int64 [B], or probabilities [B, C] of any floating dtype; these may be
+            negative.
+        weight: class weights [C], which may be negative, or None.
         ignore_index: rows with this label have score 0 and loss 0. Labels only.
         label_smoothing: in [0, 1].
 
@@ -76,7 +77,7 @@ def cross_entropy(
     Raises:
         ValueError, TypeError: as softmax_score; ``weights`` of a wrong shape, device or dtype; an
             argument other than ``logits`` that requires grad.
-        RuntimeError: the gradient is differentiated again.
+        RuntimeError: the gradient is differentiated again; ``logits`` have a forward-mode tangent.
     """
     return torch.ops.isample.cross_entropy.default(
         logits,
