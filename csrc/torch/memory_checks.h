@@ -81,8 +81,8 @@ inline void check_expected(const at::Tensor& score, const at::Tensor& experience
                            std::optional<double> contradicted, double share) {
   check_scores("score", score);
   check_by_octave("experience", experience, score);
-  TORCH_CHECK_VALUE(prior > 0.0 && std::isfinite(prior), "prior must be finite and > 0, got ",
-                    prior);
+  TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
+  TORCH_CHECK_VALUE(std::isfinite(prior), "prior must be finite, got ", prior);
   TORCH_CHECK_VALUE(!contradicted || !std::isnan(*contradicted), "contradicted must not be NaN");
   TORCH_CHECK_VALUE(share >= 0.0 && share < 1.0, "share must lie in [0, 1), got ", share);
 }

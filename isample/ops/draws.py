@@ -170,7 +170,7 @@ def importance_sample(
             draws=method_name("draws", draws, "alias"),
             floor=floor,
             weight=weight,
-            ignore_index=ignore_index,
+            ignore_index=whole_number("ignore_index", ignore_index),
             label_smoothing=label_smoothing,
             **_stream(seed, offset, generator),
         )
