@@ -89,6 +89,12 @@ struct DrawnInto {
                       static_cast<long>(indices[j]), weights[j],
                       static_cast<long>(serial.indices[j]), serial.weights[j]);
   }
+  // Item 0 with weight NaN, for every draw.
+  void expect_nothing() const {
+    for (size_t j = 0; j < indices.size(); ++j)
+      expect(indices[j] == 0 && std::isnan(weights[j]), "draw %zu is %ld of weight %g", j,
+             static_cast<long>(indices[j]), weights[j]);
+  }
 };
 
 inline void expect_tau(float tau, const SerialDistribution& p) {

@@ -127,6 +127,12 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
   expect_done(launch_draw_table({table.threshold, table.alias, table.mass, table.total, n}, draw,
                                 launcher));
   drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
+
+  // A stored table may be anyone's.
+  for (size_t i = 0; i < score.size(); ++i) threshold[i] = 0, alias[i] = INT32_MAX;
+  expect_done(launch_draw_table({table.threshold, table.alias, table.mass, table.total, n}, draw,
+                                launcher));
+  drawn.expect_nothing();
 }
 
 void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher,
@@ -159,6 +165,11 @@ void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& 
                            drawn.weights.data()};
     expect_done(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher), 1);
     drawn.expect_equal(SerialDraws(serial, stratified, count, {5, 9}));
+    const int64_t whole = sums[score.size() - 1];
+    sums[score.size() - 1] = -3;
+    expect_done(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher), 1);
+    drawn.expect_nothing();
+    sums[score.size() - 1] = whole;
   }
 }
 
