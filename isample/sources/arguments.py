@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LARGEST = 2**24  # samples, the ops' limit
+LARGEST = 2**32  # samples, the ops' limit
 
 
 def check_memory(
@@ -38,4 +38,4 @@ def check_memory(
 def check_size(size: int) -> None:
     """Raises ValueError above the ops' limit."""
     if size > LARGEST:
-        raise ValueError(f"size must be at most 2^24 = {LARGEST:,}; got {size:,}")
+        raise ValueError(f"size must be at most 2^32 = {LARGEST:,}; got {size:,}")
