@@ -48,13 +48,16 @@ def long_calls():
         yield f"draw {method}", op(ops.draw.default, many, 5, method=method, seed=1)
     yield "draws", op(ops.draw.table, *table, DRAWS, seed=1)
     yield "draw_prefix_sum", op(ops.draw.prefix_sum, sums, DRAWS, seed=1)
-    yield "expected_scores", op(
-        ops.expected_scores.default,
-        many,
-        torch.zeros(256, 3),
-        prior=2.0,
-        contradicted=None,
-        share=0.25,
+    yield (
+        "expected_scores",
+        op(
+            ops.expected_scores.default,
+            many,
+            torch.zeros(256, 3),
+            prior=2.0,
+            contradicted=None,
+            share=0.25,
+        ),
     )
 
 

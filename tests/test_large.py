@@ -1,5 +1,5 @@
-"""Around and above 2^24 items, where 24 bits, the range of float32 integers and that of alias tables
-end: bit for bit against exact integers.
+"""Around and above 2^24 items, where the integers of float32 and alias tables end: bit for bit
+against exact integers.
 
 Sizes up to 2^32 are argued for in tests/cpp/test_draws.cpp, where 128-bit integers hold every
 product.
@@ -129,29 +129,29 @@ def place_of(item, n, seed, offset):
 
 @pytest.mark.parametrize("n", EDGES)
 def test_pps_draws(n):
-    """Along the line of the items with mass, in Python's integers. Some are certain; at last there
-    are more draws than items with mass."""
+    """Along the line of the items with mass, in Python's integers. One is certain; all are
+    drawn twice before that, since there are more draws than items with mass."""
     score = torch.zeros(n)
     places = torch.arange(5, n, SPARSE // 2)
     score[places] = torch.rand(len(places), generator=torch.Generator().manual_seed(4)) + 0.01
     score[n - 1] = 20.0
     mass = exact_masses(score, reference.product_bits(n) if n <= 2**24 else 30)
     items, seed, offset = mass.nonzero()[0].tolist(), 11, 12
-    for count in (40, 2 * len(items) + 40):
-        rounds, step, lengths = reference.pps_lengths(torch.from_numpy(mass[items]), count)
-        length_of = dict(zip(items, lengths))
-        expected = items * rounds
-        end, point = 0, reference.scaled(reference.philox(seed, offset, 0)[0], step)
-        for item in sorted(items, key=lambda item: place_of(item, n, seed, offset)):
-            end += length_of[item]
-            if end > point:
-                expected.append(item)
-                point += step
-        indices, weights = isample.draw(score, count, method="pps", seed=seed, offset=offset)
-        assert indices.tolist() == expected
-        steps = [float(rounds * step + length_of[item]) for item in expected]
-        expected = torch.tensor([float(count) * step / (n * each) for each in steps])
-        assert torch.equal(weights, expected)
+    count = 2 * len(items) + 40
+    rounds, step, lengths = reference.pps_lengths(torch.from_numpy(mass[items]), count)
+    length_of = dict(zip(items, lengths))
+    expected = items * rounds
+    end, point = 0, reference.scaled(reference.philox(seed, offset, 0)[0], step)
+    for item in sorted(items, key=lambda item: place_of(item, n, seed, offset)):
+        end += length_of[item]
+        if end > point:
+            expected.append(item)
+            point += step
+    indices, weights = isample.draw(score, count, method="pps", seed=seed, offset=offset)
+    assert indices.tolist() == expected
+    steps = [float(rounds * step + length_of[item]) for item in expected]
+    expected = torch.tensor([float(count) * step / (n * each) for each in steps])
+    assert torch.equal(weights, expected)
 
 
 def test_tables_end_at_their_last_size():
@@ -182,7 +182,9 @@ def test_more_than_2_32_items_are_refused():
         lambda score: isample.draw(score, 3, method="systematic"),
         lambda score: isample.draw(score, 3, method="pps"),
     ):
-        with pytest.raises(ValueError, match=r"score must hold .* 2\^32 = 4294967296 .* 4294967297"):
+        with pytest.raises(
+            ValueError, match=r"score must hold .* 2\^32 = 4294967296 .* 4294967297"
+        ):
             call(more)
     sums = torch.ones(1, dtype=torch.int64).expand(2**32 + 1)
     with pytest.raises(ValueError, match=r"sums must hold .* 2\^32 = 4294967296 .* 4294967297"):

@@ -23,7 +23,7 @@ def run(size, b):
     )
     for importance, gain_cap in [(False, 1.5), (True, 1.5), (True, float("inf")), (False, 2.0)]:
         sampler.follow(Plan(importance=importance, gain_cap=gain_cap))
-        for _ in range(6):
+        for _ in range(4):
             drawn = sampler.draw()
             sampler.update(drawn.indices, torch.rand(b))
             sampler.memory.implied_weights(drawn.indices, gain_cap)

@@ -33,11 +33,19 @@ def test_a_part_of_an_order_is_computed_alone():
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: permuted(torch.tensor([5]), 5, seed=0), IndexError, r"places must lie in \[0, 5\)"),
+        (
+            lambda: permuted(torch.tensor([5]), 5, seed=0),
+            IndexError,
+            r"places must lie in \[0, 5\)",
+        ),
         (lambda: permuted(torch.tensor([-1]), 5, seed=0), IndexError, "places must .* got -1"),
         (lambda: permuted(torch.zeros(2), 5, seed=0), TypeError, "places must be torch.int64"),
         (lambda: permuted(torch.tensor(0), 5, seed=0), ValueError, "places must be one-dim"),
-        (lambda: permuted(torch.tensor([0]), 0, seed=0), ValueError, r"size must lie in \[1, 2\^32"),
+        (
+            lambda: permuted(torch.tensor([0]), 0, seed=0),
+            ValueError,
+            r"size must lie in \[1, 2\^32",
+        ),
         (lambda: permuted(torch.tensor([0]), 2**32 + 1, seed=0), ValueError, "size must lie in"),
     ],
 )

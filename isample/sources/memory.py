@@ -168,7 +168,7 @@ class ScoreMemory:
     def _fade(self) -> None:
         """Brings all scores nearer to their mean, by the batches since the last table."""
         parts = self.score.split(AT_ONCE)
-        # in the same memory for all parts: what is allocated anew for each is not given back at once
+        # one memory for all parts: what is allocated for each is not given back at once
         seen, values = torch.empty_like(parts[0], dtype=torch.bool), torch.empty_like(parts[0])
         count, total = values.new_zeros((), dtype=torch.int64), values.new_zeros(())
         for part in parts:
