@@ -233,4 +233,17 @@ void test_sampling() {
   check_everything(kLognormal, 70001, small_chip(20));  // draws of fewer bits than tau has
 }
 
+// More items than float32 and alias tables can number: minutes on the stand-in.
+void test_large() {
+  const int64_t n = (int64_t{1} << 24) + 1;
+  Fenced<float> score(static_cast<size_t>(n), NAN);
+  fill(score, kLognormal);
+  score[score.size() - 1] = 1e6f;
+  const SerialDistribution serial(score.data(), n, 0.0);
+  std::snprintf(context, sizeof context, "n = %ld", static_cast<long>(n));
+  check_distribution(score, 0.0, small_chip(227), serial);
+  check_prefix_sum(score, 0.0, small_chip(227), serial);
+  check_draws(score, 0.0, DrawMethod::systematic, 999, small_chip(227), serial);
+}
+
 }  // namespace testing
