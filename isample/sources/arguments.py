@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LARGEST = 2**24  # samples, the ops' limit
+LARGEST = 2**32  # samples, the ops' limit
 
 
 def check_memory(
@@ -40,4 +40,4 @@ def check_size(size: int, least: int = 1) -> None:
     if size < least:
         raise ValueError(f"size must be at least the present {least}; got {size}")
     if size > LARGEST:
-        raise ValueError(f"size must be at most 2^24 = {LARGEST:,}; got {size:,}")
+        raise ValueError(f"size must be at most 2^32 = {LARGEST:,}; got {size:,}")

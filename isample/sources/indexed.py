@@ -131,7 +131,7 @@ def check_can_be_indexed(loader: Any, batch_size: int | None = None) -> DataLoad
         )
     if size > LARGEST:
         raise ValueError(
-            f"loader's dataset must hold at most 2^24 samples for a memory; got {size:,} (use "
+            f"loader's dataset must hold at most 2^32 samples for a memory; got {size:,} (use "
             "mode='presample')"
         )
     if batch_size is not None and own != batch_size:

@@ -42,7 +42,7 @@ class MemorySampler(Sampler[list[int]]):
 
     Parameters
     ----------
-    size: N, from 1 to 2^24 samples.
+    size: N, from 1 to 2^32 samples.
     batch_size: b.
     drop_last: whether a shuffled pass leaves out its last, short batch, as a DataLoader does.
     floor: least share of the uniform distribution mixed in, in (0, 1].
@@ -56,10 +56,10 @@ class MemorySampler(Sampler[list[int]]):
         64th of the scores are new.
     seed: of the draws; by default taken from torch's generator.
     device: where scores, draws and weights live. On a GPU nothing waits for the host but
-        ``__iter__``, whose indices are Python integers.
+        ``__iter__``, whose indices are Python integers, and a pass's begin.
 
-    It keeps 16 bytes a sample at most: a float32 score, an int64 prefix sum and, while it deals, an
-    int32 order.
+    It keeps 12 bytes a sample: a float32 score and an int64 prefix sum. A new table is made in its
+    own memory. On a GPU that takes 20 bytes a sample more for a while.
     """
 
     def __init__(

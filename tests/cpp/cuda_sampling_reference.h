@@ -14,10 +14,11 @@ struct SerialDistribution {
   std::vector<int32_t> mass;
   isample::MassSums sums;  // 0 where a score is not valid
 
-  SerialDistribution(const float* score, int64_t n, double floor) : mass(static_cast<size_t>(n)) {
+  SerialDistribution(const float* score, int64_t n, double floor, int bits = isample::kSumBits)
+      : mass(static_cast<size_t>(n)) {
     const auto range = isample::cpu::scan_scores(score, 0, n);
     if (!range.valid) return;
-    sums = isample::cpu::set_masses(score, isample::mass_scale(range.max, n), mass.data(), 0, n);
+    sums = isample::cpu::set_masses(score, isample::mass_scale(range.max, bits), mass.data(), 0, n);
     if (floor > 0) sums = isample::cpu::floor_masses(mass.data(), floor, sums.total, n, 0, n);
   }
   int64_t n() const { return static_cast<int64_t>(mass.size()); }
