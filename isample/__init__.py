@@ -15,7 +15,13 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
-from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError
+from isample.support.errors import (
+    IsampleError,
+    LostProcessError,
+    NonFiniteLossError,
+    NonFiniteScoreError,
+    UnevenProcessesError,
+)
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
 
@@ -25,6 +31,7 @@ __all__ = [
     "Evaluation",
     "History",
     "IsampleError",
+    "LostProcessError",
     "MemoryOrderError",
     "MemorySampler",
     "NonFiniteLossError",
@@ -35,6 +42,7 @@ __all__ = [
     "Scoring",
     "StepReport",
     "Trainer",
+    "UnevenProcessesError",
     "alias_table",
     "distribution",
     "draw",

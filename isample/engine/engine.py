@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -65,6 +65,8 @@ class Engine:
     Attributes
     ----------
     report, history: the last step's :class:`isample.StepReport`, and all of them.
+    together: ``with engine.together():`` around the loop, where several processes train: an error
+        in one of them ends all, by a :class:`isample.LostProcessError`.
     """
 
     def __init__(
@@ -85,6 +87,9 @@ class Engine:
     ):
         rates = make_rates(adapt, optimizer)
         processes = processes or Processes.running()
+        given = {"loss": loss, "control": control, "objective": objective, "adapt": adapt}
+        processes.note(**given, **vars(sampling))
+        self.together: Callable[[], AbstractContextManager[None]] = processes.together
         self._rows = Rows()
         self.parts: Parts = make_parts(
             optimizer,
@@ -130,8 +135,9 @@ class Engine:
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
-        source = make_source(self.parts, dealer.wishes, loader, dealer.source)
-        dealer.open(source)
+        with self.steps.processes.opening():
+            source = make_source(self.parts, dealer.wishes, loader, dealer.source)
+            dealer.open(source)
         self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()
         return self._loader

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from isample.engine import Engine
-from isample.sources.loader import Loader
+from isample.sources.loader import Loader, length_of
 from isample.values import Batch, StepReport
 
 Train = Callable[[Batch], StepReport]
@@ -95,14 +95,6 @@ class Loop:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._resumed = state if state["loader"] is not None else None
-
-
-def length_of(loader: Iterable[Any]) -> int | None:
-    """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
-    try:
-        return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:
-        return None
 
 
 def check_budget(

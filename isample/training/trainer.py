@@ -228,7 +228,8 @@ class Trainer:
         count from that run's beginning.
         """
         steps = self._loop.with_epoch_ends(self.iterate(loader, epochs, seconds))
-        with ProgressBar(progress, epochs, seconds) as bar:
+        processes = self.engine.steps.processes
+        with ProgressBar(progress, epochs, seconds) as bar, processes.together():
             for report, ends_epoch in steps:
                 if report is not None:
                     for callback in callbacks:
@@ -244,10 +245,11 @@ class Trainer:
         self, loader: Iterable[Any], epochs: int | None = None, seconds: float | None = None
     ) -> Iterator[StepReport]:
         """``fit`` as a generator: yields each step's report. The clock stands while the caller
-        holds it, so that two trainers can take turns.
-        """
-        check_budget(loader, epochs, seconds, self.batch_size)
-        return self._loop.run(self._loader(loader), epochs, seconds)
+        holds it, so that two trainers can take turns."""
+        processes = self.engine.steps.processes
+        with processes.opening(mode=self.mode, epochs=epochs, seconds=seconds):
+            check_budget(loader, epochs, seconds, self.batch_size)
+            return processes.guarded(self._loop.run(self._loader(loader), epochs, seconds))
 
     def _loader(self, loader: Iterable[Any]) -> Loader:
         dealer = self.engine.dealer

@@ -36,6 +36,9 @@ class Update:
         self.scaler: torch.amp.GradScaler | None = scaler
         self.accumulate: int = accumulate
         self.pending: int = 0
+        engine.steps.processes.note(
+            accumulate=accumulate, clip_grad_norm=clip_grad_norm, scaled=scaler is not None
+        )
 
     def backward(self, loss: Tensor) -> None:
         if self.pending == 0:
