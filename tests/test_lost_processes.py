@@ -33,6 +33,8 @@ LOSSES = [
     Loss("uneven lengths", "fit", "presample", 2, 1, 1),
     Loss("other argument", "fit", "memory", 2, 1, 1),
     Loss("invalid argument", "fit", "memory", 2, 0, 1),
+    Loss("nothing", "own", "memory", 3, 0, 1),
+    Loss("slow", "fit", "presample", 2, 1, 3),
 ]
 
 

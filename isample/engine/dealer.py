@@ -54,9 +54,9 @@ class Dealer:
             draws = "a memory draws" if source.remembers else "the loader deals"
             processes.note(
                 who_draws=draws,
-                samples=source.total,
                 batch_size=source.batch_size,
                 batches_an_epoch=length_of(source.loader),
+                samples=source.total,
                 steps_so_far=self.steps.count
                 if self._state is None
                 else self._state["steps"]["count"],

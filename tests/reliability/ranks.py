@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, TensorDataset
 
 import isample
+from isample.support.watch import SILENCE
 
 BATCH, SAMPLES, EPOCHS = 8, 30, 400
 SOON = 10.0  # seconds from the loss to the end of the others
@@ -40,9 +41,19 @@ WAYS = {
     "uneven lengths": "ValueError: batches_an_epoch must be the same",
     "other argument": "ValueError: accumulate must be the same",
     "invalid argument": "ValueError: arguments must be valid",
+    "nothing": "NoneType",
+    "slow": "NoneType",  # for longer than a process may stand still
 }
-LIVING = {"uneven stream", "uneven batch", "uneven lengths", "other argument", "not a number"}
-OWN_LOOP = {"raise", "kill", "exit", "stop", "uneven stream", "uneven batch"}
+LIVING = {
+    "nothing",
+    "slow",
+    "uneven stream",
+    "uneven batch",
+    "uneven lengths",
+    "other argument",
+    "not a number",
+}
+OWN_LOOP = {"nothing", "slow", "raise", "kill", "exit", "stop", "uneven stream", "uneven batch"}
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,10 @@ def lose(loss: Loss, rank: int, step: int, folder: Path) -> None:
     """At the end of each step of each process; of the lost one's it may be the last."""
     if rank != loss.rank or step != loss.step:
         return
+    if loss.way == "slow":
+        time.sleep(SILENCE + 2.0)
+    if loss.way in LIVING:
+        return
     (folder / "lost").write_text(str(time.time()))
     if loss.way == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -137,13 +152,14 @@ def train(loss: Loss, rank: int, folder: Path) -> None:
     model = DistributedDataParallel(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)))
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     loader, is_lost = loader_of(loss, rank), rank == loss.rank
+    epochs = 20 if WAYS[loss.way] == "NoneType" else EPOCHS
     if loss.loop == "own":
         engine = isample.Engine(
             optimizer, head=model.module[-1], control="always", batch_size=BATCH
         )
         with engine.together():
             chosen = engine.loader(loader)
-            for _ in range(EPOCHS):
+            for _ in range(epochs):
                 for inputs, targets in chosen:
                     optimizer.zero_grad()
                     F.cross_entropy(model(inputs), targets).backward()
@@ -166,7 +182,7 @@ def train(loss: Loss, rank: int, folder: Path) -> None:
         presample=3 * BATCH if loss.mode == "presample" else None,
         accumulate=2 if loss.way == "other argument" and is_lost else 1,
     )
-    epochs = -1 if loss.way == "invalid argument" and is_lost else EPOCHS
+    epochs = -1 if loss.way == "invalid argument" and is_lost else epochs
     trainer.fit(loader, epochs=epochs, callbacks=[after])
 
 
@@ -206,6 +222,8 @@ def judged(loss: Loss, rank: int, process: Any, folder: Path, bound: float) -> t
         return f"process {rank} ended by {told['error'][:400]} instead of {wanted}", took
     if wanted == "LostProcessError" and told["rank"] != loss.rank:
         return f"process {rank} blames process {told['rank']}", took
+    if wanted == "NoneType" and "is lost" in err:
+        return f"process {rank} ended well but said {err[-400:]}", took
     if process.exitcode != 0 or "terminate called" in err:
         return f"process {rank} exited by {process.exitcode} {err[-400:]}", took
     return (f"process {rank} took {took:.1f} s" if took > bound else ""), took
