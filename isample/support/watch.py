@@ -73,6 +73,12 @@ class Watch:
         return next((LostProcessError(rank, what) for rank, what in self._lost.items()), None)
 
     def close(self) -> None:
+        """At the end of the program; where an error of torch's ended it, prints the cause."""
+        failed = isinstance(getattr(sys, "last_value", None), RuntimeError)
+        for run in self._runs[-1:] if failed else ():
+            error = None if run.is_ended else self.explain(run, SETTLED)
+            if error is not None:
+                self._print(error)
         self._closed = True
         self._thread.join()
 
@@ -117,9 +123,9 @@ class Watch:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         self._tell(kind="raised", run=run.number, what=what[:500])
 
-    def explain(self, run: Run) -> IsampleError | None:
+    def explain(self, run: Run, seconds: float = EXPLAIN) -> IsampleError | None:
         """Why a wait for the others failed; None where they are well."""
-        until = time.monotonic() + EXPLAIN
+        until = time.monotonic() + seconds
         with self._changed:
             while (error := self._error(run)) is None and time.monotonic() < until:
                 self._changed.wait(BEAT)
@@ -239,10 +245,13 @@ class Watch:
                     self._end(error)
 
     def _end(self, error: IsampleError) -> None:
-        print(f"isample, process {self.rank}: {error}", file=sys.stderr, flush=True)
+        self._print(error)
         hang_up(self._others)
         if distributed.get_backend(self.group) != "gloo":  # whose abort does nothing
             self.group.abort()
+
+    def _print(self, error: IsampleError) -> None:
+        print(f"isample, process {self.rank}: {error}", file=sys.stderr, flush=True)
 
 
 WATCHES: dict[distributed.ProcessGroup, Watch] = {}
