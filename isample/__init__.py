@@ -17,10 +17,12 @@ from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
 from isample.support.errors import (
     IsampleError,
+    LostProcessError,
     NoMemoryWarning,
     NonFiniteLossError,
     NonFiniteScoreError,
     StateError,
+    UnevenProcessesError,
 )
 from isample.training.checkpoint import load
 from isample.training.trainer import Trainer
@@ -32,6 +34,7 @@ __all__ = [
     "Evaluation",
     "History",
     "IsampleError",
+    "LostProcessError",
     "MemoryOrderError",
     "MemorySampler",
     "NoMemoryWarning",
@@ -44,6 +47,7 @@ __all__ = [
     "StateError",
     "StepReport",
     "Trainer",
+    "UnevenProcessesError",
     "alias_table",
     "distribution",
     "draw",

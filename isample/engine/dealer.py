@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from isample.engine.steps import Steps
 from isample.engine.tickets import Tickets
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
+from isample.sources.epochs import length_of
 from isample.support.errors import NonFiniteError, StateError
 from isample.support.states import check_keys, check_like
 from isample.values import Batch, Candidates, Plan
@@ -35,6 +37,7 @@ class Dealer:
 
     def open(self, source: Source) -> None:
         """Batches come from ``source`` from now on."""
+        self._agree(source)
         before, self.source = self.source, source
         if before is None:
             controller = controller_of(self.parts, self.wishes, source)
@@ -49,6 +52,22 @@ class Dealer:
                 self.source, self._state = before, state  # another one may fit it
                 raise
 
+    def _agree(self, source: Source) -> None:
+        """Of several processes, before anything changes; raises ValueError where they differ."""
+        processes = self.steps.processes
+        if processes.count > 1:
+            draws = "a memory draws" if source.remembers else "the loader deals"
+            processes.note(
+                who_draws=draws,
+                batch_size=source.batch_size,
+                batches_an_epoch=length_of(source.loader),
+                samples=source.total,
+                steps_so_far=self.steps.count
+                if self._state is None
+                else self._state["steps"]["count"],
+            )
+            processes.agree()
+
     @property
     def opened(self) -> Source:
         """The source; raises RuntimeError before there is one."""
@@ -61,10 +80,21 @@ class Dealer:
     def begin_epoch(self) -> None:
         """The source deals an epoch from its beginning, or from where it stands."""
         self.tickets.begin_epoch()
+        self.steps.processes.begin_epoch()
+
+    def counted(self, candidates: Iterator[Candidates]) -> Iterator[Candidates]:
+        """``candidates`` of an epoch, which other processes hear about."""
+        return self.steps.processes.counted(candidates)
 
     def end_epoch(self) -> None:
         """The source has nothing more of it."""
         self.tickets.end_epoch()
+        # Other processes' streams may have more.
+        self.steps.processes.end_epoch(waits=not self.opened.remembers)
+
+    def break_epoch(self, error: BaseException) -> None:
+        """It ends by ``error``; GeneratorExit where the loop was left."""
+        self.steps.processes.leave(error)
 
     def deal(self, candidates: Candidates, ahead: ScoredAhead | None = None) -> Batch:
         """What is to be trained on of ``candidates``: its ticket waits for its logits."""

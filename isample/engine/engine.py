@@ -13,7 +13,7 @@ are scored and weighted. Before the optimizer's step the numbers are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -62,6 +62,8 @@ class Engine(Resumable):
     Attributes
     ----------
     report, history: the last step's :class:`isample.StepReport`, and all of them.
+    together: ``with engine.together():`` around the loop, where several processes train: an error
+        in one of them ends all, by a :class:`isample.LostProcessError`.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Engine(Resumable):
         processes: Processes | None = None,
     ):
         processes = processes or Processes.running()
+        self.together: Callable[[], AbstractContextManager[None]] = processes.together
         super().__init__(
             Arguments(
                 optimizer,
@@ -125,8 +128,9 @@ class Engine(Resumable):
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
-        source = make_source(self.parts, dealer.wishes, loader, dealer.source)
-        dealer.open(source)
+        with self.steps.processes.opening():
+            source = make_source(self.parts, dealer.wishes, loader, dealer.source)
+            dealer.open(source)
         self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()
         return self._loader

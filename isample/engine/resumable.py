@@ -27,6 +27,9 @@ class Resumable:
 
     def _make(self, given: Arguments) -> None:
         rates = make_rates(given.adapt, given.optimizer)
+        named = ("loss", "control", "objective", "adapt")
+        asked = {name: getattr(given, name) for name in named}
+        given.processes.note(**asked, **vars(given.sampling))
         self._arguments = given
         self.parts: Parts = make_parts(
             given.optimizer,

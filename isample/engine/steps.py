@@ -164,7 +164,8 @@ class Steps:
             overhead = sum(overhead for _, overhead in self._timed)
             told.append(torch.tensor([seconds, overhead], dtype=torch.float64, device=self.device))
         if told:
-            self._reads[id(batch)] = self.processes.read_late(told, self.device)
+            signs = (self.processes.epoch, batch.out_of, batch.size, batch.scored)
+            self._reads[id(batch)] = self.processes.read_late(told, self.device, signs)
 
     def settle(self, batch: Batch) -> None:
         """Reads what ``batch`` tells, and tells the controller.

@@ -25,9 +25,13 @@ class Dealer(Protocol):
 
     def begin_epoch(self) -> None: ...
 
+    def counted(self, candidates: Iterator[Candidates]) -> Iterator[Candidates]: ...
+
     def deal(self, candidates: Candidates, ahead: Any = None) -> Batch: ...
 
     def end_epoch(self) -> None: ...
+
+    def break_epoch(self, error: BaseException) -> None: ...
 
 
 class Loader:
@@ -93,12 +97,16 @@ class Loader:
     def tickets(self) -> Iterator[Batch]:
         """The same with what is known of them."""
         self._dealer.begin_epoch()
-        candidates = self._open()
-        if self._pair is None:
-            yield from map(self._dealt, candidates)  # no frame holds a batch that was trained on
-        else:
-            yield from starmap(self._dealt, self._pair(candidates))
-        self._dealer.end_epoch()
+        candidates = self._dealer.counted(self._open())
+        try:
+            if self._pair is None:
+                yield from map(self._dealt, candidates)  # no frame holds a batch trained on
+            else:
+                yield from starmap(self._dealt, self._pair(candidates))
+            self._dealer.end_epoch()
+        except BaseException as error:
+            self._dealer.break_epoch(error)
+            raise
         self.epoch, self.batches, self._began = self.epoch + 1, 0, False
 
     def _dealt(self, given: Candidates, ahead: Any = None) -> Batch:

@@ -18,6 +18,42 @@ class NoMemoryWarning(UserWarning):
     """A loader is dealt as it is, without a memory that could have drawn from its data set."""
 
 
+class ProcessesError(IsampleError):
+    """Several processes that train one model cannot go on together."""
+
+
+class LostProcessError(ProcessesError, RuntimeError):
+    """Another process has ended, was killed, stands still or raised an error.
+
+    Attributes:
+        rank: which one, of its process group.
+        what: what has happened to it.
+    """
+
+    def __init__(self, rank: int, what: str):
+        self.rank: int = rank
+        self.what: str = what
+        super().__init__(
+            f"process {rank} is lost: {what}; look at its output, and start all processes again"
+        )
+
+    def __reduce__(self) -> tuple[type[LostProcessError], tuple[int, str]]:
+        return type(self), (self.rank, self.what)
+
+
+class UnevenProcessesError(ProcessesError, ValueError):
+    """The processes' loaders do not take the same steps."""
+
+    def __init__(self, what: str):
+        self.what: str = what
+        super().__init__(
+            f"the processes' loaders must yield equally many and equally large batches; {what}"
+        )
+
+    def __reduce__(self) -> tuple[type[UnevenProcessesError], tuple[str]]:
+        return type(self), (self.what,)
+
+
 class NonFiniteError(IsampleError, ValueError):
     """What a step told is no finite number; no parameter was changed."""
 

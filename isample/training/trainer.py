@@ -240,7 +240,8 @@ class Trainer(Saving):
         self.follow(scheduler)
         events = self._run(loader, epochs, seconds)
         event: StepReport | None = None
-        with ProgressBar(progress, epochs, seconds) as bar, undone_after_failure():
+        together = self.engine.together
+        with ProgressBar(progress, epochs, seconds) as bar, undone_after_failure(), together():
             for event in events:
                 if event is None:
                     self._end_epoch(scheduler, evaluate)
@@ -274,8 +275,10 @@ class Trainer(Saving):
     def _run(
         self, loader: Iterable[Any], epochs: int | None, seconds: float | None
     ) -> Iterator[StepReport | None]:
-        check_budget(loader, epochs, seconds, self.batch_size)
-        return self._loop.run(self._loader(loader), epochs, seconds)
+        processes = self.engine.steps.processes
+        with processes.opening(mode=self.mode, epochs=epochs, seconds=seconds):
+            check_budget(loader, epochs, seconds, self.batch_size)
+            return processes.guarded(self._loop.run(self._loader(loader), epochs, seconds))
 
     def _loader(self, loader: Iterable[Any]) -> Loader:
         dealer = self.engine.dealer

@@ -38,6 +38,9 @@ class Update:
             raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
         self.clip_grad_norm: float | None = clip_grad_norm
         self.accumulate: int = accumulate
+        self.engine.steps.processes.note(
+            accumulate=accumulate, clip_grad_norm=clip_grad_norm, scaled=self.scaler is not None
+        )
 
     def backward(self, loss: Tensor) -> None:
         if self.pending == 0:
