@@ -16,7 +16,7 @@ from isample.engine.parts import Parts
 from isample.ops.memory import draw_moments
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
-from isample.support.pytree import take
+from isample.support.pytree import as_pair, take
 from isample.values import Batch, Candidates, Plan
 
 
@@ -47,6 +47,8 @@ def chosen(
     scorer = parts.scorer_for("a plan with candidates")
     selection, seconds = scorer.select(given.batch, size, count, prior, **known)
     began = time.perf_counter()
+    if parts.objective is not None and not by_memory:
+        parts.objective.note(as_pair(given.batch)[1])
     indices = selection.indices
     batch = Batch(
         take(given.batch, indices),

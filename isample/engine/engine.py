@@ -191,7 +191,7 @@ class Engine:
             return objective.mean(outputs, targets)[0]
         plain = self.dealer.tickets.pass_plain("loss", outputs)
         batch = plain or self.dealer.claim("loss")
-        mean, score = objective.mean(outputs, targets, batch.weights)
+        mean, score = objective.mean(outputs, targets, batch.weights, notes=batch.observe)
         if self.dealer.tickets.is_settled(batch) or (plain is not None and self._open):
             return mean
         tell_loss(batch, mean)
@@ -274,6 +274,8 @@ class Engine:
             )
         loader = None if self._loader is None else self._loader.state_dict(tickets.waiting)
         state = {"version": VERSION, "rows": self._rows.state_dict(), "loader": loader}
+        if self.parts.objective is not None:
+            state["mean_count"] = self.parts.objective.mean_count.state_dict()
         return copy.deepcopy({**state, "dealer": self.dealer.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -284,6 +286,8 @@ class Engine:
         if state.get("version") != VERSION:
             raise ValueError(f"state must be of version {VERSION}; got {state.get('version')!r}")
         self._rows.load_state_dict(state["rows"])
+        if self.parts.objective is not None and "mean_count" in state:
+            self.parts.objective.mean_count.load_state_dict(state["mean_count"])
         self.dealer.load_state_dict(state["dealer"])
         self._place = state["loader"]
         self._load_place()
