@@ -42,7 +42,7 @@ def chosen(
         )
     prior = given.weights
     if prior is None and given.places is not None:
-        prior = torch.ones(size, device=given.places.device)
+        prior = torch.ones(size, dtype=torch.float32, device=given.places.device)
     known = {} if ahead is None else {"ahead": ahead}
     scorer = parts.scorer_for("a plan with candidates")
     selection, seconds = scorer.select(given.batch, size, count, prior, **known)

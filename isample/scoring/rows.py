@@ -117,7 +117,7 @@ class Rows:
         squares = None
         if batch.observe:
             device = next(leaf.device for leaf in pytree.tree_leaves(z) if _is_floating(leaf))
-            squares = torch.zeros(batch.size, device=device)
+            squares = torch.zeros(batch.size, dtype=torch.float32, device=device)
             scale = float(batch.size) if relative is None else relative
             batch.squares.append((squares, scale))
 

@@ -43,8 +43,7 @@ def check_targets(loss: Callable[..., Any], logits: Tensor, targets: Any) -> Non
     takes_integers = type(loss) not in FLOATING and targets.dtype != torch.bool
     if not (targets.is_floating_point() or takes_integers):
         raise TypeError(
-            f"targets must be floating-point for {name}; got {targets.dtype} (give "
-            "targets.float())"
+            f"targets must be floating-point for {name}; got {targets.dtype} (give targets.float())"
         )
 
 

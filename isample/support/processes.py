@@ -45,7 +45,7 @@ class Processes:
         """Each process's own, so that no two draw the same where they share the data."""
         if self.count == 1:
             return seed
-        return (int(torch.randint(2**62, ())) if seed is None else seed) + self.rank
+        return (int(torch.randint(2**62, (), device="cpu")) if seed is None else seed) + self.rank
 
     def read_late(
         self, values: list[torch.Tensor], device: torch.device
