@@ -145,11 +145,12 @@ class Dealer:
         return finished
 
     def state_dict(self) -> dict[str, Any]:
-        waiting = self.tickets.waiting
+        waiting, known = self.tickets.waiting, self.parts.objective
         return {
             "steps": self.steps.state_dict(),
             "selector": self.parts.selector.state_dict(),
             "source": None if self.source is None else self.source.state_dict(waiting),
+            "mean_count": known and known.mean_count.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -158,6 +159,8 @@ class Dealer:
         if self.source is None:
             return
         self.parts.selector.load_state_dict(state["selector"])
+        if self.parts.objective is not None and state.get("mean_count") is not None:
+            self.parts.objective.mean_count.load_state_dict(state["mean_count"])
         if state["source"] is not None:
             self.source.load_state_dict(state["source"])
         self.steps.load_state_dict(state["steps"])

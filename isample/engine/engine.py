@@ -22,6 +22,7 @@ from torch import Tensor, is_grad_enabled, nn
 
 from isample.control import Controller
 from isample.control.rates import Rates, make_rates
+from isample.engine.arguments import check_choices, check_engine
 from isample.engine.dealer import Dealer
 from isample.engine.numbers import tell_loss
 from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
@@ -83,6 +84,8 @@ class Engine:
         sampling: Sampling = DEFAULT_SAMPLING,
         processes: Processes | None = None,
     ):
+        check_engine(optimizer, head, model, objective, attach, seed)
+        check_choices(control, batch_size, sampling, processes)
         rates = make_rates(adapt, optimizer)
         processes = processes or Processes.running()
         self._rows = Rows()
@@ -274,8 +277,6 @@ class Engine:
             )
         loader = None if self._loader is None else self._loader.state_dict(tickets.waiting)
         state = {"version": VERSION, "rows": self._rows.state_dict(), "loader": loader}
-        if self.parts.objective is not None:
-            state["mean_count"] = self.parts.objective.mean_count.state_dict()
         return copy.deepcopy({**state, "dealer": self.dealer.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -286,8 +287,6 @@ class Engine:
         if state.get("version") != VERSION:
             raise ValueError(f"state must be of version {VERSION}; got {state.get('version')!r}")
         self._rows.load_state_dict(state["rows"])
-        if self.parts.objective is not None and "mean_count" in state:
-            self.parts.objective.mean_count.load_state_dict(state["mean_count"])
         self.dealer.load_state_dict(state["dealer"])
         self._place = state["loader"]
         self._load_place()

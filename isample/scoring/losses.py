@@ -134,7 +134,8 @@ def _values(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> tor
     batch = logits.shape[0]
     raise ValueError(
         f"loss must give one value a sample, shape ({batch},), not reduced; got {got} of logits "
-        f"{tuple(logits.shape)} and targets {shape_of(targets)} ({_remedy(values, logits, targets)})"
+        f"{tuple(logits.shape)} and targets {shape_of(targets)} "
+        f"({_remedy(values, logits, targets)})"
     )
 
 

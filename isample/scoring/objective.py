@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from isample import ops
@@ -62,7 +61,7 @@ class Objective:
                 count = counts.sum()
         else:
             (total, count), score = sums(self.loss, logits, targets), None
-            mean = total / count.clamp(min=TINY)
+            mean = total / (count.clamp(min=TINY) if isinstance(count, Tensor) else count)
         if notes:
             self.mean_count.add_sum(count, len(targets))
         return mean, score
@@ -97,6 +96,7 @@ class Objective:
     def _fused(
         self, logits: Tensor, targets: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.loss, nn.CrossEntropyLoss)
         options = cross_entropy_options(self.loss)
         return ops.cross_entropy(logits, targets, weights, **options)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from isample import ops
 from isample.scoring.objective import Objective
+from isample.support.random_state import seed_or_drawn
 from isample.support.registry import look_up
 
 
@@ -78,9 +79,7 @@ class Selector:
         self.generator: torch.Generator = torch.Generator(device)
         # Seeded from torch's own generator, so that torch.manual_seed reproduces; drawing then
         # leaves that one alone.
-        self.generator.manual_seed(
-            int(torch.randint(2**62, (), device="cpu")) if seed is None else seed
-        )
+        self.generator.manual_seed(seed_or_drawn(seed))
 
     def from_scores(self, score: Tensor, count: int, weights: Tensor | None = None) -> Selection:
         """Draws ``count`` in proportion to ``score``, float32 [B].

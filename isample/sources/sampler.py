@@ -16,6 +16,7 @@ from isample.sources.arguments import check_memory, check_size
 from isample.sources.memory import ScoreMemory
 from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending
 from isample.support.pytree import map_tensors
+from isample.support.random_state import seed_or_drawn
 from isample.values import Plan
 
 AVERAGED = 6  # scores of a sample, about, in the mean that is remembered
@@ -80,9 +81,7 @@ class MemorySampler(Sampler[list[int]]):
         self.drop_last: bool = drop_last
         self._rebuild_every = rebuild_every
         self.generator: torch.Generator = torch.Generator(device)
-        self.generator.manual_seed(
-            int(torch.randint(2**62, (), device="cpu")) if seed is None else seed
-        )
+        self.generator.manual_seed(seed_or_drawn(seed))
         self.epoch: int = 0  # whole ones
         self.num_batches: int = 0  # of batch_size, that were drawn
         self.plan: Plan = Plan(importance=True)

@@ -17,6 +17,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from isample.support.random_state import seed_or_drawn
 from isample.support.readback import read_late
 
 
@@ -45,7 +46,7 @@ class Processes:
         """Each process's own, so that no two draw the same where they share the data."""
         if self.count == 1:
             return seed
-        return (int(torch.randint(2**62, (), device="cpu")) if seed is None else seed) + self.rank
+        return seed_or_drawn(seed) + self.rank
 
     def read_late(
         self, values: list[torch.Tensor], device: torch.device

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from isample.support.checks import check_seed
+
+
+def seed_or_drawn(seed: int | None) -> int:
+    """``seed``; of None one that torch's generator draws, so that torch.manual_seed reproduces."""
+    check_seed(seed)
+    return int(torch.randint(2**62, (), device="cpu")) if seed is None else seed
+
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """A copy of the state of torch's CPU generator and, for a CUDA ``device``, of that device's."""

@@ -16,6 +16,7 @@ from isample.engine.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
 from isample.scoring.losses import Loss
 from isample.scoring.overlap import Overlap
+from isample.sources.arguments import check_joins
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
@@ -24,8 +25,9 @@ from isample.sources.stream import Stream
 from isample.support.processes import Processes, unwrapped
 from isample.support.pytree import check_batch, take
 from isample.support.random_state import random_state, restore_random_state
-from isample.training.arguments import Mode, check_sizes, control_of, mode_of, scoring_of
+from isample.training.arguments import Mode, check_trainer, control_of, mode_of, scoring_of
 from isample.training.evaluate import evaluate
+from isample.training.fitting import Scheduler, check_fit, end_epoch
 from isample.training.loop import Loop, check_budget
 from isample.training.progress import ProgressBar
 from isample.training.step import Step
@@ -100,14 +102,13 @@ class Trainer:
         seed: int | None = None,
         gate: str | Controller[Any] | None = None,
     ):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-        check_sizes(batch_size, presample)
+        check_trainer(model, optimizer, batch_size, presample, autocast, scaler)
         control = control_of(control, gate, tau_threshold)
         asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
         self.mode: Mode = mode_of(mode, score, control, presample, scoring, asks)
         passes = scoring_of(scoring, control, autocast)
-        sampling = Sampling(score, draws or "pps", passes, presample, tau_threshold, tau_momentum)
+        drawn = "pps" if draws is None else draws
+        sampling = Sampling(score, drawn, passes, presample, tau_threshold, tau_momentum)
         self.model: nn.Module = model
         self.optimizer: torch.optim.Optimizer = optimizer
         self.batch_size: int = batch_size
@@ -210,7 +211,7 @@ class Trainer:
         seconds: float | None = None,
         *,
         evaluate: Iterable[Any] | None = None,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        scheduler: Scheduler | None = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
     ) -> History:
@@ -227,17 +228,16 @@ class Trainer:
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.
         """
+        called = check_fit(callbacks, evaluate, scheduler, self.optimizer, epochs)
         steps = self._loop.with_epoch_ends(self.iterate(loader, epochs, seconds))
         with ProgressBar(progress, epochs, seconds) as bar:
             for report, ends_epoch in steps:
                 if report is not None:
-                    for callback in callbacks:
+                    for callback in called:
                         callback(self, report)
                     bar(self.progress, report)
-                if ends_epoch and scheduler is not None:
-                    scheduler.step()
-                if ends_epoch and evaluate is not None:
-                    self.history.evaluations.append(self.evaluate(evaluate))
+                if ends_epoch:
+                    end_epoch(evaluate, scheduler, self.evaluate, self.history)
         return self.history
 
     def iterate(
@@ -258,6 +258,7 @@ class Trainer:
             indexed = check_can_be_indexed(loader, self.batch_size)
             source = dataset_of(self.engine.parts, indexed, dealer.source, self.device)
         else:
+            check_joins(dealer.wishes.sampling.presample, self.batch_size)
             source = Stream(loader, self.batch_size, self.device)
         dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isample.engine import Engine
+from isample.support.checks import check_count, check_number
 from isample.values import StepReport
 
 
@@ -25,10 +26,10 @@ class Update:
         scaler: torch.amp.GradScaler | None,
         accumulate: int,
     ):
+        check_number("clip_grad_norm", clip_grad_norm)
+        check_count("accumulate", accumulate)
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
-        if not isinstance(accumulate, int) or accumulate < 1:
-            raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
         self.model: nn.Module = model
         self.optimizer: torch.optim.Optimizer = optimizer
         self.engine: Engine = engine
