@@ -71,7 +71,8 @@ class MeanCount:
 
     @property
     def value(self) -> Tensor | float:
-        return self.total / self.samples
+        mean = self.total / self.samples
+        return max(mean, TINY) if isinstance(mean, float) else mean.clamp(min=TINY)
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": float(self.total), "samples": self.samples}

@@ -93,7 +93,7 @@ def per_sample_loss(loss: Callable[..., Any], logits: torch.Tensor, targets: Any
 def terms_of(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
     """What each sample adds to torch's own mean before that is divided, [B]."""
     values = _values(loss, logits, targets)
-    return values.flatten(1).sum(1) if values.dim() > 1 else values
+    return values.flatten(1).sum(1, dtype=_sum_dtype(values)) if values.dim() > 1 else values
 
 
 def sums(
@@ -104,16 +104,24 @@ def sums(
         (is_exactly(loss, nn.CrossEntropyLoss) and loss.label_smoothing == 0.0)
         or is_exactly(loss, nn.NLLLoss)
     ) and (logits.dim() == 2 and targets.dim() == 1 and is_ratio(loss, targets)):
-        log_p = logits.log_softmax(1) if isinstance(loss, nn.CrossEntropyLoss) else logits
+        wide = _sum_dtype(logits)
+        is_log = isinstance(loss, nn.NLLLoss)
+        log_p = logits.to(wide) if is_log else logits.log_softmax(1, dtype=wide)
+        weight = None if loss.weight is None else loss.weight.to(wide)
         return torch.ops.aten.nll_loss_forward.default(  # one pass gives both
-            log_p, targets, loss.weight, _SUM, loss.ignore_index
+            log_p, targets, weight, _SUM, loss.ignore_index
         )
     values = _values(loss, logits, targets)
     counts = counts_of(loss, targets)
-    return values.sum(), values.numel() if counts is None else counts.sum()
+    return values.sum(dtype=_sum_dtype(values)), values.numel() if counts is None else counts.sum()
 
 
 _SUM = 2  # aten's number of reduction="sum"
+
+
+def _sum_dtype(values: torch.Tensor) -> torch.dtype:
+    """float32 for halves: float16 ends at 65504."""
+    return torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype
 
 
 def _values(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
