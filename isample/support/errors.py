@@ -57,7 +57,7 @@ class NonFiniteLossError(NonFiniteError):
 
 class NonFiniteScoreError(NonFiniteError):
     """Scores that are NaN, infinite or negative: no distribution follows from them, and nothing was
-    changed. ``found`` is as in NonFiniteLossError.
+    changed. ``found`` is as in NonFiniteLossError; None where scores are looked at on their own.
 
     Attributes:
         count: how many scores are not valid; 0 where they are not at hand: another process's, or
@@ -65,13 +65,13 @@ class NonFiniteScoreError(NonFiniteError):
     """
 
     def __init__(
-        self, count: int, rows: Sequence[int], places: Sequence[int] = (), found: str = ""
+        self, count: int, rows: Sequence[int], places: Sequence[int] = (), found: str | None = None
     ):
         self.count: int = count
         self.rows, self.places, self.found = [*rows], [*places], found
         listed = listed_numbers(self.rows, count)
         got = f"got {count} that are not, in rows {listed}" if count else "got some that are not"
-        told = f"{found}; no parameter was changed ({CAUSES})" if found else ""
+        told = "" if found is None else f"{found}; no parameter was changed ({CAUSES})"
         super().__init__(f"scores must be finite and not negative, {got}{told}")
 
     @classmethod
