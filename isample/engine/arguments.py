@@ -50,7 +50,8 @@ def check_choices(control: Any, batch_size: Any, sampling: Any, processes: Any) 
             f"sampling must be an isample.Sampling; got {type(sampling).__name__} (give "
             "isample.Sampling(...))"
         )
-    check_number("tau_threshold", sampling.threshold)
+    if sampling.threshold is not None:
+        check_number("tau_threshold", sampling.threshold)
     check_number("tau_momentum", sampling.tau_momentum)
     check_control(control, sampling.threshold)
     if processes is not None and not isinstance(processes, Processes):

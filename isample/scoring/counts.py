@@ -72,7 +72,7 @@ class MeanCount:
     @property
     def value(self) -> Tensor | float:
         mean = self.total / self.samples
-        return max(mean, TINY) if isinstance(mean, float) else mean.clamp(min=TINY)
+        return mean.clamp(min=TINY) if isinstance(mean, Tensor) else max(mean, TINY)
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": float(self.total), "samples": self.samples}

@@ -18,8 +18,8 @@ def check_count(name: str, value: Any) -> None:
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raises TypeError for what is no number; None passes."""
-    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+    """Raises TypeError for what is no number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number; got {value!r}")
 
 

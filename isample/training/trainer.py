@@ -47,7 +47,8 @@ class Trainer:
         DistributedDataParallel see :mod:`isample.support.processes`.
     optimizer: any ``torch.optim.Optimizer`` over its parameters.
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with
-        ``reduction="none"``, or a callable ``(logits, targets) -> [B]``.
+        ``reduction="none"``, or a callable ``(logits, targets) -> [B]``. A uniform batch's loss is
+        torch's own mean: without ignored labels, by class weights (isample.scoring.losses).
     batch_size: b, the samples that a step learns from.
     presample: B >= b, the candidates that a scoring pass looks at. By default the speedup
         controller chooses; other controllers take 5b.
@@ -221,9 +222,9 @@ class Trainer:
         ``loader`` yields (inputs, targets) batches of ``batch_size`` samples. With a memory it is a
         DataLoader, which is built again around its data set. Without one an epoch is one pass over
         it, and a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
-        evaluated after every epoch. ``scheduler`` steps once an epoch. Each of ``callbacks`` is
-        called as ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
-        ``isample[progress]``).
+        evaluated after every epoch. ``scheduler`` steps once an epoch, a ReduceLROnPlateau by the
+        evaluation's loss. Each of ``callbacks`` is called as ``callback(trainer, report)`` after
+        every step. ``progress`` shows a bar (needs ``isample[progress]``).
 
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.

@@ -26,8 +26,9 @@ class Update:
         scaler: torch.amp.GradScaler | None,
         accumulate: int,
     ):
-        check_number("clip_grad_norm", clip_grad_norm)
         check_count("accumulate", accumulate)
+        if clip_grad_norm is not None:
+            check_number("clip_grad_norm", clip_grad_norm)
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
         self.model: nn.Module = model
