@@ -22,7 +22,7 @@ from torch import Tensor, is_grad_enabled, nn
 
 from isample.control import Controller
 from isample.control.rates import Rates, make_rates
-from isample.engine.arguments import check_choices, check_engine
+from isample.engine.checks import check_choices, check_engine
 from isample.engine.dealer import Dealer
 from isample.engine.numbers import tell_loss
 from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source

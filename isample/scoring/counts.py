@@ -36,16 +36,10 @@ def counts_of(loss: Callable[..., Any], targets: Tensor) -> Tensor | None:
     return counted.flatten(1).sum(1) if counted.dim() > 1 else counted
 
 
-def all_count(loss: Callable[..., Any], targets: Tensor) -> bool:
-    """Whether every label is seen at a glance to count 1; False where only a sum would tell, or a
-    GPU would be waited for."""
-    return (
-        loss.weight is None
-        and loss.ignore_index < 0
-        and targets.device.type == "cpu"
-        and targets.numel() > 0
-        and int(torch.min(targets)) >= 0
-    )
+def shows_at_a_glance(loss: Callable[..., Any]) -> bool:
+    """Whether labels >= 0 all count 1, so that their least one tells what a sum would."""
+    is_torchs = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+    return is_torchs and loss.weight is None and loss.ignore_index < 0
 
 
 class MeanCount:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from isample import ops
 from isample.scoring.contradicted import contradicted_above
-from isample.scoring.counts import TINY, MeanCount, all_count, counts_of, is_ratio
+from isample.scoring.counts import TINY, MeanCount, counts_of, is_ratio, shows_at_a_glance
 from isample.scoring.losses import Loss, is_exactly, make_loss, mean_loss, sums, terms_of
 from isample.scoring.scores import (
     SCORES,
@@ -27,6 +28,9 @@ class Objective:
         self.loss: Callable[..., Tensor] = make_loss(loss)
         self.score: Score = make_score(score)
         self.mean_count: MeanCount = MeanCount()
+        self._shows = shows_at_a_glance(self.loss)
+        self._is_torchs = is_exactly(self.loss, nn.CrossEntropyLoss)
+        self._may_be_ratio = isinstance(self.loss, nn.CrossEntropyLoss | nn.NLLLoss)
         self._mean = mean_loss(self.loss)
 
     @property
@@ -44,21 +48,26 @@ class Objective:
         them it estimates that of the data, see :mod:`isample.scoring.counts`; ``notes`` says
         whether a batch without weights adds to the mean count that this needs.
         """
-        if is_ratio(self.loss, targets):
+        is_fused = self._is_torchs and logits.device.type == "cpu" and self.fuses(logits)
+        if self._may_be_ratio and not targets.is_floating_point():
             if weights is None:
-                return self._ratio(logits, targets, notes)
-            return self._estimated_ratio(logits, targets, weights)
-        if self._is_fused(logits):
+                return self._ratio(logits, targets, is_fused, notes)
+            return self._estimated_ratio(logits, targets, weights, is_fused)
+        if is_fused:
             return self._fused(logits, targets, weights)
         return self._mean(logits, targets, weights), None
 
-    def _ratio(self, logits: Tensor, targets: Tensor, notes: bool) -> tuple[Tensor, Tensor | None]:
-        if self._is_fused(logits):
+    def _ratio(
+        self, logits: Tensor, targets: Tensor, is_fused: bool, notes: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        if is_fused:
             mean, score = self._fused(logits, targets, None)
-            counts, count = self._counts(targets), float(len(targets))
+            counts = self._counts(targets)
             if counts is not None:
-                mean = mean * (count / counts.sum().clamp(min=TINY)).float()
-                count = counts.sum()
+                mean = mean * (len(targets) / counts.sum().clamp(min=TINY)).float()
+            elif not notes:
+                return mean, score
+            count = float(len(targets)) if counts is None else counts.sum()
         else:
             (total, count), score = sums(self.loss, logits, targets), None
             mean = total / (count.clamp(min=TINY) if isinstance(count, Tensor) else count)
@@ -67,9 +76,9 @@ class Objective:
         return mean, score
 
     def _estimated_ratio(
-        self, logits: Tensor, targets: Tensor, weights: Tensor
+        self, logits: Tensor, targets: Tensor, weights: Tensor, is_fused: bool
     ) -> tuple[Tensor, Tensor | None]:
-        if self._is_fused(logits):
+        if is_fused:
             mean, score = self._fused(logits, targets, weights)
         else:
             mean, score = (weights * terms_of(self.loss, logits, targets)).mean(), None
@@ -89,20 +98,16 @@ class Objective:
         else:
             self.mean_count.add(counts, weights)
 
-    def _is_fused(self, logits: Tensor) -> bool:
-        is_torchs = is_exactly(self.loss, nn.CrossEntropyLoss)
-        return is_torchs and self.fuses(logits) and logits.device.type == "cpu"
-
     def _fused(
         self, logits: Tensor, targets: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        assert isinstance(self.loss, nn.CrossEntropyLoss)
-        options = cross_entropy_options(self.loss)
+        options = cross_entropy_options(cast(nn.CrossEntropyLoss, self.loss))
         return ops.cross_entropy(logits, targets, weights, **options)
 
     def _counts(self, targets: Tensor) -> Tensor | None:
         """[b]; None where each sample counts 1."""
-        if targets.dim() == 1 and all_count(self.loss, targets):
+        on_cpu = targets.device.type == "cpu"  # a GPU would be waited for
+        if self._shows and on_cpu and targets.dim() == 1 and torch.min(targets).item() >= 0:
             return None
         return counts_of(self.loss, targets)
 
