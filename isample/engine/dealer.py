@@ -182,16 +182,18 @@ class Dealer:
     def state_dict(self) -> dict[str, Any]:
         if self._state is not None:
             return self._state  # no source has taken it up yet
-        waiting = self.tickets.waiting
+        waiting, known = self.tickets.waiting, self.parts.objective
         return {
             "steps": self.steps.state_dict(),
             "selector": self.parts.selector.state_dict(),
             "source": None if self.source is None else self.source.state_dict(waiting),
+            "mean_count": known and known.mean_count.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Now, or once there is a source. Raises StateError before anything has changed."""
-        check_keys(state, ("steps", "selector", "source"), "Engine")
+        state = {"mean_count": None, **state}  # states of before have none
+        check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
         if self.source is None:
             self._state = state
             self.steps.resume(state["steps"])
@@ -220,4 +222,6 @@ class Dealer:
         if state["source"] is not None:
             source.load_state_dict(state["source"])
         self.parts.selector.load_state_dict(state["selector"])
+        if self.parts.objective is not None and state["mean_count"] is not None:
+            self.parts.objective.mean_count.load_state_dict(state["mean_count"])
         self.steps.load_state_dict(state["steps"])

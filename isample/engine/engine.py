@@ -22,6 +22,7 @@ from torch import Tensor, is_grad_enabled, nn
 from isample.control import Controller
 from isample.control.rates import Rates
 from isample.engine.arguments import Arguments
+from isample.engine.checks import check_choices, check_engine
 from isample.engine.numbers import tell_loss
 from isample.engine.parts import Sampling, make_source
 from isample.engine.resumable import Resumable
@@ -82,6 +83,8 @@ class Engine(Resumable):
         sampling: Sampling = DEFAULT_SAMPLING,
         processes: Processes | None = None,
     ):
+        check_engine(optimizer, head, model, objective, attach, seed)
+        check_choices(control, batch_size, sampling, processes)
         processes = processes or Processes.running()
         self.together: Callable[[], AbstractContextManager[None]] = processes.together
         super().__init__(
@@ -190,7 +193,7 @@ class Engine(Resumable):
             return objective.mean(outputs, targets)[0]
         plain = self.dealer.tickets.pass_plain("loss", outputs)
         batch = plain or self.dealer.claim("loss")
-        mean, score = objective.mean(outputs, targets, batch.weights)
+        mean, score = objective.mean(outputs, targets, batch.weights, notes=batch.observe)
         if self.dealer.tickets.is_settled(batch) or (plain is not None and self._open):
             return mean
         tell_loss(batch, mean)

@@ -18,6 +18,7 @@ from isample.scoring.objective import Objective
 from isample.scoring.rows import Rows
 from isample.scoring.scorers import ModelScorer, ObjectiveScorer, Scorer
 from isample.scoring.select import Selector
+from isample.sources.arguments import check_joins
 from isample.sources.base import Source
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed
@@ -152,6 +153,7 @@ def make_source(
             "shuffles a map-style data set)",
             stacklevel=3,
         )
+    check_joins(wishes.sampling.presample, batch_size)
     return Stream(loader, batch_size)
 
 

@@ -105,7 +105,8 @@ class Resumable:
         check_version(state)
         check_like(state["rows"], [], "rows")
         steps = {"count": 0, "elapsed": 0.0, "rates": None, "controller": None}
-        check_like(state["dealer"], {"steps": steps, "selector": None, "source": None}, "dealer")
+        of_all = {"steps": steps, "selector": None, "source": None, "mean_count": None}
+        check_like({"mean_count": None, **state["dealer"]}, of_all, "dealer")
         if state["loader"] is not None:
             Loader.check_form(state["loader"])
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from isample.ops.rows import rows
+from isample.scoring.counts import MeanCount
 from isample.support.pytree import map_tensors
 from isample.values import Batch
 
@@ -63,30 +64,6 @@ def _as_leaf(leaf: Any) -> Any:
 
 def _squares(gradient: Tensor) -> Tensor:
     return gradient.float().flatten(1).square().sum(1) if gradient.dim() > 1 else gradient**2
-
-
-class MeanCount:
-    """The mean of a row's count over dealt samples; of those that were cut, by the weights of the
-    rest."""
-
-    def __init__(self) -> None:
-        self.total: Tensor | float = 0.0
-        self.samples: int = 0
-
-    def add(self, counts: Tensor, weights: Tensor | None = None) -> None:
-        weighted = counts if weights is None else counts * weights
-        self.total = self.total + weighted.sum(dtype=torch.float64)
-        self.samples += len(counts)
-
-    @property
-    def value(self) -> Tensor | float:
-        return self.total / self.samples
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"total": float(self.total), "samples": self.samples}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.total, self.samples = state["total"], state["samples"]
 
 
 class Rows:
@@ -140,7 +117,7 @@ class Rows:
         squares = None
         if batch.observe:
             device = next(leaf.device for leaf in pytree.tree_leaves(z) if _is_floating(leaf))
-            squares = torch.zeros(batch.size, device=device)
+            squares = torch.zeros(batch.size, dtype=torch.float32, device=device)
             scale = float(batch.size) if relative is None else relative
             batch.squares.append((squares, scale))
 

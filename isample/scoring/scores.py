@@ -24,7 +24,9 @@ import torch
 from torch import nn
 
 from isample import ops
-from isample.scoring.losses import counted, is_exactly, per_sample_loss
+from isample.scoring.counts import TINY, counts_of
+from isample.scoring.losses import is_exactly, per_sample_loss
+from isample.scoring.shapes import check_targets
 from isample.support.interrupts import evaluation_mode
 from isample.support.pytree import logits_of, map_tensors
 from isample.support.registry import look_up
@@ -35,7 +37,10 @@ def upper_bound(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) ->
 
     Closed forms for torch's cross-entropy, binary cross-entropy and squared error; the row norm of
     one ``autograd.grad`` at the logits for any other loss.
+
+    Raises ValueError or TypeError for targets that torch would broadcast or cannot differentiate.
     """
+    check_targets(loss, logits, targets)
     if isinstance(loss, nn.CrossEntropyLoss):
         return _cross_entropy_bound(loss, logits, targets)
     if is_exactly(loss, nn.BCEWithLogitsLoss) and loss.weight is None and loss.pos_weight is None:
@@ -43,7 +48,8 @@ def upper_bound(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) ->
     if is_exactly(loss, nn.MSELoss):
         return _row_norm(2.0 * (logits.float() - targets), mean=True)
     with torch.enable_grad():
-        leaf = logits.detach().float().requires_grad_(True)
+        wide = logits.dtype == torch.float64  # its targets are, too
+        leaf = (logits.detach() if wide else logits.detach().float()).requires_grad_(True)
         (gradient,) = torch.autograd.grad(per_sample_loss(loss, leaf, targets).sum(), leaf)
     return _row_norm(gradient, mean=False)
 
@@ -75,17 +81,16 @@ def _cross_entropy_bound(
             f"logits must be [B, C] or [B, C, ...] for cross_entropy; "
             f"got shape {tuple(logits.shape)}"
         )
-    # The squares of a sample's positions add up. The sample's mean divides by how many it counts.
+    # The squares of a sample's positions add up. The sample's mean divides by what it counts.
     rows = logits.movedim(1, -1).reshape(-1, logits.shape[1])
     soft = targets.is_floating_point()
     flat_targets = (
         targets.movedim(1, -1).reshape(-1, logits.shape[1]) if soft else targets.reshape(-1)
     )
     score = ops.softmax_score(rows, flat_targets, **options)[0].view(logits.shape[0], -1)
-    positions = counted(loss, targets)
-    return torch.linalg.vector_norm(score, dim=1) / (
-        score.shape[1] if positions is None else positions
-    )
+    counts = counts_of(loss, targets)
+    norm = torch.linalg.vector_norm(score, dim=1)
+    return norm / score.shape[1] if counts is None else norm / counts.clamp(min=TINY).float()
 
 
 def loss_value(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:

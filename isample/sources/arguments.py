@@ -41,3 +41,13 @@ def check_size(size: int, least: int = 1) -> None:
         raise ValueError(f"size must be at least the present {least}; got {size}")
     if size > LARGEST:
         raise ValueError(f"size must be at most 2^32 = {LARGEST:,}; got {size:,}")
+
+
+def check_joins(presample: int | None, batch_size: int) -> None:
+    """Raises ValueError where whole batches do not make up the candidates that were asked for."""
+    if presample is not None and presample % batch_size:
+        more = -(-presample // batch_size) * batch_size
+        raise ValueError(
+            f"presample must be a multiple of batch_size={batch_size} where candidates are whole "
+            f"batches of a loader; got {presample} (give presample={more})"
+        )

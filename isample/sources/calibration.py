@@ -38,8 +38,8 @@ class Calibration:
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.experience: torch.Tensor = torch.zeros(OCTAVES, 3, device=device)
-        self.met: torch.Tensor = torch.zeros(OCTAVES, 3, device=device)
+        self.experience: torch.Tensor = torch.zeros(OCTAVES, 3, dtype=torch.float32, device=device)
+        self.met: torch.Tensor = torch.zeros(OCTAVES, 3, dtype=torch.float32, device=device)
         self.batches: int = 0
 
     def meet(self, remembered: torch.Tensor, fresh: torch.Tensor) -> None:

@@ -73,9 +73,9 @@ class ScoreMemory:
         self.rebuild_every: int = rebuild_every
         self.generator: torch.Generator = generator
         device = generator.device
-        self.score: Tensor = torch.full((size,), NEVER_SEEN, device=device)
+        self.score: Tensor = torch.full((size,), NEVER_SEEN, dtype=torch.float32, device=device)
         self.calibration: Calibration = Calibration(device)
-        self.bounded: Tensor = torch.zeros((), device=device)
+        self.bounded: Tensor = torch.zeros((), dtype=torch.float32, device=device)
         self.draw_seconds: float = 0.0
         self.rebuild_seconds: float = 0.0
         self._table: PrefixSum | None = None
@@ -86,7 +86,7 @@ class ScoreMemory:
     def tau(self) -> Tensor:
         """Of the table in use, float32 0-dim: 1 before there is one."""
         made = self._table
-        return torch.ones((), device=self.score.device) if made is None else made.tau
+        return self.score.new_ones(()) if made is None else made.tau
 
     def recall(
         self,
@@ -147,7 +147,13 @@ class ScoreMemory:
         batches = min(max(1, self.rebuild_every - self._age + 1), BATCHES_AT_ONCE)
         self._age += batches - 1
         drawn = draw(table, batches * size, method="stratified", generator=self.generator)
-        turns = torch.rand(size, batches, generator=self.generator, device=self.score.device)
+        turns = torch.rand(
+            size,
+            batches,
+            dtype=torch.float32,
+            generator=self.generator,
+            device=self.score.device,
+        )
         order = turns.argsort(dim=1)
         parts = (p.view(size, batches).gather(1, order).t().contiguous().unbind() for p in drawn)
         return list(zip(*parts))

@@ -44,7 +44,9 @@ class Drawn(NamedTuple):
         """The same with weights of 1 where it has none."""
         if self.weights is not None:
             return self
-        return self._replace(weights=torch.ones(self.indices.shape, device=self.indices.device))
+        return self._replace(
+            weights=torch.ones(self.indices.shape, dtype=torch.float32, device=self.indices.device)
+        )
 
 
 @dataclass

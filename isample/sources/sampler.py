@@ -18,6 +18,7 @@ from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending, e
 from isample.sources.upgrade import upgraded
 from isample.support.pytree import map_tensors
 from isample.support.states import check_like
+from isample.support.random_state import seed_or_drawn
 from isample.values import Plan
 
 AVERAGED = 6  # scores of a sample, about, in the mean that is remembered
@@ -82,7 +83,7 @@ class MemorySampler(Sampler[list[int]]):
         self.drop_last: bool = drop_last
         self._rebuild_every = rebuild_every
         self.generator: torch.Generator = torch.Generator(device)
-        self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
+        self.generator.manual_seed(seed_or_drawn(seed))
         self.epoch: int = 0  # whole ones
         self.num_batches: int = 0  # of batch_size, that were drawn
         self.plan: Plan = Plan(importance=True)
@@ -200,7 +201,7 @@ class MemorySampler(Sampler[list[int]]):
         """The weights, float32 [b], that the table would give samples; 1 before it is informed."""
         if self.informed:
             return self.memory.implied_weights(indices, self.plan.gain_cap)
-        return torch.ones(indices.shape, device=self.score.device)
+        return torch.ones(indices.shape, dtype=torch.float32, device=self.score.device)
 
     def update(self, indices: Tensor, score: Tensor) -> None:
         """Remembers fresh scores, float32 [b], of the samples ``indices``, int64 [b]."""

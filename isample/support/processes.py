@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from isample.support.alike import describe, unlike, version
 from isample.support.errors import ProcessesError, UnevenProcessesError
+from isample.support.random_state import seed_or_drawn
 from isample.support.readback import read_late
 from isample.support.watch import Run, Watch, watch_of
 
@@ -69,7 +70,7 @@ class Processes:
         if self.count == 1:
             return seed
         self.note(seed="None" if seed is None else "an integer")
-        return (int(torch.randint(2**62, ())) if seed is None else seed) + self.rank
+        return seed_or_drawn(seed) + self.rank
 
     # ---- Before the first step ----------------------------------------------------------------
 

@@ -120,11 +120,19 @@ def join(batches: list[Any]) -> Any:
     return pytree.tree_unflatten(joined, specs[0])
 
 
-def as_pair(batch: Any) -> tuple[Any, Any]:
+def as_pair(batch: Any, loader: str = "loader") -> tuple[Any, Any]:
     """``batch`` as (inputs, targets); raises TypeError for another form."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise TypeError(f"loader must yield (inputs, targets); got {type(batch).__name__}")
-    return batch[0], batch[1]
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch[0], batch[1]
+    got = type(batch).__name__
+    if isinstance(batch, tuple | list):
+        got = f"a {got} of {len(batch)}"
+    elif isinstance(batch, dict):
+        got = f"a dict with {', '.join(map(repr, batch))}"
+    raise TypeError(
+        f"{loader} must yield (inputs, targets); got {got} (return such a pair in the data set or "
+        "in collate_fn; several inputs go as a tuple or dict, as in ((a, b), targets))"
+    )
 
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
@@ -140,7 +148,10 @@ def logits_of(model: Callable[..., Any], inputs: Any, batch: int) -> torch.Tenso
     """The model's output on ``inputs``, checked to be one floating tensor with ``batch`` rows."""
     logits = call(model, inputs)
     if not isinstance(logits, torch.Tensor):
-        raise TypeError(f"model must return a tensor of logits; got {type(logits).__name__}")
+        raise TypeError(
+            f"model must return a tensor of logits; got {type(logits).__name__} (train a module "
+            "whose forward returns that tensor alone, such as outputs['logits'] or outputs[0])"
+        )
     if not logits.is_floating_point():
         raise TypeError(f"model must return floating-point logits; got dtype {logits.dtype}")
     if logits.dim() == 0 or logits.shape[0] != batch:

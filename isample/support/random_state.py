@@ -8,7 +8,15 @@ from typing import Any, TypeGuard
 import numpy
 import torch
 
+from isample.support.checks import check_seed
 from isample.support.states import check_like
+
+
+def seed_or_drawn(seed: int | None) -> int:
+    """``seed``; of None one that torch's generator draws, so that torch.manual_seed reproduces."""
+    check_seed(seed)
+    return int(torch.randint(2**62, (), device="cpu")) if seed is None else seed
+
 
 Generator = torch.Generator | numpy.random.Generator | numpy.random.RandomState | random.Random
 KINDS = (torch.Generator, numpy.random.Generator, numpy.random.RandomState, random.Random)
