@@ -15,6 +15,7 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
+from isample.support.batch_kinds import register_batch_kind
 from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
@@ -40,6 +41,7 @@ __all__ = [
     "draw",
     "importance_sample",
     "prefix_sum",
+    "register_batch_kind",
     "softmax_score",
 ]
 

@@ -16,7 +16,7 @@ from isample.engine.parts import Parts
 from isample.ops.memory import draw_moments
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
-from isample.support.pytree import take
+from isample.support.batch_cuts import take
 from isample.values import Batch, Candidates, Plan
 
 
@@ -49,7 +49,7 @@ def chosen(
     began = time.perf_counter()
     indices = selection.indices
     batch = Batch(
-        take(given.batch, indices),
+        take(given.batch, indices, size),
         count,
         size,
         selection.weights,

@@ -13,10 +13,11 @@ from isample.scoring.objective import Objective
 from isample.scoring.rows import Rows
 from isample.scoring.scores import leaving_no_trace
 from isample.scoring.select import Selection, Selector
+from isample.support.batch_cuts import take
 from isample.support.clocks import start_timer
 from isample.support.errors import NonFiniteScoreError
 from isample.support.processes import unwrapped
-from isample.support.pytree import as_pair, batch_length, map_tensors, take
+from isample.support.pytree import as_pair, batch_length, map_tensors
 
 OBJECTIVE_CHUNK = 64  # samples: a CPU's caches hold their activations for most networks
 

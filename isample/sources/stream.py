@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from isample.ops.memory import draw_moments
-from isample.support.pytree import batch_length, join, map_tensors
+from isample.support.batch_cuts import join
+from isample.support.pytree import batch_length, map_tensors
 from isample.values import Batch, Candidates, Plan
 
 

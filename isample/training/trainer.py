@@ -21,8 +21,9 @@ from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
+from isample.support.batch_cuts import take
 from isample.support.processes import Processes, unwrapped
-from isample.support.pytree import check_batch, take
+from isample.support.pytree import check_batch
 from isample.support.random_state import random_state, restore_random_state
 from isample.training.arguments import Mode, check_sizes, control_of, mode_of, scoring_of
 from isample.training.evaluate import evaluate
@@ -195,7 +196,7 @@ class Trainer:
         self._open_stream(())
         batch = inputs, targets
         if size > self.batch_size and self.engine.steps.steering.plan.candidates is None:
-            batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
+            batch, size = take(batch, slice(self.batch_size), size), self.batch_size  # line 12
         return self._step(self.engine.dealer.deal(Candidates(batch, size)))
 
     def _open_stream(self, loader: Iterable[Any]) -> None:
