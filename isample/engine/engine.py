@@ -23,6 +23,7 @@ from torch import Tensor, is_grad_enabled, nn
 from isample.control import Controller
 from isample.control.rates import Rates, make_rates
 from isample.engine.dealer import Dealer
+from isample.engine.hooks import HeadHook
 from isample.engine.numbers import tell_loss
 from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
 from isample.engine.steps import Steps
@@ -103,7 +104,7 @@ class Engine:
         self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
         if head is not None:
-            head.register_forward_hook(self._at_head)
+            head.register_forward_hook(HeadHook(head, self._at_head))
         if attach:
             optimizer.register_step_pre_hook(self._before)
             optimizer.register_step_post_hook(self._after)
