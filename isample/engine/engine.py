@@ -131,7 +131,7 @@ class Engine:
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
-        source = make_source(self.parts, dealer.wishes, loader, dealer.source)
+        source = make_source(self.parts, dealer.wishes, loader, dealer.source, dealer.limits)
         dealer.open(source)
         self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()

@@ -44,8 +44,8 @@ class _Which:
 def take(batch: Any, which: Tensor | slice, size: int | None = None) -> Any:
     """The samples ``which`` of a batch of ``size``; by default of as many as it holds.
 
-    ``which`` is int64 [b] and may repeat samples; or a slice, which gives views of tensors. What all
-    samples share stays.
+    ``which`` is int64 [b] and may repeat samples; or a slice, which gives views of tensors. What
+    all samples share stays.
 
     Raises:
         CannotCutError: a TypeError; something is neither shared nor known to hold samples, or a

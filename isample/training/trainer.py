@@ -202,7 +202,8 @@ class Trainer:
     def _open_stream(self, loader: Iterable[Any]) -> None:
         if not isinstance(self.engine.dealer.source, Stream):
             self.mode = "presample"
-            self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
+            dealer = self.engine.dealer
+            dealer.open(Stream(loader, self.batch_size, self.device, dealer.limits))
 
     def fit(
         self,
@@ -259,7 +260,7 @@ class Trainer:
             indexed = check_can_be_indexed(loader, self.batch_size)
             source = dataset_of(self.engine.parts, indexed, dealer.source, self.device)
         else:
-            source = Stream(loader, self.batch_size, self.device)
+            source = Stream(loader, self.batch_size, self.device, dealer.limits)
         dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair
         return Loader(loader, source, dealer, self.device, pair)
