@@ -28,6 +28,10 @@ class CannotJoinError(IsampleError, ValueError):
         )
 
 
+class WrittenInputsError(IsampleError, ValueError):
+    """A scoring pass wrote to a batch that is to be trained on; no parameter was changed."""
+
+
 class NonFiniteError(IsampleError, ValueError):
     """What a step told is no finite number; no parameter was changed."""
 

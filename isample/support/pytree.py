@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import torch
 
 from isample.support.batch_forms import form_of, in_common, lengths, placed_lengths
@@ -26,6 +27,31 @@ def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], batch: Any) ->
         return batch
     parts = form.open(batch)
     return parts.made_of([map_tensors(function, part) for part in parts.values])
+
+
+def tensors_in(batch: Any) -> list[torch.Tensor]:
+    """All tensors in it, in their order."""
+    found: list[torch.Tensor] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(note, batch)
+    return found
+
+
+def copy_arrays(function: Callable[[torch.Tensor], torch.Tensor], batch: Any) -> Any:
+    """:func:`map_tensors`, with numpy's arrays copied."""
+    if isinstance(batch, torch.Tensor):
+        return function(batch)
+    if isinstance(batch, numpy.ndarray):
+        return batch.copy()
+    form = form_of(type(batch))
+    if form.open is None:
+        return map_tensors(function, batch)
+    parts = form.open(batch)
+    return parts.made_of([copy_arrays(function, part) for part in parts.values])
 
 
 def batch_length(batch: Any, name: str) -> int:
