@@ -16,12 +16,21 @@ from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
 from isample.support.batch_kinds import register_batch_kind
-from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError
+from isample.support.errors import (
+    CannotCutError,
+    CannotJoinError,
+    IsampleError,
+    NonFiniteLossError,
+    NonFiniteScoreError,
+    WrittenInputsError,
+)
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
 
 __all__ = [
     "AliasTable",
+    "CannotCutError",
+    "CannotJoinError",
     "Engine",
     "Evaluation",
     "History",
@@ -36,6 +45,7 @@ __all__ = [
     "Scoring",
     "StepReport",
     "Trainer",
+    "WrittenInputsError",
     "alias_table",
     "distribution",
     "draw",

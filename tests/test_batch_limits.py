@@ -23,12 +23,12 @@ N, b, CLASSES = 96, 8, 4
 
 class Texts:
     """Sequences of 3 to 14 tokens, in order: no two batches in a row are of one length, but the
-    ``alike`` first."""
+    ``alike`` ones."""
 
-    def __init__(self, alike=0):
+    def __init__(self, alike=slice(0)):
         random = torch.Generator().manual_seed(0)
         lengths = [3 + i // b for i in range(N)]
-        lengths[:alike] = [5] * alike
+        lengths[alike] = [5] * len(lengths[alike])
         self.items = [torch.randint(1, 9, (length,), generator=random) for length in lengths]
 
     def __len__(self):
@@ -152,8 +152,17 @@ def test_batches_that_came_before_the_first_other_length_are_joined(monkeypatch)
     net = model()
     trainer = by_speed(net, PLANS["more than a batch"], monkeypatch, mode="presample")
     with pytest.warns(UserWarning, match="as they come"):
-        trainer.fit(DataLoader(Texts(alike=3 * b), b, collate_fn=padded), epochs=1)
+        trainer.fit(DataLoader(Texts(alike=slice(3 * b)), b, collate_fn=padded), epochs=1)
     assert net.passes == [(False, 3 * b), (True, b)] + [(True, b)] * (N // b - 3)
+
+
+def test_nothing_is_joined_again(monkeypatch):
+    """Or the same samples would now be candidates, and now not."""
+    net = model()
+    trainer = by_speed(net, PLANS["more than a batch"], monkeypatch, mode="presample")
+    with pytest.warns(UserWarning, match="as they come"):
+        trainer.fit(DataLoader(Texts(alike=slice(2 * b, N)), b, collate_fn=padded), epochs=1)
+    assert net.passes == [(True, b)] * (N // b)
 
 
 def test_a_memory_draws_what_cannot_be_cut_without_candidates(monkeypatch):

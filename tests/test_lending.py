@@ -229,6 +229,16 @@ def test_a_score_that_writes_is_refused():
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
 
 
+def test_what_happens_to_change_nothing_is_written_all_the_same():
+    """By its first samples a model looks harmless, by what it does it is not."""
+    model = Masks().eval()
+    scoring = ScoringPass(Scoring(), CPU)
+    for fill in (0.0, -1.0):
+        x = torch.full((B, 6), fill)
+        scoring.logits(model, x, B)
+        assert (x == fill).all()
+
+
 class WritesLater(Base):
     calls = 0
 

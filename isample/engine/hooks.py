@@ -26,8 +26,5 @@ class HeadHook:
             return None
         return self._at_head(module, args, output)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> HeadHook:
-        return HeadHook()
-
     def __reduce__(self) -> tuple[type[HeadHook], tuple[()]]:
         return HeadHook, ()
