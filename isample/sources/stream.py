@@ -79,7 +79,8 @@ class Stream:
     def _foreseen(self, batches: Iterator) -> Iterator:
         """``batches`` again, of which the first can be joined; raises CannotJoinError."""
         first = list(islice(batches, FORESEEN))
-        join(first)
+        if first:
+            join(first)
         return chain(first, batches)
 
     def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
