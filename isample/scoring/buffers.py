@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,12 +17,8 @@ from torch.nn.parameter import is_lazy
 _written: WeakKeyDictionary[nn.Module, set[tuple[int, str]]] = WeakKeyDictionary()
 
 
-class _Buffer(NamedTuple):
-    place: tuple[int, str]
-    owner: nn.Module
-    tensor: Tensor
-    version: int
-    copy: Tensor | None
+_Kept = tuple[nn.Module, str, tuple[int, str], Tensor, int, Tensor | None]
+"""Of a buffer: its owner and name, its place in the model, itself, its version, and a copy."""
 
 
 def keep_buffers(modules: list[nn.Module]) -> Callable[[], None]:
@@ -31,23 +26,23 @@ def keep_buffers(modules: list[nn.Module]) -> Callable[[], None]:
 
     It warns where one was written to that was not before: of that there is no copy.
     """
-    known = _written.get(modules[0])
-    kept = []
+    known, kept = _written.get(modules[0]), []
     for at, owner in enumerate(modules):
         for name, tensor in owner._buffers.items():
             if tensor is None or is_lazy(tensor) or tensor.is_inference():
                 continue
-            copied = known is None or (at, name) in known
+            place = (at, name)
+            copied = known is None or place in known
             copy = tensor.detach().clone() if copied else None
-            kept.append(_Buffer((at, name), owner, tensor, tensor._version, copy))
+            kept.append((owner, name, place, tensor, tensor._version, copy))
     return lambda: _put_back(modules[0], kept)
 
 
-def _put_back(model: nn.Module, kept: list[_Buffer]) -> None:
+def _put_back(model: nn.Module, kept: list[_Kept]) -> None:
     known = _written.setdefault(model, set())
-    for place, owner, tensor, version, copy in kept:
-        if place[1] in owner._buffers and owner._buffers[place[1]] is not tensor:
-            owner._buffers[place[1]] = tensor
+    for owner, name, place, tensor, version, copy in kept:
+        if owner._buffers.get(name, tensor) is not tensor:
+            owner._buffers[name] = tensor
         if tensor._version == version:
             continue
         known.add(place)
@@ -56,7 +51,7 @@ def _put_back(model: nn.Module, kept: list[_Buffer]) -> None:
                 tensor.copy_(copy)
         else:
             warnings.warn(
-                f"a scoring pass changed the buffer {place[1]!r} of a {type(owner).__name__}, "
+                f"a scoring pass changed the buffer {name!r} of a {type(owner).__name__}, "
                 "which earlier ones left alone; from now on it is put back (change buffers in "
                 "training mode only)",
                 stacklevel=2,
