@@ -15,7 +15,10 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
+from isample.support.batch_kinds import register_batch_kind
 from isample.support.errors import (
+    CannotCutError,
+    CannotJoinError,
     IsampleError,
     LostProcessError,
     NoMemoryWarning,
@@ -23,6 +26,7 @@ from isample.support.errors import (
     NonFiniteScoreError,
     StateError,
     UnevenProcessesError,
+    WrittenInputsError,
 )
 from isample.training.checkpoint import load
 from isample.training.trainer import Trainer
@@ -30,6 +34,8 @@ from isample.values import Evaluation, History, Plan, StepReport
 
 __all__ = [
     "AliasTable",
+    "CannotCutError",
+    "CannotJoinError",
     "Engine",
     "Evaluation",
     "History",
@@ -48,12 +54,14 @@ __all__ = [
     "StepReport",
     "Trainer",
     "UnevenProcessesError",
+    "WrittenInputsError",
     "alias_table",
     "distribution",
     "draw",
     "importance_sample",
     "load",
     "prefix_sum",
+    "register_batch_kind",
     "softmax_score",
 ]
 

@@ -18,8 +18,9 @@ from isample.engine.parts import Parts
 from isample.ops.memory import draw_moments
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
+from isample.support.batch_cuts import take
 from isample.support.errors import NonFiniteScoreError
-from isample.support.pytree import as_pair, take
+from isample.support.pytree import as_pair
 from isample.values import Batch, Candidates, Plan
 
 
@@ -57,7 +58,7 @@ def chosen(
         parts.objective.note(as_pair(given.batch)[1])
     indices = selection.indices
     batch = Batch(
-        take(given.batch, indices),
+        take(given.batch, indices, size),
         count,
         size,
         selection.weights,

@@ -8,13 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from isample.engine.batches import chosen, learn_outputs, learn_rows
-from isample.engine.parts import Parts, Wishes, controller_of
+from isample.engine.parts import Parts, Wishes, controller_of, limits_of
 from isample.engine.steps import Steps
 from isample.engine.tickets import Tickets
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
 from isample.sources.epochs import length_of
-from isample.support.errors import NonFiniteError, StateError
+from isample.sources.limits import Limits
+from isample.support.batch_cuts import take
+from isample.support.errors import CannotCutError, NonFiniteError, StateError
 from isample.support.states import check_keys, check_like
 from isample.values import Batch, Candidates, Plan
 
@@ -30,6 +32,7 @@ class Dealer:
         self.wishes: Wishes = wishes
         self.steps: Steps = steps
         self.source: Source | None = None
+        self.limits: Limits = limits_of(parts, wishes)
         self.tickets: Tickets = Tickets(steps.processes.count == 1)
         self._followed: Plan | None = None
         self._invalid: NonFiniteError | None = None  # of a batch that no update has used
@@ -101,10 +104,27 @@ class Dealer:
         plan = self.steps.tick()
         if plan is not self._followed:
             self._follow()
-        batch = chosen(self.parts, self.opened, plan, candidates, ahead)
+        batch = self._chosen(self.limits.within(plan), candidates, ahead)
         batch.began = self.steps.clock.began
         self.tickets.add(batch)
         return batch
+
+    def _chosen(self, plan: Plan, candidates: Candidates, ahead: ScoredAhead | None) -> Batch:
+        try:
+            if self.limits.looks:
+                self._look(candidates)
+            return chosen(self.parts, self.opened, plan, candidates, ahead)
+        except CannotCutError as error:
+            if candidates.size > self.opened.batch_size:
+                raise
+            self.limits.cannot_cut(error)
+            return chosen(self.parts, self.opened, self.limits.within(plan), candidates)
+
+    def _look(self, candidates: Candidates) -> None:
+        """Raises CannotCutError where the first batch cannot be cut and may have to."""
+        self.limits.looks = False
+        if self.limits.falls_back or not self.opened.remembers:
+            take(candidates.batch, slice(1), candidates.size)
 
     def claim(self, by: str) -> Batch:
         """The batch under way, whose logits ``by`` takes."""
@@ -162,7 +182,7 @@ class Dealer:
         plan = self.steps.steering.plan
         if plan is not self._followed:
             self._followed = plan
-            self.opened.follow(plan)
+            self.opened.follow(self.limits.within(plan))
 
     def _settle_finished(self, *, is_update: bool) -> list[Batch]:
         finished = self.tickets.finished()
@@ -194,6 +214,7 @@ class Dealer:
         """Now, or once there is a source. Raises StateError before anything has changed."""
         state = {"mean_count": None, **state}  # states of before have none
         check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
+        self.limits.foresees = False  # that run's beginning did
         if self.source is None:
             self._state = state
             self.steps.resume(state["steps"])

@@ -23,6 +23,7 @@ from isample.control import Controller
 from isample.control.rates import Rates
 from isample.engine.arguments import Arguments
 from isample.engine.checks import check_choices, check_engine
+from isample.engine.hooks import HeadHook
 from isample.engine.numbers import tell_loss
 from isample.engine.parts import Sampling, make_source
 from isample.engine.resumable import Resumable
@@ -103,7 +104,7 @@ class Engine(Resumable):
         )
         self._open = self._paused = False
         if head is not None:
-            head.register_forward_hook(self._at_head)
+            head.register_forward_hook(HeadHook(head, self._at_head))
         if attach:
             optimizer.register_step_pre_hook(self._before)
             optimizer.register_step_post_hook(self._after)
@@ -131,8 +132,9 @@ class Engine(Resumable):
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
+        given, limits = (self.parts, dealer.wishes, loader, dealer.source), dealer.limits
         with self.steps.processes.opening():
-            source = make_source(self.parts, dealer.wishes, loader, dealer.source)
+            source = make_source(*given, limits)
             dealer.open(source)
         self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()

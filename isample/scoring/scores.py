@@ -24,11 +24,12 @@ import torch
 from torch import nn
 
 from isample import ops
+from isample.scoring.buffers import keep_buffers
 from isample.scoring.counts import TINY, counts_of
 from isample.scoring.losses import is_exactly, per_sample_loss
 from isample.scoring.shapes import check_targets
 from isample.support.interrupts import evaluation_mode
-from isample.support.pytree import logits_of, map_tensors
+from isample.support.pytree import logits_of, map_tensors, tensors_in
 from isample.support.registry import look_up
 
 
@@ -153,8 +154,14 @@ def make_score(score: str | Callable[..., Any]) -> Score:
         raise TypeError(f"score must be a name or a callable; got {type(score).__name__}")
 
     def from_logits(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
+        before = _versions(logits, targets)
         with torch.no_grad():
             values = score(logits, targets)
+        if _versions(logits, targets) != before:
+            raise ValueError(
+                "score must not write to logits or targets, which training goes on with; it did "
+                "(clone what it writes to)"
+            )
         if not isinstance(values, torch.Tensor) or values.shape != logits.shape[:1]:
             got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
             raise ValueError(
@@ -165,13 +172,22 @@ def make_score(score: str | Callable[..., Any]) -> Score:
     return Score(getattr(score, "__name__", "callable"), from_logits=from_logits)
 
 
+def _versions(*values: Any) -> list[int]:
+    """Of all tensors; they count what was written to them."""
+    return [tensor._version for tensor in tensors_in(values) if not tensor.is_inference()]
+
+
 @contextmanager
 def leaving_no_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Context in which a pass changes nothing.
 
     The model is in evaluation mode, so BatchNorm is not updated, and autograd is off. On exit, also
-    after an exception, the random state and every module's own mode are put back.
+    after an exception, the random state, all buffers and every module's own mode are put back.
     """
+    put_back_buffers = keep_buffers(list(model.modules()))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model):
-        yield
+        try:
+            yield
+        finally:
+            put_back_buffers()

@@ -17,8 +17,8 @@ from isample.sources.memory import ScoreMemory, rebuild_interval
 from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending, epoch_length
 from isample.sources.upgrade import upgraded
 from isample.support.pytree import map_tensors
-from isample.support.states import check_like
 from isample.support.random_state import seed_or_drawn
+from isample.support.states import check_like
 from isample.values import Plan
 
 AVERAGED = 6  # scores of a sample, about, in the mean that is remembered

@@ -63,6 +63,29 @@ CAUSES = (
 )
 
 
+class CannotCutError(IsampleError, TypeError):
+    """Samples cannot be chosen of a batch, since something in it cannot be cut; nothing was
+    changed."""
+
+
+class CannotJoinError(IsampleError, ValueError):
+    """Batches cannot be made one, since something in them cannot be joined; nothing was changed."""
+
+    @classmethod
+    def of_shapes(cls, what: str, kinds: list[str]) -> CannotJoinError:
+        """Of tensors or arrays whose samples differ, with what ``kinds`` there are."""
+        return cls(
+            f"batches that are joined must hold samples of one shape and dtype; got {what} "
+            f"{' and '.join(kinds)} (pad all batches to one size in collate_fn, hand samples over "
+            "as a list of tensors, use mode='memory', which joins nothing, or say how to join "
+            "them: isample.register_batch_kind)"
+        )
+
+
+class WrittenInputsError(IsampleError, ValueError):
+    """A scoring pass wrote to a batch that is to be trained on; no parameter was changed."""
+
+
 class NonFiniteError(IsampleError, ValueError):
     """What a step told is no finite number; no parameter was changed.
 

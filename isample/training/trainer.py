@@ -21,9 +21,10 @@ from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
+from isample.support.batch_cuts import take
 from isample.support.interrupts import undone_after_failure
 from isample.support.processes import Processes, unwrapped
-from isample.support.pytree import check_batch, take
+from isample.support.pytree import check_batch
 from isample.training.arguments import (
     Mode,
     check_trainer,
@@ -206,13 +207,14 @@ class Trainer(Saving):
         self._open_stream(())
         batch = inputs, targets
         if size > self.batch_size and self.engine.steps.steering.plan.candidates is None:
-            batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
+            batch, size = take(batch, slice(self.batch_size), size), self.batch_size  # line 12
         return self._step(self.engine.dealer.deal(Candidates(batch, size)))
 
     def _open_stream(self, loader: Iterable[Any]) -> None:
         if not isinstance(self.engine.dealer.source, Stream):
             self.mode = "presample"
-            self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
+            dealer = self.engine.dealer
+            dealer.open(Stream(loader, self.batch_size, self.device, dealer.limits))
 
     def fit(
         self,
@@ -283,7 +285,7 @@ class Trainer(Saving):
             source = dataset_of(self.engine.parts, indexed, dealer.source, self.device)
         else:
             check_joins(dealer.wishes.sampling.presample, self.batch_size)
-            source = Stream(loader, self.batch_size, self.device)
+            source = Stream(loader, self.batch_size, self.device, dealer.limits)
         dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair
         return Loader(loader, source, dealer, self.device, pair)
