@@ -75,7 +75,8 @@ def required_arguments(function: Any) -> int | None:
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Whether its step evaluates the model itself, as that of LBFGS."""
-    return bool(required_arguments(optimizer.step))
+    # The class's own: a scheduler puts another in its place, whose signature names `self`.
+    return (required_arguments(type(optimizer).step) or 0) > 1
 
 
 def check_loader(name: str, loader: Any) -> None:
