@@ -214,7 +214,6 @@ class Dealer:
         """Now, or once there is a source. Raises StateError before anything has changed."""
         state = {"mean_count": None, **state}  # states of before have none
         check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
-        self.limits.foresees = False  # that run's beginning did
         source = self.source
         if source is None:
             self._state = state
