@@ -58,8 +58,11 @@ void draw_alias(const Items& items, const int64_t* threshold, const int32_t* ali
   for (int64_t j = begin; j < end; ++j) {
     const RandomWords words = philox(random.seed, random.offset, static_cast<uint64_t>(j));
     const int64_t bucket = pick_bucket(words.x, items.n);
-    indices[j] = pick_side(words.y, bucket, {threshold[bucket], alias[bucket]}, items.total);
-    weights[j] = importance_weight(items.mass[indices[j]], items.total, items.n);
+    const WeighedItem drawn = weighed(
+        items.mass, pick_side(words.y, bucket, {threshold[bucket], alias[bucket]}, items.total),
+        items.total, items.n);
+    indices[j] = drawn.item;
+    weights[j] = drawn.weight;
   }
 }
 

@@ -14,7 +14,7 @@ namespace isample::cuda {
 
 __global__ void __launch_bounds__(128) draw_table_kernel(ConstAliasTable table, DrawTask task) {
   const Items items = {table.mass, table.n, *table.total};
-  // The table of scores that were not valid is all zeros, which draws item 0 with weight 0 / 0.
+  // The table of scores that were not valid is all zeros, which draws item 0 with weight NaN.
   draw_alias(items, StoredTable{table.threshold, table.alias}, task, first_thread(), all_threads());
 }
 

@@ -13,6 +13,7 @@
 
 #include "../core/distribution.h"
 #include "../core/draws.h"
+#include "written.h"
 
 namespace isample {
 
@@ -119,11 +120,13 @@ inline void check_score(const at::Tensor& score) {
   check_item_count("score", score.size(0));
 }
 
-inline void check_tau_ema(const at::Tensor& tau_ema, const char* reference, at::Device device) {
+inline void check_tau_ema(const at::Tensor& tau_ema, const char* reference, at::Device device,
+                          std::initializer_list<ReadArgument> others) {
   check_dtype("tau_ema", tau_ema, at::kFloat);
   TORCH_CHECK_VALUE(tau_ema.dim() == 0, "tau_ema must be a 0-dimensional tensor, got shape ",
                     tau_ema.sizes());
   check_device("tau_ema", tau_ema, reference, device);
+  check_written("tau_ema", tau_ema, others);
 }
 
 inline void check_count(const char* argument, int64_t count, DrawMethod method, int64_t n) {

@@ -56,6 +56,7 @@ at::Tensor remember_op(at::Tensor& memory, const at::Tensor& indices, const at::
   const int64_t* place = places.const_data_ptr<int64_t>();
   check_range(place, places.size(0), memory.size(0));
   at::Tensor before = at::empty_like(fresh);
+  count_write(memory);
   remember(memory.mutable_data_ptr<float>(), place, fresh.const_data_ptr<float>(), fresh.size(0),
            rate, before.mutable_data_ptr<float>());
   return before;
@@ -64,6 +65,7 @@ at::Tensor remember_op(at::Tensor& memory, const at::Tensor& indices, const at::
 void meet_op(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
   check_meet(met, remembered, fresh);
   const at::Tensor before = remembered.contiguous(), after = fresh.contiguous();
+  count_write(met);
   meet(met.mutable_data_ptr<float>(), before.const_data_ptr<float>(), after.const_data_ptr<float>(),
        after.size(0));
 }
@@ -80,6 +82,8 @@ at::Tensor recall_op(at::Tensor& memory, at::Tensor& met, const at::Tensor& scor
   if (batch.sums != nullptr) check_range(batch.places, batch.size, batch.items);
   at::Tensor numbers = moments_of(batch, fractions, score), before = at::empty_like(tensors.score);
   float* was = before.mutable_data_ptr<float>();
+  count_write(memory);
+  count_write(met);
   remember(memory.mutable_data_ptr<float>(), batch.places, batch.score, batch.size, rate, was);
   meet(met.mutable_data_ptr<float>(), was, batch.score, batch.size);
   return numbers;
@@ -89,7 +93,7 @@ std::tuple<at::Tensor, at::Tensor> expected_scores_op(const at::Tensor& score,
                                                       const at::Tensor& experience, double prior,
                                                       std::optional<double> contradicted,
                                                       double share) {
-  check_expected(score, experience, prior, share);
+  check_expected(score, experience, prior, contradicted, share);
   const at::Tensor scores = score.contiguous();
   at::Tensor expected = at::empty_like(scores);
   const bool bounded = expected_scores({scores.const_data_ptr<float>(), scores.size(0),

@@ -56,6 +56,7 @@ float tau_of(const MassSums& sums, int64_t n) { return sums.total == 0 ? NAN : t
 
 void feed_tau_ema(const at::Tensor& tau_ema, float tau, double momentum) {
   if (std::isnan(tau)) return;
+  count_write(tau_ema);
   float* value = tau_ema.mutable_data_ptr<float>();
   *value = update_tau_ema(*value, tau, momentum);
 }
@@ -131,7 +132,7 @@ std::tuple<at::Tensor, at::Tensor> distribution(const at::Tensor& score, double 
   check_score(score);
   check_share("floor", floor);
   check_share("momentum", momentum);
-  if (tau_ema.has_value()) check_tau_ema(*tau_ema, "score", score.device());
+  if (tau_ema.has_value()) check_tau_ema(*tau_ema, "score", score.device(), {{"score", score}});
   const at::Tensor scores = score.contiguous();
   const int64_t n = scores.size(0);
   const auto mass = uninitialised<int32_t>(n);
@@ -201,7 +202,7 @@ std::tuple<at::Tensor, at::Tensor> draw_table(const at::Tensor& threshold, const
                    masses = mass.contiguous();
   const Items items = {masses.const_data_ptr<int32_t>(), n, *total.const_data_ptr<int64_t>()};
   Draws draws = empty_draws(count, threshold);
-  if (items.total == 0) draw_nothing(draws);
+  if (items.total <= 0) draw_nothing(draws);
   else
     draw_from_table(items, thresholds.const_data_ptr<int64_t>(), aliases.const_data_ptr<int32_t>(),
                     random, draws);
@@ -234,7 +235,7 @@ std::tuple<at::Tensor, at::Tensor> draw_prefix_sum(const at::Tensor& sums, int64
   const at::Tensor ends = sums.contiguous();
   const int64_t* data = ends.const_data_ptr<int64_t>();
   Draws draws = empty_draws(count, sums);
-  if (data[n - 1] == 0) draw_nothing(draws);
+  if (data[n - 1] <= 0) draw_nothing(draws);
   else
     draw_spread(data, n, count, stratified, random, draws.indices.mutable_data_ptr<int64_t>(),
                 draws.weights.mutable_data_ptr<float>());
@@ -247,7 +248,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
     const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing,
     std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator) {
   check_logits(logits);
-  check_tau_ema(tau_ema, "logits", logits.device());
+  check_tau_ema(tau_ema, "logits", logits.device(),
+                {{"logits", logits}, {"targets", targets}, {"weight", weight}});
   check_share("momentum", momentum);
   check_share("floor", floor);
   const int64_t n = logits.size(0);

@@ -53,6 +53,7 @@ at::Tensor remember(at::Tensor& memory, const at::Tensor& indices, const at::Ten
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const at::Tensor places = indices.contiguous(), fresh = score.contiguous();
   at::Tensor before = at::empty_like(fresh);
+  count_write(memory);
   C10_CUDA_CHECK(launch_remember(
       {memory.mutable_data_ptr<float>(), memory.size(0), places.const_data_ptr<int64_t>(),
        fresh.const_data_ptr<float>(), fresh.size(0), rate, before.mutable_data_ptr<float>()},
@@ -64,6 +65,7 @@ void meet(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh
   check_meet(met, remembered, fresh);
   const c10::cuda::OptionalCUDAGuard guard(met.device());
   const at::Tensor before = remembered.contiguous(), after = fresh.contiguous();
+  count_write(met);
   C10_CUDA_CHECK(launch_meet({met.mutable_data_ptr<float>(), before.const_data_ptr<float>(),
                               after.const_data_ptr<float>(), after.size(0)},
                              launcher()));
@@ -78,6 +80,8 @@ at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score,
   const ScoredBatch& batch = tensors.batch;
   at::Tensor numbers = empty({moment_count(fractions)}, score, at::kDouble),
              before = at::empty_like(tensors.score);
+  count_write(memory);
+  count_write(met);
   const RememberTask task = {
       memory.mutable_data_ptr<float>(), memory.size(0), batch.places, batch.score, batch.size, rate,
       before.mutable_data_ptr<float>()};
@@ -90,7 +94,7 @@ std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score,
                                                    const at::Tensor& experience, double prior,
                                                    std::optional<double> contradicted,
                                                    double share) {
-  check_expected(score, experience, prior, share);
+  check_expected(score, experience, prior, contradicted, share);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const at::Tensor scores = score.contiguous();
   at::Tensor expected = at::empty_like(scores), bounded = empty({}, score, at::kFloat);

@@ -107,7 +107,7 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
   check_score(score);
   check_share("floor", floor);
   check_share("momentum", momentum);
-  if (tau_ema.has_value()) check_tau_ema(*tau_ema, "score", score.device());
+  if (tau_ema.has_value()) check_tau_ema(*tau_ema, "score", score.device(), {{"score", score}});
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
   const at::Tensor scores = score.contiguous();
@@ -121,6 +121,7 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
                                  tau.mutable_data_ptr<float>(),
                                  tau_ema.has_value() ? tau_ema->mutable_data_ptr<float>() : nullptr,
                                  momentum};
+  if (tau_ema.has_value()) count_write(*tau_ema);
   C10_CUDA_CHECK(launch_distribution(task, workspace.mutable_data_ptr(), on));
   return {std::move(probabilities), std::move(tau)};
 }
@@ -225,7 +226,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
     const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing,
     std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator) {
   check_softmax_score(logits, targets, weight, ignore_index, label_smoothing);
-  check_tau_ema(tau_ema, "logits", logits.device());
+  check_tau_ema(tau_ema, "logits", logits.device(),
+                {{"logits", logits}, {"targets", targets}, {"weight", weight}});
   check_share("momentum", momentum);
   check_share("floor", floor);
   const int64_t n = logits.size(0);
@@ -246,6 +248,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
                                  tau.mutable_data_ptr<float>(),
                                  tau_ema.mutable_data_ptr<float>(),
                                  momentum};
+  count_write(tau_ema);
   C10_CUDA_CHECK(launch_importance_sample(s.task, task, d.task, workspace.mutable_data_ptr(), on));
   return {std::move(d.indices), std::move(d.weights), std::move(s.score), std::move(s.loss),
           std::move(tau)};

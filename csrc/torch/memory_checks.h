@@ -2,10 +2,12 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <optional>
 
 #include "../core/memory.h"
 #include "checks.h"
+#include "written.h"
 
 namespace isample {
 
@@ -44,6 +46,7 @@ inline void check_remember(const at::Tensor& memory, const at::Tensor& indices,
   check_batch(score, "indices", indices);
   check_dtype("indices", indices, at::kLong);
   check_device("memory", memory, "score", score.device());
+  check_written("memory", memory, {{"indices", indices}, {"score", score}});
 }
 
 inline void check_scores(const char* argument, const at::Tensor& scores) {
@@ -71,13 +74,16 @@ inline void check_meet(const at::Tensor& met, const at::Tensor& remembered,
                     remembered.sizes());
   check_device("remembered", remembered, "fresh", fresh.device());
   check_by_octave("met", met, fresh);
+  check_written("met", met, {{"remembered", remembered}, {"fresh", fresh}});
 }
 
 inline void check_expected(const at::Tensor& score, const at::Tensor& experience, double prior,
-                           double share) {
+                           std::optional<double> contradicted, double share) {
   check_scores("score", score);
   check_by_octave("experience", experience, score);
-  TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
+  TORCH_CHECK_VALUE(prior > 0.0 && std::isfinite(prior), "prior must be finite and > 0, got ",
+                    prior);
+  TORCH_CHECK_VALUE(!contradicted || !std::isnan(*contradicted), "contradicted must not be NaN");
   TORCH_CHECK_VALUE(share >= 0.0 && share < 1.0, "share must lie in [0, 1), got ", share);
 }
 
@@ -90,6 +96,13 @@ inline void check_recall(const at::Tensor& memory, const at::Tensor& met, const 
   check_by_octave("met", met, score);
   check_moments(score, weights.has_value() ? *weights : score, fractions);
   if (sums.has_value()) check_places(*sums, indices);
+  check_written("memory", memory, {{"weights", weights}, {"sums", sums}});
+  check_written("met", met,
+                {{"memory", memory},
+                 {"score", score},
+                 {"indices", indices},
+                 {"weights", weights},
+                 {"sums", sums}});
 }
 
 // The contiguous tensors of a batch, and what core makes of them. At most one of `weights` and

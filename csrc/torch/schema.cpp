@@ -46,13 +46,14 @@ TORCH_LIBRARY(isample, m) {
   // `seed` and `offset` given: a pure function of them. Otherwise the words come from `generator`,
   // or from the device's default generator, which torch.manual_seed seeds.
   m.def(
-      "draw(Tensor score, int count, *, str method=\"alias\", float floor=0.0, int? seed=None, int "
+      "draw(Tensor score, SymInt count, *, str method=\"alias\", float floor=0.0, int? seed=None, "
+      "int "
       "offset=0, "
       "Generator? generator=None) -> (Tensor indices, Tensor weights)",
       {at::Tag::nondeterministic_seeded});
 
   m.def(
-      "draw.table(Tensor threshold, Tensor alias, Tensor mass, Tensor total, int count, *, int? "
+      "draw.table(Tensor threshold, Tensor alias, Tensor mass, Tensor total, SymInt count, *, int? "
       "seed=None, "
       "int offset=0, Generator? generator=None) -> (Tensor indices, Tensor weights)",
       {at::Tag::nondeterministic_seeded});
@@ -62,10 +63,15 @@ TORCH_LIBRARY(isample, m) {
   m.def("prefix_sum(Tensor score, *, float floor=0.0) -> (Tensor sums, Tensor tau)");
 
   m.def(
-      "draw.prefix_sum(Tensor sums, int count, *, str method=\"stratified\", int? seed=None, int "
+      "draw.prefix_sum(Tensor sums, SymInt count, *, str method=\"stratified\", int? seed=None, "
+      "int "
       "offset=0, "
       "Generator? generator=None) -> (Tensor indices, Tensor weights)",
       {at::Tag::nondeterministic_seeded});
+
+  // Whether stored tables are what alias_table and prefix_sum make. O(n), with one readback.
+  m.def("_check_table(Tensor threshold, Tensor alias, Tensor mass, Tensor total) -> ()");
+  m.def("_check_prefix_sums(Tensor sums) -> ()");
 
   // The weights that items would have, if draws from the sums gave them.
   m.def("draw_weights(Tensor sums, Tensor indices) -> Tensor");
@@ -95,7 +101,7 @@ TORCH_LIBRARY(isample, m) {
       "-> (Tensor expected, Tensor bounded)");
 
   m.def(
-      "importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
+      "importance_sample(Tensor logits, Tensor targets, SymInt batch_size, Tensor(a!) tau_ema, *, "
       "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int "
       "ignore_index=-100, "
       "float label_smoothing=0.0, int? seed=None, int offset=0, Generator? generator=None) "
@@ -106,10 +112,11 @@ TORCH_LIBRARY(isample, m) {
 // But for cross_entropy and rows, whose nodes are in files of their own, no op is differentiable:
 // there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op : {"softmax_score", "_cross_entropy_with_gradient", "_add_row_squares",
-                         "_scale_rows", "distribution", "alias_table", "draw", "draw.table",
-                         "prefix_sum", "draw.prefix_sum", "draw_weights", "draw_moments",
-                         "remember", "recall", "meet", "expected_scores", "importance_sample"})
+  for (const char* op :
+       {"softmax_score", "_cross_entropy_with_gradient", "_add_row_squares", "_scale_rows",
+        "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
+        "_check_table", "_check_prefix_sums", "draw_weights", "draw_moments", "remember", "recall",
+        "meet", "expected_scores", "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 

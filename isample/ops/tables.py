@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
+from isample.ops.fakes import register_fake
 from isample.support.errors import NonFiniteScoreError
 
 
@@ -45,7 +47,7 @@ def distribution(
     return probabilities, tau
 
 
-@library.register_fake("isample::distribution")
+@register_fake("isample::distribution")
 def _fake_distribution(score, *, floor=0.0, tau_ema=None, momentum=0.9):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
 
@@ -55,7 +57,8 @@ class AliasTable(NamedTuple):
 
     Item i has probability ``mass[i] / total``. Bucket i is drawn with probability 1/N and gives
     item i for heights below ``threshold[i]``, of ``total``, and item ``alias[i]`` above.
-    :func:`alias_table` makes it; draws do not check it again.
+    :func:`alias_table` makes it; draws check one from elsewhere, once. ``torch.load`` reads a saved
+    one also with ``weights_only=True``.
     """
 
     threshold: Tensor
@@ -81,12 +84,13 @@ def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
         ValueError, TypeError: an argument breaks a rule above.
     """
     table = AliasTable(*torch.ops.isample.alias_table(score, floor=floor))
+    _vouch_for(table)
     if can_look(score) and table.total == 0:
         raise NonFiniteScoreError.from_scores(score)
     return table
 
 
-@library.register_fake("isample::alias_table")
+@register_fake("isample::alias_table")
 def _fake_alias_table(score, *, floor=0.0):
     n = score.shape[0]
     return (
@@ -115,13 +119,79 @@ def prefix_sum(score: Tensor, *, floor: float = 0.0) -> PrefixSum:
     a tau of NaN.
     """
     table = PrefixSum(*torch.ops.isample.prefix_sum(score, floor=floor))
+    _vouch_for(table)
     raise_if_nan(table.tau, score)
     return table
 
 
-@library.register_fake("isample::prefix_sum")
+@register_fake("isample::_check_table")
+def _fake_check_table(threshold, alias, mass, total):
+    return None
+
+
+@register_fake("isample::_check_prefix_sums")
+def _fake_check_prefix_sums(sums):
+    return None
+
+
+@register_fake("isample::prefix_sum")
 def _fake_prefix_sum(score, *, floor=0.0):
     return score.new_empty(score.shape[0], dtype=torch.int64), score.new_empty(())
+
+
+torch.serialization.add_safe_globals([AliasTable, PrefixSum])
+
+
+# ---- Tables from elsewhere -----------------------------------------------------------------------
+
+# By the id of a table's first tensor: its tensors and their versions, when last they were a table.
+_known: dict[int, list[tuple[weakref.ref[Tensor], int]]] = {}
+
+
+def check_table(table: AliasTable | PrefixSum) -> None:
+    """Raises ValueError or TypeError unless ``table`` is one that isample makes.
+
+    A table is looked at once, and again after its tensors were changed in place.
+    """
+    if torch.compiler.is_compiling() or _is_known(table):
+        return
+    if isinstance(table, PrefixSum):
+        torch.ops.isample._check_prefix_sums.default(table.sums)
+    else:
+        torch.ops.isample._check_table.default(*table)
+    _vouch_for(table)
+
+
+def _is_known(table: AliasTable | PrefixSum) -> bool:
+    parts = _parts(table)
+    known = _known.get(id(parts[0]))
+    if known is None or len(known) != len(parts):
+        return False
+    for part, (seen, version) in zip(parts, known):
+        if seen() is not part or version != _version(part):
+            return False
+    return True
+
+
+def _vouch_for(table: AliasTable | PrefixSum) -> None:
+    if torch.compiler.is_compiling():
+        return
+    first, *others = _parts(table)
+    key = id(first)
+    forgotten = weakref.ref(first, lambda _: _known.pop(key, None))
+    _known[key] = [
+        (forgotten, _version(first)),
+        *((weakref.ref(each), _version(each)) for each in others),
+    ]
+
+
+def _parts(table: AliasTable | PrefixSum) -> tuple[Tensor, ...]:
+    """What draws read."""
+    return (table.sums,) if isinstance(table, PrefixSum) else tuple(table)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def can_look(tensor: Tensor) -> bool:
