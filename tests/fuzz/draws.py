@@ -8,11 +8,10 @@ import torch
 from isample import ops
 from isample.ops import reference
 from isample.ops.draws import Sample
-from tests.fuzz import scores, tables
+from tests.fuzz import scores, stored, tables
 from tests.fuzz.judge import Fault, Op, exact, near
 
 MOST = 2**24
-TABLE = ("threshold", "alias", "mass", "total")
 
 
 # ---- Inputs --------------------------------------------------------------------------------------
@@ -43,39 +42,13 @@ def make_draw(dice):
     return add_stream(dice, given)
 
 
-def _masses(dice, n):
-    valid = dice.scores(n, invalid=10**9)
-    floor = dice.share() if dice.odds(3) else 0.0
-    return torch.from_numpy(tables.masses(torch.from_numpy(valid), floor))
-
-
 def make_table_draw(dice):
-    mass = _masses(dice, dice.size(150))
-    threshold, alias = reference.alias_table(mass)
-    given = {
-        "threshold": dice.laid(threshold),
-        "alias": dice.laid(alias.int()),
-        "mass": dice.laid(mass.int()),
-        "total": dice.laid(mass.sum()),
-        "count": dice.randint(1, 200),
-    }
-    if dice.odds(20):  # what CUDA gives for scores that are not valid
-        for name in TABLE:
-            given[name] = torch.zeros_like(given[name])
+    given = {**stored.make_table(dice), "count": dice.randint(1, 200)}
     return add_stream(dice, given)
 
 
-def make_sums(dice):
-    mass = _masses(dice, dice.size(150))
-    if dice.odds(4):  # made by hand, with larger masses than any score gets
-        mass = mass * dice.choice((2, 3, 2**20))
-    if dice.odds(20):
-        mass = torch.zeros_like(mass)
-    return mass.cumsum(0)
-
-
 def make_sums_draw(dice):
-    given = {"sums": dice.laid(make_sums(dice)), "count": dice.randint(1, 200)}
+    given = {**stored.make_sums(dice), "count": dice.randint(1, 200)}
     if dice.odds(2):
         given["method"] = dice.choice(("stratified", "systematic"))
     return add_stream(dice, given)
@@ -112,41 +85,14 @@ def _draw_rules(rules, count, method, items):
     rules.stream()
 
 
-def table_rules(rules):
+def table_draw_rules(rules):
+    stored.table_rules(rules)
     rules.integer("count", 1, 2**63 - 1, doubtful_from=MOST + 1)
     rules.stream()
-    threshold = rules.tensor("threshold", [torch.int64], 1)
-    if threshold is None or not rules.require("threshold", len(threshold) >= 1, "is empty"):
-        return
-    n = len(threshold)
-    alias = rules.tensor("alias", [torch.int32], shape=(n,))
-    mass = rules.tensor("mass", [torch.int32], shape=(n,))
-    total = rules.tensor("total", [torch.int64], 0)
-    if alias is None or mass is None or total is None:
-        return
-    whole = int(total)
-    if whole == 0:
-        return  # the mark of scores that are not valid: all weights are NaN
-    rules.require("total", whole > 0, "is negative")
-    rules.require("alias", bool(((alias >= 0) & (alias < n)).all()), "leaves its range")
-    rules.doubt("mass", bool((mass >= 0).all()) and int(mass.sum()) == whole, "is not of total")
-    inside = bool(((threshold >= 0) & (threshold <= whole)).all())
-    rules.doubt("threshold", inside, "leaves its range")
-
-
-def sums_rules(rules, name="sums"):
-    sums = rules.tensor(name, [torch.int64], 1)
-    if sums is None or not rules.require(name, len(sums) >= 1, "is empty"):
-        return None
-    steps = np.diff(sums.numpy().astype(object), prepend=0)
-    rules.require(name, bool((steps >= 0).all()), "does not ascend")
-    rules.doubt(name, bool((steps < 2**31).all()), "has a mass beyond an int32")
-    rules.doubt(name, sums[-1] < 2**54, "has a total beyond the doubles")
-    return sums
 
 
 def sums_draw_rules(rules):
-    sums_rules(rules)
+    stored.sums_rules(rules)
     rules.integer("count", 1, 2**63 - 1, doubtful_from=MOST + 1)
     if not (rules.face == "wrapper" and rules.given["method"] is None):
         rules.word("method", ("stratified", "systematic"))
@@ -186,7 +132,8 @@ def check_draw(given, after, result):
     indices, weights = result
     score = given["score"]
     if not tables.valid(score):
-        return _nothing(int(given["count"]), indices, weights)
+        _nothing(int(given["count"]), indices, weights)
+        return
     mass = torch.from_numpy(tables.masses(score, float(given["floor"])))
     count, method = int(given["count"]), given["method"] or "alias"
     _drawn(result, reference.draw(mass, count, method, seed_of(given), int(given["offset"])))
@@ -216,26 +163,24 @@ def weights_of(mass, total, n):
 def check_table_draw(given, after, result):
     n, total, count = len(given["threshold"]), int(given["total"]), int(given["count"])
     if total == 0:
-        return _nothing(count, *result)
-    threshold, alias, mass = (given[name].tolist() for name in TABLE[:3])
+        _nothing(count, *result)
+        return
+    threshold, alias, mass = (given[name].tolist() for name in ("threshold", "alias", "mass"))
     seed, offset, indices = seed_of(given), int(given["offset"]), []
     for j in range(count):
         x, y = reference.philox(seed, offset, j)
         bucket = reference.scaled(x, n)
         own = reference.scaled(y, total) < threshold[bucket]
         indices.append(bucket if own else alias[bucket])
-    weights = weights_of([mass[i] for i in indices], total, n)
-    _drawn(result, (torch.tensor(indices), weights))
-    if not (weights.isfinite() & (weights > 0)).all():
-        raise Fault("a table that contradicts itself gave weights that are not above 0")
-    return None
+    _drawn(result, (torch.tensor(indices), weights_of([mass[i] for i in indices], total, n)))
 
 
 def check_sums_draw(given, after, result):
     sums, count = given["sums"].tolist(), int(given["count"])
     n, total = len(sums), sums[-1]
     if total == 0:
-        return _nothing(count, *result)
+        _nothing(count, *result)
+        return
     seed, offset = seed_of(given), int(given["offset"])
     spread = (given["method"] or "stratified") == "stratified"
     starts = [reference.philox(seed, offset, j if spread else 0)[0] for j in range(count)]
@@ -243,7 +188,6 @@ def check_sums_draw(given, after, result):
     indices = [bisect_right(sums, point) for point in points]
     mass = [sums[i] - (sums[i - 1] if i else 0) for i in indices]
     _drawn(result, (torch.tensor(indices), weights_of(mass, total, n)))
-    return None
 
 
 def check_all(given, after, result):
@@ -281,7 +225,7 @@ def wrap_all(**given):
 
 OPS = [
     Op("draw", make_draw, draw_rules, check_draw, wrap_draw),
-    Op("draw.table", make_table_draw, table_rules, check_table_draw, wrap_table),
+    Op("draw.table", make_table_draw, table_draw_rules, check_table_draw, wrap_table),
     Op("draw.prefix_sum", make_sums_draw, sums_draw_rules, check_sums_draw, wrap_sums),
     Op("importance_sample", make_all, all_rules, check_all, wrap_all, writes=("tau_ema",)),
 ]

@@ -24,6 +24,7 @@ class Op:
     wrapper: Callable | None = None  # of the same arguments
     writes: tuple[str, ...] = ()  # what it changes in place
     only: tuple[str, ...] = ("op", "wrapper")  # the faces that there are
+    looks: bool = False  # whether the op itself looks at what a table holds; wrappers do
 
 
 @dataclass
@@ -34,7 +35,9 @@ class Rules:
     """
 
     given: dict
+    looks: bool  # whether who is called looks at what a table holds
     face: str
+    unmade: bool = False  # whether a table, which nobody looks at, is none
     broken: list = field(default_factory=list)
     doubtful: list = field(default_factory=list)
 
@@ -46,6 +49,13 @@ class Rules:
     def doubt(self, name, holds, rule):
         if not holds:
             self.doubtful.append(f"{name} {rule}")
+
+    def contents(self, name, holds, rule):
+        """Of a table: broken if somebody looks, else what is drawn from it is anyone's guess."""
+        if self.looks:
+            return self.require(name, holds, rule)
+        self.unmade |= not holds
+        return holds
 
     def tensor(self, name, dtypes, dim=None, *, optional=False, shape=None):
         """The tensor where it is one and keeps the rules, else None."""
@@ -134,6 +144,8 @@ def as_float(value):
 
 
 def is_one_number(value):
+    if isinstance(value, np.generic):
+        return True
     return isinstance(value, torch.Tensor) and value.numel() == 1 and value.device.type == "cpu"
 
 

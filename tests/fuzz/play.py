@@ -8,11 +8,13 @@ import warnings
 import torch
 
 from isample.support.errors import NonFiniteScoreError
-from tests.fuzz import draws, garbage, memory_truth, rows, scores, tables
+from tests.fuzz import draws, garbage, memory_truth, rows, scores, stored, tables
 from tests.fuzz.dice import Dice, same_bits
-from tests.fuzz.judge import Fault, Rules, describe, unchanged
+from tests.fuzz.judge import Fault, Rules, describe, exact, unchanged
 
-OPS = {op.name: op for part in (scores, tables, draws, memory_truth, rows) for op in part.OPS}
+OPS = {
+    op.name: op for part in (scores, tables, stored, draws, memory_truth, rows) for op in part.OPS
+}
 PARTS = ("values", "garbage")
 REFUSALS = (ValueError, TypeError, RuntimeError, IndexError)
 # What torch says before an op hears of a call: it names the op, or fails to read a number.
@@ -72,7 +74,9 @@ class Play:
             return "right"
         if rules.broken:
             raise Fault(f"took what breaks a rule: {rules.broken[0]}; gave {_told(result)}")
-        if not self._overlap(tensors):
+        if rules.unmade:
+            self._inside(result)
+        elif not self._overlap(tensors):
             self.op.check(copies, full, result)
         for name, tensor in tensors.items():
             self._bounds(name, tensor, *before[name])
@@ -80,7 +84,9 @@ class Play:
 
     def _rules(self):
         known = {argument.name for argument in self.schema.arguments}
-        rules = Rules({**self._defaults(), **self.given}, self.face)
+        rules = Rules(
+            {**self._defaults(), **self.given}, self.face == "wrapper" or self.op.looks, self.face
+        )
         for name in known - rules.given.keys():
             rules.broken.append(f"{name} is missing")
         for name in rules.given.keys() - known:
@@ -120,6 +126,14 @@ class Play:
         tensors = [v for v in self.given.values() if isinstance(v, torch.Tensor)]
         results = [each for each in _parts(result) if isinstance(each, torch.Tensor)]
         return any(v.is_meta for v in tensors) and all(each.is_meta for each in results or tensors)
+
+    def _inside(self, result):
+        """Raises where an index of draws leaves its range, whatever the table was."""
+        for each in _parts(result):
+            if each.dtype == torch.int64:
+                items = len(self.given["sums" if "sums" in self.given else "threshold"])
+                inside = (each >= 0) & (each < items)
+                exact("in range", inside.all(), torch.tensor(True))
 
     def _overlap(self, tensors):
         """Whether an argument lies in memory that the op writes through another one."""

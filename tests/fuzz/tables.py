@@ -108,7 +108,12 @@ def check_distribution(given, after, result):
     if n > EXACT_SIZE:  # another scale of masses rounds otherwise
         total = score.double().sum().item()
         expected = score.double().numpy() / total if total > 0 else np.full(n, 1 / n)
-        near("probabilities", p, expected, 3e-6 * expected + 2.0 ** -ldexp_scale(n))
+        near(
+            "probabilities",
+            p,
+            expected,
+            3e-6 * expected + 2.0 ** -ldexp_scale(n) * (1 + n * expected),
+        )
     else:
         exact("probabilities", p, torch.from_numpy(mass / float(mass.sum())).float())
     near("tau", tau_, tau(mass), 3e-6 * tau(mass) if n > EXACT_SIZE else FLOAT_ULP)

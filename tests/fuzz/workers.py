@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.fuzz.play import OPS, PARTS, verdict
 
 ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "tests.fuzz", "--worker"]
 SEEDS = 10**9  # a run of seed K plays the inputs from K times this on
 SLICE = 2000  # inputs that a process plays before the next one takes over
 END = 120  # seconds of the processor's time after which a call counts as one without an end
@@ -77,10 +78,14 @@ def play_slice(inputs, tally):
 def _play_until_crash(inputs, tally):
     """The number of inputs that a process played, the one it died of included."""
     told, tell = os.pipe()
-    command = [sys.executable, "-m", "tests.fuzz", "--worker", str(tell)]
     with tempfile.TemporaryFile("w+") as noise, open(told, encoding="utf8") as lines:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=[tell]
+            [*COMMAND, str(tell)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=noise,
+            stderr=noise,
+            pass_fds=[tell],
         )
         os.close(tell)
         process.stdin.write("".join(f"{name}\n" for name in inputs).encode())
