@@ -38,6 +38,7 @@ inline void check_device(const char* argument, const at::Tensor& tensor, const c
 
 // As Python spells it.
 inline std::string dtype_name(at::ScalarType dtype) {
+  if (dtype == at::ScalarType::Undefined) return "None";  // of a tensor that is None
   return std::string("torch.").append(c10::getDtypeNames(dtype).first);
 }
 

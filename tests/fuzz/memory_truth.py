@@ -93,6 +93,8 @@ def _check_memory(given, after):
 
 
 def octave(value):
+    if value == math.inf:
+        return 255
     return 0 if value < 2.0**-126 else min(255, math.frexp(value)[1] + 126)
 
 
