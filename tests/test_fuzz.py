@@ -37,7 +37,9 @@ def test_every_wrapper_is_played():
     public |= {
         name
         for name, value in vars(memory).items()
-        if getattr(value, "__module__", "") == memory.__name__ and name != "moments_of"
+        if getattr(value, "__module__", "") == memory.__name__
+        and name != "moments_of"
+        and name[0] != "_"
     }
     made = {"draw", "draw_weights", "draw_moments", "recall", "importance_sample"}
     assert public <= wrapped | made

@@ -209,7 +209,7 @@ def test_opcheck(factors):
             "factors must be on the device of z, cpu, got meta",
         ),
         (lambda z: rows(z, scale=float("nan")), ValueError, "scale must be finite"),
-        (lambda z: rows(z, scale=1e39), ValueError, "scale must be finite, as a float32 too, got 1e"),
+        (lambda z: rows(z, scale=1e39), ValueError, "as a float32 too, got 1e"),
         (lambda z: rows(z.to(torch.int64)), TypeError, "z must be float32, bfloat16"),
         (lambda z: rows(z.sum()), ValueError, "z must have a row for each sample"),
     ],
