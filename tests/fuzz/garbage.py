@@ -27,7 +27,7 @@ def things():
         "Alias",
         "",
         "\0",
-        b"alias",
+        b"x",
         True,
         1j,
         [],

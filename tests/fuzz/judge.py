@@ -127,7 +127,7 @@ class Rules:
 def as_integer(value):
     """The integer that torch reads, which it also finds in a tensor of one number; or None."""
     try:
-        return int(value.item()) if is_one_number(value) else operator.index(value)
+        return int(_real(value.item())) if is_one_number(value) else operator.index(value)
     except (TypeError, RuntimeError, ValueError, OverflowError):
         return None
 
@@ -138,9 +138,13 @@ def as_float(value):
     if isinstance(value, torch.Tensor) and not is_one_number(value):
         return None
     try:
-        return float(value)
+        return float(_real(value.item()) if is_one_number(value) else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
+
+
+def _real(number):
+    return number.real if isinstance(number, complex) and number.imag == 0 else number
 
 
 def is_one_number(value):
