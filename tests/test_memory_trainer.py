@@ -116,9 +116,8 @@ def test_fit_takes_drop_last_over():
     assert [report.presample for report in history.steps[:3]] == [b] * 3 and len(history.steps) == 9
 
 
-def test_an_epoch_that_began_half_way_ends_there_for_a_resumed_run_too():
-    """The first fit breaks off; the rest of its epoch is the second's first. Saved at that one's
-    last batch."""
+def test_a_fit_behind_one_that_was_broken_off_has_whole_epochs():
+    """So has one that is resumed from its first epoch."""
     loader = DataLoader(TensorDataset(*make_data(10 * b)), batch_size=b, shuffle=True)
     trainer = memory_trainer(make_model())
     for step, _ in enumerate(trainer.iterate(loader, epochs=1), 1):
@@ -129,7 +128,7 @@ def test_an_epoch_that_began_half_way_ends_there_for_a_resumed_run_too():
         next(steps)
     resumed = memory_trainer(make_model())
     resumed.load_state_dict(trainer.state_dict())
-    assert len(list(resumed.iterate(loader, epochs=2))) == len(list(steps)) == 10
+    assert len(list(resumed.iterate(loader, epochs=2))) == len(list(steps)) == 14
 
 
 def test_a_data_set_smaller_than_a_batch_that_grows():
@@ -161,14 +160,14 @@ def test_a_score_that_is_none_stops_the_step_and_is_not_remembered(score):
 def test_more_samples_than_the_tables_take_are_refused_before_anything_is_trained():
     class Huge(Pairs):
         def __len__(self):
-            return 2**24 + 1
+            return 2**32 + 1
 
     loader = DataLoader(Huge(*make_data(60)), batch_size=b)
-    with pytest.raises(ValueError, match="at most 2.24 samples for a memory; got 16,777,217"):
+    with pytest.raises(ValueError, match="at most 2.32 samples for a memory; got 4,294,967,297"):
         memory_trainer(make_model()).fit(loader, epochs=1)
     assert not can_be_indexed(loader, b)
-    with pytest.raises(ValueError, match="size must be at most 2.24"):
-        isample.MemorySampler(2**24 + 1, b)
+    with pytest.raises(ValueError, match="size must be at most 2.32"):
+        isample.MemorySampler(2**32 + 1, b)
 
 
 def test_a_collate_function_that_leaves_samples_out_is_refused():

@@ -94,8 +94,8 @@ def test_a_source_is_scores_or_a_table():
 @pytest.mark.parametrize(
     "prior, contradicted, message",
     [
-        (math.inf, None, "prior must be finite and > 0, got inf"),
-        (math.nan, None, "prior must be finite and > 0, got nan"),
+        (math.inf, None, "prior must be finite, got inf"),
+        (math.nan, None, "prior must be > 0, got nan"),
         (1.0, math.nan, "contradicted must not be NaN"),
     ],
 )

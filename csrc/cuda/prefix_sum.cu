@@ -31,7 +31,7 @@ cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void*
                   task, sums);
   Workspace w(workspace, task.n);
   w.line = sums;
-  cudaError_t error = launch_masses(task, w, launcher);
+  cudaError_t error = launch_masses(task, kSumBits, w, launcher);
   if (error == cudaSuccess) error = launch_scan<MassTerm>(w, {}, launcher);
   if (error != cudaSuccess) return error;
   return launch(invalid_sums_kernel, stage_shape(w.n, launcher), launcher.stream, w);

@@ -129,6 +129,7 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table_cuda(const at::Tensor& score,
                                                                             double floor) {
   check_score(score);
+  check_table_items("score", score.size(0));
   check_share("floor", floor);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
@@ -154,6 +155,7 @@ std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t co
   check_share("floor", floor);
   const int64_t n = score.size(0);
   const DrawMethod kind = parse_method("method", method);
+  check_draw_items("score", kind, n, true);
   check_count("count", count, kind, n);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
@@ -188,19 +190,29 @@ std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold,
   return {std::move(d.indices), std::move(d.weights)};
 }
 
-std::tuple<at::Tensor, at::Tensor> prefix_sum_cuda(const at::Tensor& score, double floor) {
+// Blocks come in any order, so scores that lie in `sums` are copied before they are overwritten.
+at::Tensor prefix_sum_into_cuda(at::Tensor& sums, const at::Tensor& score, double floor) {
   check_score(score);
   check_share("floor", floor);
+  check_sums_of(sums, score);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
-  const at::Tensor scores = score.contiguous();
+  const at::Tensor scores = score.is_alias_of(sums) ? score.clone() : score.contiguous();
   const int64_t n = scores.size(0);
-  at::Tensor sums = empty({n}, scores, at::kLong), tau = empty({}, scores, at::kFloat);
+  at::Tensor tau = empty({}, scores, at::kFloat);
+  count_write(sums);
   const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
   const DistributionTask task = {scores.const_data_ptr<float>(), n,       floor, nullptr,
                                  tau.mutable_data_ptr<float>(),  nullptr, 0.0};
   C10_CUDA_CHECK(
       launch_prefix_sum(task, sums.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(), on));
+  return tau;
+}
+
+std::tuple<at::Tensor, at::Tensor> prefix_sum_cuda(const at::Tensor& score, double floor) {
+  check_score(score);
+  at::Tensor sums = empty({score.size(0)}, score, at::kLong);
+  at::Tensor tau = prefix_sum_into_cuda(sums, score, floor);
   return {std::move(sums), std::move(tau)};
 }
 
@@ -233,6 +245,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
   const int64_t n = logits.size(0);
   check_item_count("logits", n);
   const DrawMethod method = parse_method("draws", draws);
+  check_draw_items("logits", method, n, true);
   check_count("batch_size", batch_size, method, n);
   const c10::cuda::OptionalCUDAGuard guard(logits.device());
   const Launcher on = launcher();
@@ -263,6 +276,7 @@ TORCH_LIBRARY_IMPL(isample, CUDA, m) {
   m.impl("draw", &draw_cuda);
   m.impl("draw.table", &draw_table_cuda);
   m.impl("prefix_sum", &prefix_sum_cuda);
+  m.impl("_prefix_sum_into", &prefix_sum_into_cuda);
   m.impl("draw.prefix_sum", &draw_prefix_sum_cuda);
   m.impl("importance_sample", &importance_sample_cuda);
 }

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "build_info.h"
+#include "interrupt.h"
 
 TORCH_LIBRARY(isample, m) {
   m.def(
@@ -62,6 +63,12 @@ TORCH_LIBRARY(isample, m) {
   // items.
   m.def("prefix_sum(Tensor score, *, float floor=0.0) -> (Tensor sums, Tensor tau)");
 
+  // The same into `sums`, whose upper half may hold the scores; gives tau.
+  m.def("_prefix_sum_into(Tensor(a!) sums, Tensor score, *, float floor=0.0) -> Tensor");
+
+  // The items at `places` of a shuffled order of `size` items.
+  m.def("permuted(Tensor places, int size, *, int seed) -> Tensor");
+
   m.def(
       "draw.prefix_sum(Tensor sums, SymInt count, *, str method=\"stratified\", int? seed=None, "
       "int "
@@ -99,6 +106,9 @@ TORCH_LIBRARY(isample, m) {
       "expected_scores(Tensor score, Tensor experience, *, float prior, float? contradicted, float "
       "share) "
       "-> (Tensor expected, Tensor bounded)");
+  m.def(
+      "_expected_scores_into(Tensor(a!) expected, Tensor score, Tensor experience, *, float prior, "
+      "float? contradicted, float share) -> Tensor");
 
   m.def(
       "importance_sample(Tensor logits, Tensor targets, SymInt batch_size, Tensor(a!) tau_ema, *, "
@@ -112,16 +122,32 @@ TORCH_LIBRARY(isample, m) {
 // But for cross_entropy and rows, whose nodes are in files of their own, no op is differentiable:
 // there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op :
-       {"softmax_score", "_cross_entropy_with_gradient", "_add_row_squares", "_scale_rows",
-        "distribution", "alias_table", "draw", "draw.table", "prefix_sum", "draw.prefix_sum",
-        "_check_table", "_check_prefix_sums", "draw_weights", "draw_moments", "remember", "recall",
-        "meet", "expected_scores", "importance_sample"})
+  for (const char* op : {"softmax_score",
+                         "_cross_entropy_with_gradient",
+                         "_add_row_squares",
+                         "_scale_rows",
+                         "distribution",
+                         "alias_table",
+                         "draw",
+                         "draw.table",
+                         "prefix_sum",
+                         "_prefix_sum_into",
+                         "permuted",
+                         "draw.prefix_sum",
+                         "draw_weights",
+                         "draw_moments",
+                         "remember",
+                         "recall",
+                         "meet",
+                         "expected_scores",
+                         "_expected_scores_into",
+                         "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled ops of isample; importing it registers torch.ops.isample.";
+  isample::find_main_thread();
   m.def("build_info", &isample::build_info,
         "What was built: compiler, torch version, the CPU instruction set in use, CUDA "
         "architectures or why none.");

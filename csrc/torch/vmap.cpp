@@ -25,7 +25,8 @@ TORCH_LIBRARY_IMPL(isample, FuncTorchVmapMode, m) {
 // Ops that may change an argument in place, or that return nothing.
 TORCH_LIBRARY_IMPL(isample, FuncTorchBatched, m) {
   for (const char* op : {"rows", "_add_row_squares", "_scale_rows", "distribution", "remember",
-                         "meet", "recall", "_check_table", "_check_prefix_sums"})
+                         "meet", "recall", "_check_table", "_check_prefix_sums", "_prefix_sum_into",
+                         "_expected_scores_into", "permuted"})
     m.impl(op, torch::CppFunction::makeFromBoxedFunction<&refuse_batches>());
 }
 

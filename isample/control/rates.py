@@ -11,18 +11,24 @@ beyond what the user found to be stable by more than ``headroom``. So the rate f
 schedule's, and still to 0 with it. Gains below 1.5 do not raise it: noise is not all that keeps a
 rate low.
 
+An optimizer that keeps account of its rate, such as a schedule-free one, would keep the raised one
+for good. So the rates of torch's own optimizers are raised, but for those that do the same.
+
 Noise that a rate at its bound has no use for need not be removed: ``gain_cap`` says so.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from isample.support.checks import check_optimizer
 from isample.support.registry import look_up
 
 
@@ -44,12 +50,12 @@ DIVIDES_BY_SCALE = (
     "Adam",
     "Adagrad",
     "RMSprop",
-    "Rprop",
     "Adadelta",
     "Lion",
     "NAdam",
     "RAdam",
 )
+KEEP_THEIR_RATE = ("ASGD", "Rprop")
 
 
 class Rates(Protocol):
@@ -153,18 +159,44 @@ ADAPT: dict[str, Callable[[torch.optim.Optimizer], Rates]] = {
 }
 
 
+def check_rates(adapt: Any) -> None:
+    """Raises TypeError for what is no :class:`Rates`."""
+    methods = ("note", "raise_for", "put_back", "state_dict", "load_state_dict")
+    if not all(callable(getattr(adapt, method, None)) for method in methods):
+        raise TypeError(
+            "adapt must be 'lr', 'batch', None or an isample.control.rates.Rates, with "
+            f"{', '.join(methods)}; got {type(adapt).__name__}"
+        )
+
+
 def make_rates(adapt: str | Rates | None, optimizer: torch.optim.Optimizer) -> Rates:
     """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither; or the
     user's own.
 
     Raises TypeError for what is no optimizer, ValueError for an unknown name.
     """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(
-            f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
-        )
+    check_optimizer(optimizer)
     if adapt is None:
         return SteadyRate(math.inf)
     if not isinstance(adapt, str):
+        check_rates(adapt)
         return adapt
-    return look_up(ADAPT, adapt, "adapt")(optimizer)
+    make = look_up(ADAPT, adapt, "adapt")
+    if make is LearningRate and _keeps_its_rate(optimizer):
+        warnings.warn(
+            f"adapt='lr' leaves the rates of {type(optimizer).__name__} alone, since its state may "
+            "keep a raised one for good (if it does not: adapt=isample.control.rates.LearningRate("
+            "optimizer))",
+            stacklevel=4,
+        )
+        return SteadyRate(1.0)
+    return make(optimizer)
+
+
+def _keeps_its_rate(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it may do so: torch's own are known, with all that inherit their step."""
+    while (inner := getattr(optimizer, "optimizer", None)) is not None:  # as in Accelerate
+        optimizer = inner
+    step = inspect.unwrap(type(optimizer).step)
+    own = step.__module__.startswith(("torch.optim.", "torch.distributed.optim."))
+    return not own or step.__qualname__.partition(".")[0] in KEEP_THEIR_RATE

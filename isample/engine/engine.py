@@ -12,33 +12,32 @@ are scored and weighted. Before the optimizer's step the numbers are read.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled, nn
 
 from isample.control import Controller
-from isample.control.rates import Rates, make_rates
-from isample.engine.dealer import Dealer
+from isample.control.rates import Rates
+from isample.engine.arguments import Arguments
+from isample.engine.checks import check_choices, check_engine
+from isample.engine.hooks import HeadHook
 from isample.engine.numbers import tell_loss
-from isample.engine.parts import Parts, Sampling, Wishes, make_parts, make_source
-from isample.engine.steps import Steps
+from isample.engine.parts import Sampling, make_source
+from isample.engine.resumable import Resumable
 from isample.scoring.losses import Loss
-from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
 from isample.sources.stream import Stream
 from isample.support.processes import Processes
 from isample.support.pytree import batch_length
 from isample.values import Candidates, History, StepReport
 
-VERSION = 1  # of a state
 DEFAULT_SAMPLING = Sampling()
 
 
-class Engine:
+class Engine(Resumable):
     """Chooses what a loop trains on, weighs it at the logits, and learns from every step.
 
     Parameters
@@ -65,6 +64,8 @@ class Engine:
     Attributes
     ----------
     report, history: the last step's :class:`isample.StepReport`, and all of them.
+    together: ``with engine.together():`` around the loop, where several processes train: an error
+        in one of them ends all, by a :class:`isample.LostProcessError`.
     """
 
     def __init__(
@@ -83,30 +84,31 @@ class Engine:
         sampling: Sampling = DEFAULT_SAMPLING,
         processes: Processes | None = None,
     ):
-        rates = make_rates(adapt, optimizer)
+        check_engine(optimizer, head, model, objective, attach, seed)
+        check_choices(control, batch_size, sampling, processes)
         processes = processes or Processes.running()
-        self._rows = Rows()
-        self.parts: Parts = make_parts(
-            optimizer,
-            self._rows,
-            processes,
-            model=model,
-            loss=loss,
-            objective=objective,
-            sampling=sampling,
-            seed=seed,
+        self.together: Callable[[], AbstractContextManager[None]] = processes.together
+        super().__init__(
+            Arguments(
+                optimizer,
+                model,
+                loss,
+                objective,
+                control,
+                adapt,
+                seed,
+                batch_size,
+                sampling,
+                processes,
+            )
         )
-        self.steps: Steps = Steps(optimizer, rates, processes, self.parts.device)
-        wishes = Wishes(control, sampling, batch_size, adapt is not None)
-        self.dealer: Dealer = Dealer(self.parts, wishes, self.steps)
-        self._loader: Loader | None = None
-        self._place: dict[str, Any] | None = None  # of a state, until there is a loader
         self._open = self._paused = False
         if head is not None:
-            head.register_forward_hook(self._at_head)
+            head.register_forward_hook(HeadHook(head, self._at_head))
         if attach:
             optimizer.register_step_pre_hook(self._before)
             optimizer.register_step_post_hook(self._after)
+            optimizer.register_state_dict_pre_hook(self._before_state)
 
     @property
     def report(self) -> StepReport | None:
@@ -130,8 +132,10 @@ class Engine:
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
-        source = make_source(self.parts, dealer.wishes, loader, dealer.source)
-        dealer.open(source)
+        given, limits = (self.parts, dealer.wishes, loader, dealer.source), dealer.limits
+        with self.steps.processes.opening():
+            source = make_source(*given, limits)
+            dealer.open(source)
         self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()
         return self._loader
@@ -191,7 +195,7 @@ class Engine:
             return objective.mean(outputs, targets)[0]
         plain = self.dealer.tickets.pass_plain("loss", outputs)
         batch = plain or self.dealer.claim("loss")
-        mean, score = objective.mean(outputs, targets, batch.weights)
+        mean, score = objective.mean(outputs, targets, batch.weights, notes=batch.observe)
         if self.dealer.tickets.is_settled(batch) or (plain is not None and self._open):
             return mean
         tell_loss(batch, mean)
@@ -246,6 +250,18 @@ class Engine:
         self.steps.close(is_update=False)
         return self.report
 
+    def put_back(self) -> None:
+        """After an exception: the rates are the user's, and what was under way comes again."""
+        self._open = self._paused = False
+        self.steps.rates.put_back()
+        self.steps.discard()
+        self.dealer.tickets.put_back()
+
+    def forget(self) -> None:
+        """:meth:`put_back`, but what was under way does not come again."""
+        self.put_back()
+        self.dealer.tickets.forget()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The clock stands, and logits pass as they are: for evaluation and the like."""
@@ -255,40 +271,3 @@ class Engine:
                 yield
         finally:
             self._paused = before
-
-    # ---- State ----------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it, as plain types and tensors: memory, controller, random states, the place in
-        the epoch. Batches that were fetched and not trained on come again.
-
-        Raises RuntimeError between a batch's forward pass and its update, unless that was left out
-        and its gradients are forgotten.
-        """
-        self.dealer.settle_left_out()
-        tickets = self.dealer.tickets
-        if tickets.under_way:
-            raise RuntimeError(
-                "state_dict must be taken between an update and the next forward pass; a batch is "
-                "under way"
-            )
-        loader = None if self._loader is None else self._loader.state_dict(tickets.waiting)
-        state = {"version": VERSION, "rows": self._rows.state_dict(), "loader": loader}
-        return copy.deepcopy({**state, "dealer": self.dealer.state_dict()})
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave; before there is a loader, once there is one.
-
-        Raises ValueError for a state of another version.
-        """
-        if state.get("version") != VERSION:
-            raise ValueError(f"state must be of version {VERSION}; got {state.get('version')!r}")
-        self._rows.load_state_dict(state["rows"])
-        self.dealer.load_state_dict(state["dealer"])
-        self._place = state["loader"]
-        self._load_place()
-
-    def _load_place(self) -> None:
-        if self._loader is not None and self._place is not None:
-            self._loader.load_state_dict(self._place)
-            self._place = None

@@ -72,6 +72,8 @@ class Steering(Generic[State]):
         return to_dict(self._state)
 
     def load_state_dict(self, state: Any) -> None:
+        """Restores what :meth:`state_dict` gave; None begins anew."""
         self._seconds.clear()
         self._stood = 0
-        self._take(from_dict(self.controller.init(), state))
+        first = self.controller.init()
+        self._take(first if state is None else from_dict(first, state))

@@ -49,6 +49,7 @@ class Tickets:
     def add(self, batch: Batch) -> None:
         """It was fetched."""
         self._unfold()
+        self._updating = None  # an exception may have broken that update off
         self._waiting.append(batch)
         if (
             self._ahead == 0
@@ -64,6 +65,15 @@ class Tickets:
         """Batches that wait are not trained on."""
         self._unfold()
         self._waiting.clear()
+
+    def put_back(self) -> None:
+        """Batches under way wait again, as before their forward pass; but for those of an update
+        that began."""
+        self._unfold()
+        if self._updating is None:
+            self._waiting.extendleft(reversed(self._under_way))
+        self._under_way.clear()
+        self.end_update()
 
     # ---- The short way --------------------------------------------------------------------------
 

@@ -44,7 +44,8 @@ def draw(
     Args:
         source: float32 [N] scores ("alias", "systematic", "pps"), or a table, whose floor is fixed:
             an :class:`AliasTable` ("alias") or a :class:`PrefixSum` ("stratified", "systematic").
-        count: number of draws b >= 1; for pps at most N, otherwise at most 2^24.
+            N is at most 2^24 for "alias" and, on CUDA, for "pps"; otherwise 2^32.
+        count: number of draws b, from 1 to 2^24; for pps at most N, too.
         method: one that ``source`` allows; by default the first of those.
         floor: as in :func:`distribution`.
         seed: in [-2^63, 2^64), as of torch.manual_seed: -1 is 2^64 - 1. With a seed the draws are a
@@ -170,7 +171,7 @@ def importance_sample(
             draws=method_name("draws", draws, "alias"),
             floor=floor,
             weight=weight,
-            ignore_index=ignore_index,
+            ignore_index=whole_number("ignore_index", ignore_index),
             label_smoothing=label_smoothing,
             **_stream(seed, offset, generator),
         )

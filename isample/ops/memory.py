@@ -153,7 +153,13 @@ def _fake_recall(memory, met, score, indices, weights, sums, fractions, *, rate=
 
 
 def expected_scores(
-    score: Tensor, experience: Tensor, *, prior: float, contradicted: float | None, share: float
+    score: Tensor,
+    experience: Tensor,
+    *,
+    prior: float,
+    contradicted: float | None,
+    share: float,
+    into: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What remembered scores foretell: :mod:`isample.sources.calibration` and
     :mod:`isample.scoring.contradicted` have the formulas.
@@ -166,6 +172,8 @@ def expected_scores(
         contradicted: the bound on samples with remembered scores above it; None sets no bound.
         share: of the draws that these get together at most, or their share of the samples if that
             is more.
+        into: float32 [N], contiguous, apart from ``score``: becomes what is expected, in place of a
+            new tensor.
 
     Returns:
         expected: float32 [N].
@@ -175,11 +183,35 @@ def expected_scores(
         ValueError, TypeError: wrong shape, device or dtype; a prior that is not positive, a share
             outside [0, 1).
     """
-    return torch.ops.isample.expected_scores.default(
-        score, experience, prior=prior, contradicted=contradicted, share=share
-    )
+    options = {"prior": prior, "contradicted": contradicted, "share": share}
+    if into is None:
+        return torch.ops.isample.expected_scores.default(score, experience, **options)
+    return into, torch.ops.isample._expected_scores_into(into, score, experience, **options)
 
 
 @register_fake("isample::expected_scores")
 def _fake_expected_scores(score, experience, *, prior, contradicted, share):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
+
+
+@register_fake("isample::_expected_scores_into")
+def _fake_expected_scores_into(expected, score, experience, *, prior, contradicted, share):
+    return score.new_empty(())
+
+
+def permuted(places: Tensor, size: int, *, seed: int) -> Tensor:
+    """The samples at ``places``, int64 [b], of the shuffled order of ``size`` samples that ``seed``
+    selects.
+
+    The order is a permutation of [0, size), the same on CPU and CUDA, and is stored nowhere.
+
+    Raises:
+        ValueError, TypeError: wrong shape or dtype; a size outside [1, 2^32].
+        IndexError: on CPU, a place outside [0, size); on CUDA its sample is -1.
+    """
+    return torch.ops.isample.permuted.default(places, size, seed=seed)
+
+
+@register_fake("isample::permuted")
+def _fake_permuted(places, size, *, seed):
+    return torch.empty_like(places, memory_format=torch.contiguous_format)

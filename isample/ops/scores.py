@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from isample.ops.arguments import whole_number
 from isample.ops.fakes import register_fake
 
 
@@ -42,7 +43,11 @@ def softmax_score(
         TypeError: wrong dtype.
     """
     return torch.ops.isample.softmax_score.default(
-        logits, targets, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing
+        logits,
+        targets,
+        weight=weight,
+        ignore_index=whole_number("ignore_index", ignore_index),
+        label_smoothing=label_smoothing,
     )
 
 
@@ -84,7 +89,7 @@ def cross_entropy(
         targets,
         weights,
         weight=weight,
-        ignore_index=ignore_index,
+        ignore_index=whole_number("ignore_index", ignore_index),
         label_smoothing=label_smoothing,
     )
 

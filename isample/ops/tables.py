@@ -23,7 +23,7 @@ def distribution(
     is the effective sample size of the candidates. If all scores are 0, p is uniform.
 
     Args:
-        score: float32 [B], finite and not negative, 1 <= B <= 2^24.
+        score: float32 [B], finite and not negative, 1 <= B <= 2^32.
         floor: share of the uniform distribution mixed in, in [0, 1]. It bounds every weight by
             1 / floor.
         tau_ema: float32, 0-dimensional, or None. Updated in place, ``momentum * tau_ema + (1 -
@@ -78,6 +78,9 @@ def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
         score: float32 [N], finite and not negative, 1 <= N <= 2^24.
         floor: as in :func:`distribution`.
 
+    Above 2^16 items masses have fewer than 30 bits, 15 at 2^24: buckets hold N times a mass.
+    :func:`prefix_sum` keeps 30 bits, and takes up to 2^32 items.
+
     Raises:
         NonFiniteScoreError: on CPU. On CUDA the table's ``total`` is 0 instead, and draws from it
         have weight NaN.
@@ -112,13 +115,24 @@ class PrefixSum(NamedTuple):
     """float32, 0-dimensional: as of :func:`distribution`."""
 
 
-def prefix_sum(score: Tensor, *, floor: float = 0.0) -> PrefixSum:
+def prefix_sum(score: Tensor, *, floor: float = 0.0, into: Tensor | None = None) -> PrefixSum:
     """The prefix sums of the distribution of ``score``, for many spread draws from the same scores.
 
-    Arguments and errors are those of :func:`alias_table`; on CUDA invalid scores give sums of 0 and
-    a tau of NaN.
+    Args:
+        score: float32 [N], finite and not negative, 1 <= N <= 2^32.
+        floor: as in :func:`distribution`.
+        into: int64 [N], contiguous, which becomes the sums; by default a new tensor does. ``score``
+            may be its upper half, ``into.view(torch.float32)[N:]``: then no other memory is needed.
+
+    Raises:
+        NonFiniteScoreError: on CPU, where ``into`` keeps what it holds. On CUDA the sums are 0
+        instead, and tau is NaN.
+        ValueError, TypeError: an argument breaks a rule above.
     """
-    table = PrefixSum(*torch.ops.isample.prefix_sum(score, floor=floor))
+    if into is None:
+        table = PrefixSum(*torch.ops.isample.prefix_sum(score, floor=floor))
+    else:
+        table = PrefixSum(into, torch.ops.isample._prefix_sum_into(into, score, floor=floor))
     _vouch_for(table)
     raise_if_nan(table.tau, score)
     return table
@@ -132,6 +146,11 @@ def _fake_check_table(threshold, alias, mass, total):
 @register_fake("isample::_check_prefix_sums")
 def _fake_check_prefix_sums(sums):
     return None
+
+
+@register_fake("isample::_prefix_sum_into")
+def _fake_prefix_sum_into(sums, score, *, floor=0.0):
+    return score.new_empty(())
 
 
 @register_fake("isample::prefix_sum")

@@ -41,6 +41,11 @@ class StepClock:
         """The next tick is a first one."""
         self._runs = False
 
+    def restart(self) -> None:
+        """A first tick, after pauses that an exception may have broken off."""
+        self._stands_at, self._pauses, self._runs = None, 0, False
+        self.tick()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The clock stands within it; it may be nested."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,16 +15,27 @@ from isample.engine.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
 from isample.scoring.losses import Loss
 from isample.scoring.overlap import Overlap
+from isample.sources.arguments import check_joins
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
+from isample.support.batch_cuts import take
+from isample.support.interrupts import undone_after_failure
 from isample.support.processes import Processes, unwrapped
-from isample.support.pytree import check_batch, take
-from isample.support.random_state import random_state, restore_random_state
-from isample.training.arguments import Mode, check_sizes, control_of, mode_of, scoring_of
+from isample.support.pytree import check_batch
+from isample.training.arguments import (
+    Mode,
+    check_trainer,
+    check_trains,
+    control_of,
+    mode_of,
+    scoring_of,
+)
+from isample.training.checkpoint import Checkpoint, Saving
 from isample.training.evaluate import evaluate
+from isample.training.fitting import Scheduler, check_fit, end_epoch
 from isample.training.loop import Loop, check_budget
 from isample.training.progress import ProgressBar
 from isample.training.step import Step
@@ -35,7 +45,7 @@ from isample.values import Batch, Candidates, Evaluation, History, StepReport
 Callback = Callable[["Trainer", StepReport], None]
 
 
-class Trainer:
+class Trainer(Saving):
     """Trains ``model`` with importance sampling that switches itself on.
 
     Parameters
@@ -45,13 +55,14 @@ class Trainer:
         DistributedDataParallel see :mod:`isample.support.processes`.
     optimizer: any ``torch.optim.Optimizer`` over its parameters.
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with
-        ``reduction="none"``, or a callable ``(logits, targets) -> [B]``.
+        ``reduction="none"``, or a callable ``(logits, targets) -> [B]``. A uniform batch's loss is
+        torch's own mean: without ignored labels, by class weights (isample.scoring.losses).
     batch_size: b, the samples that a step learns from.
     presample: B >= b, the candidates that a scoring pass looks at. By default the speedup
         controller chooses; other controllers take 5b.
     mode: ``"memory"``: a remembered score a sample of the data set, and candidates on top of it.
         ``"presample"``: fresh candidates, as in Algorithm 1. ``"auto"``: a memory in a ``fit`` over
-        a DataLoader of a map-style data set; candidates else, and where they are asked for by
+        a DataLoader that shuffles a map-style data set; candidates else, and where asked for by
         ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or ``control="threshold"``.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable
         ``(logits, targets) -> [B]``.
@@ -100,14 +111,13 @@ class Trainer:
         seed: int | None = None,
         gate: str | Controller[Any] | None = None,
     ):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-        check_sizes(batch_size, presample)
+        check_trainer(model, optimizer, batch_size, presample, autocast, scaler)
         control = control_of(control, gate, tau_threshold)
         asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
         self.mode: Mode = mode_of(mode, score, control, presample, scoring, asks)
         passes = scoring_of(scoring, control, autocast)
-        sampling = Sampling(score, draws or "pps", passes, presample, tau_threshold, tau_momentum)
+        drawn = "pps" if draws is None else draws
+        sampling = Sampling(score, drawn, passes, presample, tau_threshold, tau_momentum)
         self.model: nn.Module = model
         self.optimizer: torch.optim.Optimizer = optimizer
         self.batch_size: int = batch_size
@@ -123,12 +133,14 @@ class Trainer:
             sampling=sampling,
             processes=Processes.of_model(model),
         )
+        check_trains(optimizer, model, loss)
         self.device: torch.device = self.engine.parts.device
         scorer = self.engine.parts.scorer
         self.overlap: Overlap | None = Overlap.where_asked(scoring, scorer, batch_size)
-        update = Update(model, optimizer, self.engine, clip_grad_norm, scaler, accumulate)
-        self._step = Step(model, self.engine, update, self.overlap, autocast)
-        self._loop = Loop(self.engine, self._step)
+        update = Update(optimizer, self.engine, clip_grad_norm, scaler, accumulate)
+        self._step: Step = Step(model, self.engine, update, self.overlap, autocast)
+        self._loop: Loop = Loop(self.engine, self._step)
+        super().__init__(Checkpoint(model, self.engine, self._loop))
 
     @classmethod
     def paper(
@@ -195,13 +207,14 @@ class Trainer:
         self._open_stream(())
         batch = inputs, targets
         if size > self.batch_size and self.engine.steps.steering.plan.candidates is None:
-            batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
+            batch, size = take(batch, slice(self.batch_size), size), self.batch_size  # line 12
         return self._step(self.engine.dealer.deal(Candidates(batch, size)))
 
     def _open_stream(self, loader: Iterable[Any]) -> None:
         if not isinstance(self.engine.dealer.source, Stream):
             self.mode = "presample"
-            self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
+            dealer = self.engine.dealer
+            dealer.open(Stream(loader, self.batch_size, self.device, dealer.limits))
 
     def fit(
         self,
@@ -210,7 +223,7 @@ class Trainer:
         seconds: float | None = None,
         *,
         evaluate: Iterable[Any] | None = None,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        scheduler: Scheduler | None = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
     ) -> History:
@@ -220,24 +233,29 @@ class Trainer:
         ``loader`` yields (inputs, targets) batches of ``batch_size`` samples. With a memory it is a
         DataLoader, which is built again around its data set. Without one an epoch is one pass over
         it, and a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
-        evaluated after every epoch. ``scheduler`` steps once an epoch. Each of ``callbacks`` is
+        evaluated after every epoch, and where the time is up. ``scheduler`` steps after every epoch
+        that came to its end, a ReduceLROnPlateau by the evaluation's loss. Each of ``callbacks`` is
         called as ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
         ``isample[progress]``).
 
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.
         """
-        steps = self._loop.with_epoch_ends(self.iterate(loader, epochs, seconds))
-        with ProgressBar(progress, epochs, seconds) as bar:
-            for report, ends_epoch in steps:
-                if report is not None:
-                    for callback in callbacks:
-                        callback(self, report)
-                    bar(self.progress, report)
-                if ends_epoch and scheduler is not None:
-                    scheduler.step()
-                if ends_epoch and evaluate is not None:
-                    self.history.evaluations.append(self.evaluate(evaluate))
+        called = check_fit(callbacks, evaluate, scheduler, self.optimizer, epochs)
+        self.follow(scheduler)
+        events = self._run(loader, epochs, seconds)
+        event: StepReport | None = None
+        together = self.engine.together
+        with ProgressBar(progress, epochs, seconds) as bar, undone_after_failure(), together():
+            for event in events:
+                if event is None:
+                    end_epoch(evaluate, scheduler, self.evaluate, self.history)
+                    continue
+                for callback in called:
+                    callback(self, event)
+                bar(self.progress, event)
+            if event is not None:  # the time was up within an epoch
+                end_epoch(evaluate, None, self.evaluate, self.history)
         return self.history
 
     def iterate(
@@ -246,8 +264,16 @@ class Trainer:
         """``fit`` as a generator: yields each step's report. The clock stands while the caller
         holds it, so that two trainers can take turns.
         """
-        check_budget(loader, epochs, seconds, self.batch_size)
-        return self._loop.run(self._loader(loader), epochs, seconds)
+        events = self._run(loader, epochs, seconds)
+        return (report for report in events if report is not None)
+
+    def _run(
+        self, loader: Iterable[Any], epochs: int | None, seconds: float | None
+    ) -> Iterator[StepReport | None]:
+        processes = self.engine.steps.processes
+        with processes.opening(mode=self.mode, epochs=epochs, seconds=seconds):
+            check_budget(loader, epochs, seconds, self.batch_size)
+            return processes.guarded(self._loop.run(self._loader(loader), epochs, seconds))
 
     def _loader(self, loader: Iterable[Any]) -> Loader:
         dealer = self.engine.dealer
@@ -258,7 +284,8 @@ class Trainer:
             indexed = check_can_be_indexed(loader, self.batch_size)
             source = dataset_of(self.engine.parts, indexed, dealer.source, self.device)
         else:
-            source = Stream(loader, self.batch_size, self.device)
+            check_joins(dealer.wishes.sampling.presample, self.batch_size)
+            source = Stream(loader, self.batch_size, self.device, dealer.limits)
         dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair
         return Loader(loader, source, dealer, self.device, pair)
@@ -270,29 +297,3 @@ class Trainer:
             known = self.engine.parts.known.loss
             loss, error = evaluate(unwrapped(self.model), known, loader, self.device)
         return Evaluation(self.step_count, self._loop.elapsed, loss, error)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The engine's state, the place in the epoch, torch's random state. With those of model and
-        optimizer a run resumes bit for bit, but for what a controller decides by the clock.
-
-        Raises RuntimeError between two accumulated steps, whose gradients no state holds.
-        """
-        self._step.update.check_nothing_pends()
-        return {
-            "mode": self.mode,
-            "engine": self.engine.state_dict(),
-            "loop": copy.deepcopy(self._loop.state_dict()),
-            "random": random_state(self.device),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, torch's global random state included. Raises
-        ValueError if that trainer was in another mode."""
-        if self.mode not in ("auto", state["mode"]):
-            raise ValueError(
-                f"state must be of a trainer in mode {self.mode!r}; got {state['mode']!r}"
-            )
-        self.mode = state["mode"]
-        self.engine.load_state_dict(state["engine"])
-        self._loop.load_state_dict(state["loop"])
-        restore_random_state(state["random"], self.device)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isample.engine import Engine
+from isample.support.checks import check_count, check_number
 from isample.values import StepReport
 
 
@@ -18,24 +19,30 @@ class Update:
 
     def __init__(
         self,
-        model: nn.Module,
         optimizer: torch.optim.Optimizer,
         engine: Engine,
         clip_grad_norm: float | None,
         scaler: torch.amp.GradScaler | None,
         accumulate: int,
     ):
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
-        if not isinstance(accumulate, int) or accumulate < 1:
-            raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
-        self.model: nn.Module = model
         self.optimizer: torch.optim.Optimizer = optimizer
         self.engine: Engine = engine
-        self.clip_grad_norm: float | None = clip_grad_norm
         self.scaler: torch.amp.GradScaler | None = scaler
-        self.accumulate: int = accumulate
         self.pending: int = 0
+        self.configure(clip_grad_norm, accumulate)
+
+    def configure(self, clip_grad_norm: float | None, accumulate: int) -> None:
+        """Raises ValueError for what cannot be."""
+        check_count("accumulate", accumulate)
+        if clip_grad_norm is not None:
+            check_number("clip_grad_norm", clip_grad_norm)
+        if clip_grad_norm is not None and not clip_grad_norm > 0:
+            raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
+        self.clip_grad_norm: float | None = clip_grad_norm
+        self.accumulate: int = accumulate
+        self.engine.steps.processes.note(
+            accumulate=accumulate, clip_grad_norm=clip_grad_norm, scaled=self.scaler is not None
+        )
 
     def backward(self, loss: Tensor) -> None:
         if self.pending == 0:
@@ -61,18 +68,36 @@ class Update:
         except ValueError:
             self.discard()
             raise
+        self._move()
+        return self.engine.steps.last_report
+
+    def finish(self) -> None:
+        """Moves by the losses of an epoch's end that ``accumulate`` does not divide, by their own
+        mean."""
+        if self.pending == 0:
+            return
+        for parameter in self._parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self.accumulate / self.pending)
+        self.engine.before_update()
+        self._move()
+
+    def _move(self) -> None:
         try:
             self._step()
         finally:
             self.engine.after_update()
         self.pending = 0
-        return self.engine.steps.last_report
+
+    def _parameters(self) -> list[Tensor]:
+        """The optimizer's: others are none of its business."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _step(self) -> None:
         if self.clip_grad_norm is not None:
             if self.scaler is not None:
                 self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+            nn.utils.clip_grad_norm_(self._parameters(), self.clip_grad_norm)
         if self.scaler is None:
             self.optimizer.step()
         else:
