@@ -58,7 +58,7 @@ template <class Share> Masses masses_of(const std::vector<float>& score, const S
   float max = 0.f;
   for (const ScoreRange& range : ranges) max = range.max > max ? range.max : max;
   Masses result = {std::vector<int32_t>(score.size()), {}};
-  const double scale = mass_scale(max, n);
+  const double scale = mass_scale(max, product_bits(n));
   share(n, [&](int64_t begin, int64_t end) {
     parts[slot(begin + 1)] = set_masses(score.data(), scale, result.mass.data(), begin, end);
   });
@@ -101,7 +101,7 @@ void test_callers_at_once() {
   const int64_t n = 500, count = 200;
   const std::vector<float> score = random_scores(n, 2);
   std::vector<int32_t> mass(n);
-  const MassSums sums = set_masses(score.data(), mass_scale(100.f, n), mass.data(), 0, n);
+  const MassSums sums = set_masses(score.data(), mass_scale(100.f, 30), mass.data(), 0, n);
   std::vector<int64_t> ends(n);
   int64_t end = 0;
   for (size_t i = 0; i < mass.size(); ++i) ends[i] = end += mass[i];

@@ -6,6 +6,7 @@ import torch
 from isample import ops
 from isample.ops import memory as wrappers
 from isample.values import KEEP_FRACTIONS
+from tests.fuzz.judge import Fault
 from tests.fuzz.stored import make_sums, sums_rules
 
 F32 = [torch.float32]
@@ -113,6 +114,21 @@ def make_expected(dice):
     }
 
 
+def make_into(dice):
+    given = make_expected(dice)
+    return {**given, "expected": dice.inside(torch.zeros(len(given["score"])))}
+
+
+def make_permuted(dice):
+    size = dice.choice((1, 2, dice.size(200), 2**24, 2**32, dice.getrandbits(31) + 1))
+    places = dice.numpy.integers(0, size, dice.choice((0, 1, dice.size(40))))
+    return {
+        "places": dice.tensor(_astray(dice, places), torch.int64),
+        "size": size,
+        "seed": dice.choice((0, -1, -(2**63), 2**63 - 1, dice.getrandbits(63))),
+    }
+
+
 # ---- Rules ---------------------------------------------------------------------------------------
 
 
@@ -189,6 +205,23 @@ def expected_rules(rules):
     rules.number("contradicted", lambda value: True, optional=True)
 
 
+def into_rules(rules):
+    expected_rules(rules)
+    score = rules.given["score"]
+    if isinstance(score, torch.Tensor):
+        expected = rules.tensor("expected", F32, shape=score.shape)
+        if expected is not None:
+            rules.require("expected", expected.is_contiguous(), "is not contiguous")
+
+
+def permuted_rules(rules):
+    size = rules.integer("size", 1, 2**32)
+    rules.integer("seed", -(2**63), 2**64 - 1, doubtful_from=2**63)
+    places = rules.tensor("places", [torch.int64], 1)
+    if size is not None and places is not None:
+        rules.require("places", bool(((places >= 0) & (places < size)).all()), "leaves its range")
+
+
 # ---- The ops -------------------------------------------------------------------------------------
 
 
@@ -204,3 +237,16 @@ def wrap_recall(memory, met, score, indices, weights, sums, fractions, **rest):
     table = None if sums is None else ops.PrefixSum(sums, torch.tensor(1.0))
     rest |= {"weights": weights, "table": table, "fractions": fractions}
     return wrappers.recall(memory, met, score, indices, **rest)
+
+
+def wrap_expected(score, experience, prior, contradicted, share):
+    rest = {"prior": prior, "contradicted": contradicted, "share": share}
+    return wrappers.expected_scores(score, experience, **rest)
+
+
+def wrap_into(expected, score, experience, prior, contradicted, share):
+    rest = {"prior": prior, "contradicted": contradicted, "share": share, "into": expected}
+    into, bounded = wrappers.expected_scores(score, experience, **rest)
+    if into is not expected:
+        raise Fault("the expected scores are another tensor")
+    return bounded

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from isample.ops import memory as wrappers
+from isample.ops import reference
 from tests.fuzz import memory
 from tests.fuzz.dice import DENORMAL, TINY
 from tests.fuzz.draws import weights_of
@@ -179,6 +180,12 @@ def check_expected(given, after, result):
     near("expected", expected, value, 4 * FLOAT_ULP * np.abs(value) + 1e-12 * size)
 
 
+def check_permuted(given, after, result):
+    size, places = int(given["size"]), given["places"].tolist()
+    order = reference.permutation(int(given["seed"]), 0, size, places)
+    exact("permuted", result, torch.tensor(order, dtype=torch.int64))
+
+
 OPS = [
     Op(
         "draw_weights",
@@ -223,6 +230,21 @@ OPS = [
         memory.make_expected,
         memory.expected_rules,
         check_expected,
-        wrappers.expected_scores,
+        memory.wrap_expected,
+    ),
+    Op(
+        "_expected_scores_into",
+        memory.make_into,
+        memory.into_rules,
+        lambda given, after, result: check_expected(given, after, (after["expected"], result)),
+        memory.wrap_into,
+        writes=("expected",),
+    ),
+    Op(
+        "permuted",
+        memory.make_permuted,
+        memory.permuted_rules,
+        check_permuted,
+        wrappers.permuted,
     ),
 ]

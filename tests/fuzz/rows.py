@@ -112,10 +112,12 @@ def _check_squares(given, after, gradient):
     before = given["squares"].double().numpy()
     with np.errstate(all="ignore"):
         flat = _long(gradient.flatten(1) if gradient.dim() > 1 else gradient[:, None])
-        scaled = flat * np.longdouble(float(given["scale"]))
+        scale = float(given["scale"])
+        wide = gradient.dtype == torch.float64
+        scaled = flat * np.longdouble(scale if wide else np.float32(scale))
         sums = (scaled**2).sum(1)
         largest = np.abs(scaled).max(1, initial=0)
-    if gradient.dtype != torch.float64:  # its squares are float32s
+    if not wide:  # its squares are float32s
         sums[largest > 1.8e19] = np.inf
         sums[np.isnan(scaled).any(1)] = np.nan
     error = SQUARE_ERROR * (sums + np.abs(before)) + scaled.shape[1] * 3e-38

@@ -159,6 +159,9 @@ class Truth:
                 a = np.where(q > 0, w, 0)
             mass = a.sum(1, keepdims=True)
             self.beyond = np.abs(a).max(1, initial=0) > SQUARE_TOP / classes
+            if not plain:  # the way to a loss leaves the floats before the loss does
+                lowest = np.where(np.isfinite(z), z, 0).min(1, initial=0)
+                self.beyond |= np.where(np.isfinite(top[:, 0]), top[:, 0], 0) - lowest > 1e38
             self.gradient = mass * p - a
             if plain:
                 self.gradient[rows_at, at] = -w[at] * rest / total[:, 0]

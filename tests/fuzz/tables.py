@@ -25,6 +25,12 @@ def make_scores(dice):
     return given
 
 
+def make_into(dice):
+    given = make_scores(dice)
+    given["sums"] = dice.inside(torch.zeros(len(given["score"]), dtype=torch.int64))
+    return given
+
+
 def make_distribution(dice):
     given = make_scores(dice)
     if dice.odds(2):
@@ -41,6 +47,15 @@ def make_distribution(dice):
 def score_rules(rules):
     rules.scores()
     rules.share("floor")
+
+
+def into_rules(rules):
+    score_rules(rules)
+    score = rules.given["score"]
+    if isinstance(score, torch.Tensor):
+        sums = rules.tensor("sums", [torch.int64], shape=score.shape)
+        if sums is not None:
+            rules.require("sums", sums.is_contiguous(), "is not contiguous")
 
 
 def distribution_rules(rules):
@@ -161,6 +176,25 @@ def check_prefix_sum(given, after, result):
     near("tau", tau_, tau(mass), FLOAT_ULP * tau(mass))
 
 
+def check_into(given, after, result):
+    if valid(given["score"]):
+        check_prefix_sum(given, after, (after["sums"], result))
+    else:
+        exact("sums", after["sums"], given["sums"])
+        near("tau", result, np.nan, 0)
+
+
+def wrap_prefix_sum(score, floor=0.0):
+    return ops.prefix_sum(score, floor=floor)
+
+
+def wrap_into(sums, score, floor=0.0):
+    table = ops.prefix_sum(score, floor=floor, into=sums)
+    if table.sums is not sums:
+        raise Fault("the sums are another tensor")
+    return table.tau
+
+
 OPS = [
     Op(
         "distribution",
@@ -171,5 +205,6 @@ OPS = [
         writes=("tau_ema",),
     ),
     Op("alias_table", make_scores, score_rules, check_alias_table, ops.alias_table),
-    Op("prefix_sum", make_scores, score_rules, check_prefix_sum, ops.prefix_sum),
+    Op("prefix_sum", make_scores, score_rules, check_prefix_sum, wrap_prefix_sum),
+    Op("_prefix_sum_into", make_into, into_rules, check_into, wrap_into, writes=("sums",)),
 ]
