@@ -11,7 +11,7 @@ import isample.ops
 from isample.ops import memory
 from tests.fuzz import page, play, workers
 
-INPUTS = 40  # of each op and part
+INPUTS = 30  # of each op and part
 
 
 @pytest.mark.parametrize("part", play.PARTS)
