@@ -35,10 +35,11 @@ class Dealer:
 
     def open(self, source: Source) -> None:
         """Batches come from ``source`` from now on."""
-        before, self.source = self.source, source
+        before = self.source
         if before is None:
             controller = controller_of(self.parts, self.wishes, source)
             self.steps.control(controller, source.batch_size, lambda: self.opened.informed)
+        self.source = source
         self._followed = self.steps.steering.plan
         source.follow(self._followed)
         if self._state is not None:
@@ -150,6 +151,8 @@ class Dealer:
         return finished
 
     def state_dict(self) -> dict[str, Any]:
+        if self._state is not None:
+            return self._state
         waiting = self.tickets.waiting
         return {
             "steps": self.steps.state_dict(),

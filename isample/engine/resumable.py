@@ -62,7 +62,9 @@ class Resumable:
                 "state_dict must be taken between an update and the next forward pass; a batch is "
                 "under way"
             )
-        loader = None if self._loader is None else self._loader.state_dict(tickets.waiting)
+        loader = self._place
+        if loader is None and self._loader is not None:
+            loader = self._loader.state_dict(tickets.waiting)
         state = {"version": VERSION, "config": self.config, "rows": self._rows.state_dict()}
         return copy.deepcopy({**state, "loader": loader, "dealer": self.dealer.state_dict()})
 

@@ -25,7 +25,8 @@ class Interrupts:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Within it SIGINT is handled here, where Python's own handler stood before."""
+        """Within it SIGINT is handled here, where Python's own handler stood before. It begins
+        held, and what came and was not released is raised at its end."""
         began = self._begin()
         try:
             yield
@@ -36,17 +37,19 @@ class Interrupts:
     def _begin(self) -> bool:
         if threading.current_thread() is not threading.main_thread():
             return False  # signals reach the main thread alone
-        if self._users == 0:
-            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-                return False
-            signal.signal(signal.SIGINT, self._handle)
+        if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, self._handle):
+            return False
         self._users += 1
+        self.hold()
+        signal.signal(signal.SIGINT, self._handle)
         return True
 
     def _end(self) -> None:
         self._users -= 1
-        if self._users == 0 and signal.getsignal(signal.SIGINT) == self._handle:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._users == 0:
+            if signal.getsignal(signal.SIGINT) == self._handle:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.release()
 
     def hold(self) -> None:
         self._holds = True

@@ -78,7 +78,7 @@ class Checkpoint:
             **self.state_dict(mode),
             "model": self.model.state_dict(),
             "optimizer": self._update.optimizer.state_dict(),
-            "scheduler": None if scheduler is None else scheduler.state_dict(),
+            "scheduler": self._schedule if scheduler is None else scheduler.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
@@ -103,7 +103,9 @@ class Checkpoint:
         refuse(differs, {**self.config, "mode": mode}, "give the saved run's, or strict=False")
         self._check_others(state)
         check_random_state(state["random"])
-        check_like(state["loop"], {"loader": None, "elapsed": 0.0}, "loop")
+        unknown = {} if "config" in state else {"ends": False}  # to states of version 1
+        like = {"loader": None, "elapsed": 0.0, "ends": False}
+        check_like({**unknown, **state["loop"]}, like, "loop")
         if state["loop"]["loader"] is not None:
             Loader.check_state(state["loop"]["loader"])
 

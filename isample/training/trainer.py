@@ -20,7 +20,7 @@ from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
-from isample.support.interrupts import undone_after_failure
+from isample.support.interrupts import INTERRUPTS
 from isample.support.processes import Processes, unwrapped
 from isample.support.pytree import check_batch, take
 from isample.training.arguments import (
@@ -230,37 +230,35 @@ class Trainer(Saving):
         DataLoader, which is built again around its data set. Without one an epoch is one pass over
         it, and a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
         evaluated after every epoch, and where the time is up. ``scheduler`` steps after every epoch
-        that came to its end. Each of ``callbacks`` is
-        called as ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
-        ``isample[progress]``).
+        that came to its end. Each of ``callbacks`` is called as ``callback(trainer, report)`` after
+        every step. ``progress`` shows a bar (needs ``isample[progress]``).
 
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.
         """
-        self.follow(scheduler)
-        events = self._run(loader, epochs, seconds)
         event: StepReport | None = None
-        with ProgressBar(progress, epochs, seconds) as bar, undone_after_failure():
-            for event in events:
-                if event is None:
-                    self._end_epoch(scheduler, evaluate)
-                    continue
-                for callback in callbacks:
-                    callback(self, event)
-                bar(self.progress, event)
-            if event is not None:  # the time was up within an epoch
-                self._end_epoch(None, evaluate)
+        with ProgressBar(progress, epochs, seconds) as bar, INTERRUPTS.handled():
+            self.follow(scheduler)
+            events = self._run(loader, epochs, seconds)
+            with self._loop.guarded():
+                for event in events:
+                    if event is None:
+                        self._end_epoch(scheduler, evaluate)
+                        continue
+                    for callback in callbacks:
+                        callback(self, event)
+                    bar(self.progress, event)
+                if event is not None:  # the time was up within an epoch
+                    self._end_epoch(None, evaluate)
         return self.history
 
-    def _end_epoch(
-        self,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
-        loader: Iterable[Any] | None,
-    ) -> None:
-        if scheduler is not None:
-            scheduler.step()
-        if loader is not None:
-            self.history.evaluations.append(self.evaluate(loader))
+    def _end_epoch(self, scheduler: Any, loader: Iterable[Any] | None) -> None:
+        evaluation = None if loader is None else self.evaluate(loader)
+        with self._loop.ending():
+            if evaluation is not None:
+                self.history.evaluations.append(evaluation)
+            if scheduler is not None:
+                scheduler.step()
 
     def iterate(
         self, loader: Iterable[Any], epochs: int | None = None, seconds: float | None = None
