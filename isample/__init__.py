@@ -15,19 +15,35 @@ from isample.ops import (
 from isample.scoring.forward import Scoring
 from isample.sources.order import MemoryOrderError
 from isample.sources.sampler import MemorySampler
-from isample.support.errors import IsampleError, NonFiniteLossError, NonFiniteScoreError, StateError
+from isample.support.batch_kinds import register_batch_kind
+from isample.support.errors import (
+    CannotCutError,
+    CannotJoinError,
+    IsampleError,
+    LostProcessError,
+    NoMemoryWarning,
+    NonFiniteLossError,
+    NonFiniteScoreError,
+    StateError,
+    UnevenProcessesError,
+    WrittenInputsError,
+)
 from isample.training.checkpoint import load
 from isample.training.trainer import Trainer
 from isample.values import Evaluation, History, Plan, StepReport
 
 __all__ = [
     "AliasTable",
+    "CannotCutError",
+    "CannotJoinError",
     "Engine",
     "Evaluation",
     "History",
     "IsampleError",
+    "LostProcessError",
     "MemoryOrderError",
     "MemorySampler",
+    "NoMemoryWarning",
     "NonFiniteLossError",
     "NonFiniteScoreError",
     "Plan",
@@ -37,12 +53,15 @@ __all__ = [
     "StateError",
     "StepReport",
     "Trainer",
+    "UnevenProcessesError",
+    "WrittenInputsError",
     "alias_table",
     "distribution",
     "draw",
     "importance_sample",
     "load",
     "prefix_sum",
+    "register_batch_kind",
     "softmax_score",
 ]
 

@@ -202,8 +202,10 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """``loss`` is the mean over the samples. ``error`` is the share of wrong classes; NaN where the
-    loss has none. ``step`` and ``elapsed`` say when."""
+    """``loss`` is torch's own mean over all data, whatever the batches: it leaves out what is
+    ignored, and goes by class weights. ``error`` is the share of wrong classes among the labels
+    that are not ignored; NaN where the loss has none. Both are NaN where all labels are ignored.
+    ``step`` and ``elapsed`` say when."""
 
     step: int
     elapsed: float

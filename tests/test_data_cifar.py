@@ -117,14 +117,14 @@ class Intruder:
     "content, message",
     [
         (pickle.dumps(Intruder()), "exec, and only arrays are read"),
-        (pickle.dumps({b"labels": [1]}), "KeyError"),
+        (pickle.dumps({b"labels": [1]}), "data must be an array"),
         (
             pickle.dumps({b"labels": [1], b"data": np.zeros((1, 7), np.uint8)}, protocol=2),
             r"\[N, 3072\], got \(1, 7\)",
         ),
-        (pickle.dumps([1, 2]), "TypeError"),
-        (b"not a pickle", "is not a CIFAR-10 Python batch"),
-        (b"", "is not a CIFAR-10 Python batch"),
+        (pickle.dumps([1, 2]), "must hold a dict; got a list"),
+        (b"not a pickle", "is not a readable pickle"),
+        (b"", "is not a readable pickle"),
     ],
 )
 def test_cifar_python_batch_damaged(tmp_path, content, message):
@@ -193,5 +193,5 @@ def test_cifar100_is_read_from_each_of_its_forms(tmp_path):
     with pytest.raises(DataError, match="labels must be 0 to 99, got 100 to 100"):
         load("cifar100", from_npz)
     (from_folder / "cifar-100-python/train").write_bytes(b"broken")
-    with pytest.raises(DataError, match="cifar-100-python/train in .* is damaged"):
+    with pytest.raises(DataError, match="cifar-100-python/train in .* not a readable pickle"):
         load("cifar100", from_folder)

@@ -138,9 +138,9 @@ SCORE = torch.rand(5)
             "score must hold between 1 and .* items, got 0",
         ),
         (
-            lambda: isample.distribution(SCORE[0].expand(2**24 + 1)),
+            lambda: isample.distribution(SCORE[0].expand(2**32 + 1)),
             ValueError,
-            "2.24 = 16777216 items, got 16777217",
+            "2.32 = 4294967296 items, got 4294967297",
         ),
         (
             lambda: isample.distribution(SCORE, floor=-0.1),

@@ -180,17 +180,3 @@ def test_a_batch_out_of_order_is_an_error():
 def test_bad_arguments(options, match):
     with pytest.raises(ValueError, match=match):
         isample.MemorySampler(**{"size": 100, "batch_size": 10, **options})
-
-
-def test_sixteen_bytes_a_sample():
-    """What stays after a table was made while uniform batches are dealt."""
-    sampler = warm_sampler(make_scores(100_000))
-    sampler.follow(Plan(importance=False))
-    for _ in range(len(sampler)):
-        drawn = sampler.draw()
-    sampler.implied_weights(drawn.indices)
-    kept = {
-        part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
-        for part in (sampler.score, sampler._passes._order, *sampler.memory._table)
-    }
-    assert sum(kept.values()) <= 16 * 100_000 + 64

@@ -160,14 +160,14 @@ def test_a_score_that_is_none_stops_the_step_and_is_not_remembered(score):
 def test_more_samples_than_the_tables_take_are_refused_before_anything_is_trained():
     class Huge(Pairs):
         def __len__(self):
-            return 2**24 + 1
+            return 2**32 + 1
 
     loader = DataLoader(Huge(*make_data(60)), batch_size=b)
-    with pytest.raises(ValueError, match="at most 2.24 samples for a memory; got 16,777,217"):
+    with pytest.raises(ValueError, match="at most 2.32 samples for a memory; got 4,294,967,297"):
         memory_trainer(make_model()).fit(loader, epochs=1)
     assert not can_be_indexed(loader, b)
-    with pytest.raises(ValueError, match="size must be at most 2.24"):
-        isample.MemorySampler(2**24 + 1, b)
+    with pytest.raises(ValueError, match="size must be at most 2.32"):
+        isample.MemorySampler(2**32 + 1, b)
 
 
 def test_a_collate_function_that_leaves_samples_out_is_refused():

@@ -30,7 +30,7 @@ def make(**options):
     "options,loader,mode,control",
     [
         ({}, DataLoader(DATA, b, shuffle=True), "memory", Speedup),
-        ({"control": "always"}, DataLoader(DATA, b), "memory", Always),
+        ({"control": "always"}, DataLoader(DATA, b, shuffle=True), "memory", Always),
         ({}, DataLoader(Stream(), b), "presample", Speedup),
         ({}, [DATA[:b], DATA[b : 2 * b]], "presample", Speedup),
         ({"presample": B}, DataLoader(DATA, b), "presample", Speedup),
@@ -71,7 +71,7 @@ def test_a_controller_of_one_s_own_is_asked_in_either_mode():
     for presample, remembers, mode in ((None, True, "memory"), (B, False, "presample")):
         control = Always(Choices(b, remembers=remembers, candidates=(B,)))
         trainer = make(control=control, presample=presample)
-        history = trainer.fit(DataLoader(DATA, b), epochs=2)
+        history = trainer.fit(DataLoader(DATA, b, shuffle=True), epochs=2)
         assert trainer.mode == mode and trainer.engine.steps.steering.controller is control
         assert history.steps[-1].active
         assert not trainer.engine.parts.selector.draw.with_replacement  # pps is the default draw
@@ -95,12 +95,12 @@ def test_step_settles_it_too():
 
 def test_a_state_of_another_mode_is_refused():
     memory, presample = make(), make(presample=B)
-    memory.fit(DataLoader(DATA, b), epochs=1)
+    memory.fit(DataLoader(DATA, b, shuffle=True), epochs=1)
     with pytest.raises(isample.StateError, match="got mode='memory', here 'presample'"):
         presample.load_state_dict(memory.state_dict())
     fresh = make()
     fresh.load_state_dict(memory.state_dict())
-    fresh.iterate(DataLoader(DATA, b), epochs=1)  # a state waits for the loader
+    fresh.iterate(DataLoader(DATA, b, shuffle=True), epochs=1)  # a state waits for the loader
     assert fresh.mode == "memory" and torch.equal(fresh.memory.score, memory.memory.score)
 
 

@@ -59,6 +59,8 @@ def cases():
     yield ops.draw.table, (*ops.alias_table(SCORE), 4), {"seed": 1}
     yield ops.prefix_sum, (SCORE,), {"floor": 0.1}
     yield ops.draw.prefix_sum, (ops.prefix_sum(SCORE)[0], 4), {"seed": 1}
+    yield ops._prefix_sum_into, (torch.empty(12, dtype=torch.int64), SCORE), {"floor": 0.1}
+    yield ops.permuted, (torch.arange(20)[::2], 20), {"seed": 1}
     yield ops.draw_weights, (ops.prefix_sum(SCORE)[0], torch.tensor([3, 0, 11])), {}
     yield ops.draw_moments, (SCORE, torch.rand(12), True, [0.25, 0.5]), {}
     memory, places = torch.rand(30), torch.arange(12) * 2
@@ -76,6 +78,11 @@ def cases():
     yield (
         ops.expected_scores,
         (torch.rand(24)[::2], torch.rand(256, 3)),
+        {"prior": 2.0, "contradicted": 0.5, "share": 0.1},
+    )
+    yield (
+        ops._expected_scores_into,
+        (torch.empty(12), SCORE, torch.rand(256, 3)),
         {"prior": 2.0, "contradicted": 0.5, "share": 0.1},
     )
 

@@ -150,7 +150,8 @@ def changed(state, path, change):
     return state
 
 
-MAY_LACK = ("version", "config", "rates", "highest_lr")  # states of before, or of another use
+# What states of before, or of another use of a gain, do not have.
+MAY_LACK = ("version", "config", "rates", "highest_lr", "length", "generators")
 
 
 @pytest.mark.parametrize("mode", ["memory", "presample"])
@@ -203,6 +204,14 @@ def test_a_data_set_that_has_shrunk_is_found_before_a_step():
     trainer.load_state_dict(state)
     with pytest.raises(isample.StateError, match=f"must not shrink.*{N} samples; got {N - b}"):
         trainer.fit(make_loader(N - b), epochs=2)
-    assert trainer.step_count == 0
+    assert trainer.step_count == 5
     trainer.fit(make_loader(), epochs=2)
     assert trainer.step_count == 16
+
+
+def test_a_state_that_waits_for_its_loader_is_the_state():
+    """Saved again before a run has taken it up."""
+    state = after(make(), 5).state_dict()
+    trainer = make()
+    trainer.load_state_dict(state)
+    assert equal(trainer.state_dict(), state)

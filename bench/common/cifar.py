@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import pickle
-import tarfile
 from pathlib import Path
 
 import numpy as np
 
+from .content import read_content, tar_members
 from .images import DataError, Images, IncompleteError
+from .pickled import labels_of, read_pickle, rows_of
 
 CIFAR10_BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 PARTS = ("train", "test")  # of CIFAR-100
-
-# What unpickling may raise.
-DAMAGED = (
-    pickle.UnpicklingError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    IndexError,
-    AttributeError,
-)
+PIXELS = 3 * 32 * 32  # bytes of an image: the red, the green and the blue plane
 
 PixelsAndLabels = tuple[np.ndarray, np.ndarray]
 
@@ -38,7 +27,7 @@ def find_cifar10_batches(name: str, root: Path, wanted: list[str]) -> Images | N
             missing = [path.name for path in paths if not path.is_file()]
             if not missing:
                 return join_batches(
-                    [read_cifar10_batch(str(path), path.read_bytes()) for path in paths]
+                    [read_cifar10_batch(str(path), read_content(path)) for path in paths]
                 )
             if len(missing) < len(paths):
                 raise IncompleteError(
@@ -58,18 +47,12 @@ def find_cifar10_archive(name: str, root: Path, wanted: list[str]) -> Images | N
 
 def read_cifar10_archive(path: Path) -> Images:
     """cifar-10-binary.tar.gz or cifar-10-python.tar.gz, read without unpacking it."""
+    members = tar_members(read_content(path), str(path))
     batches = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                batch = Path(member.name).name
-                if member.isfile() and batch.removesuffix(".bin") in CIFAR10_BATCHES:
-                    content = archive.extractfile(member).read()
-                    batches[batch.removesuffix(".bin")] = read_cifar10_batch(
-                        f"{path}, {batch}", content
-                    )
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"{path} is not a readable archive: {error}") from error
+    for batch in CIFAR10_BATCHES:
+        for file in (f"{batch}.bin", batch):
+            if file in members:
+                batches[batch] = read_cifar10_batch(f"{path}, {file}", members[file])
     missing = [batch for batch in CIFAR10_BATCHES if batch not in batches]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}")
@@ -91,7 +74,7 @@ def read_cifar10_batch(where: str, content: bytes) -> PixelsAndLabels:
 
 
 def read_binary_batch(where: str, content: bytes) -> PixelsAndLabels:
-    record = 1 + 3 * 32 * 32  # the label, then the red, green and blue planes
+    record = 1 + PIXELS  # the label comes first
     if len(content) == 0 or len(content) % record:
         raise DataError(
             f"{where} is damaged: {len(content)} bytes are not a whole number of "
@@ -102,17 +85,8 @@ def read_binary_batch(where: str, content: bytes) -> PixelsAndLabels:
 
 
 def read_python_batch(where: str, content: bytes) -> PixelsAndLabels:
-    try:
-        batch = ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        planes, labels = batch[b"data"], np.asarray(batch[b"labels"])
-    except DAMAGED as error:
-        raise DataError(
-            f"{where} is not a CIFAR-10 Python batch: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(planes, np.ndarray) or planes.ndim != 2 or planes.shape[1] != 3072:
-        got = getattr(planes, "shape", type(planes).__name__)
-        raise DataError(f"{where}: data must be an array [N, 3072], got {got}")
-    return planes, labels
+    batch = read_pickle(content, where)
+    return rows_of(batch, b"data", PIXELS, where), labels_of(batch, b"labels", where)
 
 
 def find_cifar100_folder(name: str, root: Path, wanted: list[str]) -> Images | None:
@@ -120,7 +94,7 @@ def find_cifar100_folder(name: str, root: Path, wanted: list[str]) -> Images | N
     folder = root / "cifar-100-python"
     if not all((folder / part).is_file() for part in PARTS):
         return None
-    return join_parts({part: (folder / part).read_bytes() for part in PARTS}, root)
+    return join_parts({part: read_content(folder / part) for part in PARTS}, root)
 
 
 def find_cifar100_archive(name: str, root: Path, wanted: list[str]) -> Images | None:
@@ -128,14 +102,11 @@ def find_cifar100_archive(name: str, root: Path, wanted: list[str]) -> Images | 
     wanted.append("cifar-100-python.tar.gz")
     if not path.is_file():
         return None
-    parts = {}
-    try:
-        with tarfile.open(path) as archive:
-            for part in PARTS:
-                parts[part] = archive.extractfile(f"cifar-100-python/{part}").read()
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        raise DataError(f"{path} is not CIFAR-100's Python archive: {error}") from error
-    return join_parts(parts, path)
+    members = tar_members(read_content(path), str(path))
+    missing = [part for part in PARTS if part not in members]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}")
+    return join_parts(members, path)
 
 
 def join_parts(parts: dict[str, bytes], root: Path) -> Images:
@@ -147,32 +118,11 @@ def join_parts(parts: dict[str, bytes], root: Path) -> Images:
 
 def read_cifar100_part(where: str, content: bytes) -> PixelsAndLabels:
     """Pixels uint8 [N, 32, 32, 3] and the labels of the 100 classes, int64 [N]."""
-    try:
-        part = ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        planes, labels = part[b"data"], np.asarray(part[b"fine_labels"], np.int64)
-        return images_of(planes), labels
-    except DAMAGED as error:
-        raise DataError(f"{where} is damaged: {type(error).__name__}: {error}") from error
+    part = read_pickle(content, where)
+    planes = rows_of(part, b"data", PIXELS, where)
+    return images_of(planes), labels_of(part, b"fine_labels", where)
 
 
 def images_of(planes: np.ndarray) -> np.ndarray:
     """Pixels [N, 32, 32, 3] from rows of the red, green and blue planes, [N, 3072]."""
     return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles arrays and plain containers only: a pickle from elsewhere could otherwise run any
-    code."""
-
-    def find_class(self, module: str, name: str):
-        rebuild = np.empty(0).__reduce__()[0]
-        allowed = {
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("numpy.core.multiarray", "_reconstruct"): rebuild,
-            ("numpy._core.multiarray", "_reconstruct"): rebuild,
-            ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
-        }
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only arrays are read")
-        return allowed[module, name]

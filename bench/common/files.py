@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-import zlib
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 
+from .content import read_content, shaped, zip_members
 from .images import DataError, Images, IncompleteError
+
+# An array's header as numpy writes it, and the kinds of numbers in it. Objects are not among them.
+NPY = re.compile(
+    rb"\x93NUMPY(?:\x01\0..|[\x02\x03]\0....)"
+    rb"\{'descr': '([|<>=][biuf][1248])', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,18}(?:, \d{1,18})*,?)?)\), \} *\n",
+    re.DOTALL,
+)
 
 
 def find_npz(name: str, root: Path, wanted: list[str]) -> Images | None:
@@ -20,24 +28,27 @@ def find_npz(name: str, root: Path, wanted: list[str]) -> Images | None:
 
 def read_npz(path: Path) -> Images:
     """A NumPy archive with the arrays x_train, y_train, x_test, y_test."""
+    names = tuple(f"{field}.npy" for field in Images._fields)
+    members = zip_members(read_content(path), names, str(path))
+    return Images(*(read_npy(members[name], f"{name} in {path}") for name in names))
+
+
+def read_npy(content: bytes, where: str) -> np.ndarray:
+    """One array of numbers as numpy saves it."""
+    header = NPY.match(content[:4096])
+    if header is None:
+        raise DataError(f"{where} is not a readable array of numbers: its header is another's")
+    kind, by_columns, sizes = (part.decode() for part in header.groups())
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files if name in Images._fields}
-            names = ", ".join(archive.files) or "nothing"
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DataError(f"{path} is not a readable .npz archive: {error}") from error
-    missing = [field for field in Images._fields if field not in found]
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; it holds {names}")
-    return Images(**found)
+        dtype = np.dtype(kind)
+    except TypeError as error:
+        raise DataError(f"{where} is not a readable array of numbers: {error}") from error
+    values = content[header.end() :]
+    if len(values) % dtype.itemsize:
+        raise DataError(f"{where} is damaged: its last number ends early")
+    shape = tuple(int(size) for size in sizes.split(",") if size.strip())
+    order = "F" if by_columns == "True" else "C"
+    return shaped(np.frombuffer(values, dtype), shape, order, where)
 
 
 def find_idx(name: str, root: Path, wanted: list[str]) -> Images | None:
@@ -71,11 +82,7 @@ def read_idx(path: Path) -> np.ndarray:
     Layout: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension as
     a big-endian 32-bit integer, then the values.
     """
-    try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    content = read_content(path)
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(
             f"{path} is not an IDX file of bytes: it must begin with 00 00 08, "
@@ -83,9 +90,9 @@ def read_idx(path: Path) -> np.ndarray:
         )
     header = 4 + 4 * content[3]
     shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4))
-    expected = header + int(np.prod(shape, dtype=object))
+    expected = header + math.prod(shape)
     if len(content) != expected:
         raise DataError(
             f"{path} is damaged: its header asks for {expected} bytes, it has {len(content)}"
         )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    return shaped(np.frombuffer(content, np.uint8, offset=header), shape, "C", str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from .content import read_content
 from .datasets import Sets
 from .images import DataError
 
 RESOLUTION, SHORTER_SIDE = 224, 256  # the usual ones of networks that were trained on ImageNet
 SOURCE = "https://web.mit.edu/torralba/www/indoor.html"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
+
+NAME = re.compile(r"(?!\.)[^/\\\0]+")  # of a class or a file: within its folder
+LARGEST, SLIMMEST = 2**26, 50  # pixels of an image; its longer side by the shorter
 
 Files = list[tuple[Path, str]]  # a file and the name of its class
 
@@ -68,12 +73,25 @@ def listed_files(root: Path) -> tuple[Files, Files] | None:
     lists = [root / "TrainImages.txt", root / "TestImages.txt"]
     if not ((root / "Images").is_dir() and all(path.is_file() for path in lists)):
         return None
-    lines = [path.read_text(encoding="utf-8").split("\n") for path in lists]
-    names = [[line.strip() for line in some if line.strip()] for some in lines]
+    names = [listed_names(path) for path in lists]
     training, test = (
         [(root / "Images" / name, name.partition("/")[0]) for name in some] for some in names
     )
     return training, test
+
+
+def listed_names(path: Path) -> list[str]:
+    """The lines of a list, CLASS/FILE each."""
+    try:
+        lines = [line.strip() for line in read_content(path).decode("utf-8").split("\n")]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a list of files: {error}") from error
+    names = [line for line in lines if line]
+    for name in names:
+        parts = name.split("/")
+        if len(parts) != 2 or not NAME.fullmatch(parts[0]) or not NAME.fullmatch(parts[1]):
+            raise DataError(f"{path}: a line must be CLASS/FILE, got {name[:99]!r}")
+    return names
 
 
 def split_files(root: Path) -> tuple[Files, Files] | None:
@@ -99,14 +117,26 @@ def decoded(files: Files, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array([classes.index(name) for _, name in files], np.int64)
 
 
+def check_size(size: tuple[int, int], path: Path) -> None:
+    """Before a decoder makes room for so many pixels as the file claims."""
+    if min(size) < 1 or size[0] * size[1] > LARGEST or max(size) > SLIMMEST * min(size):
+        raise DataError(
+            f"{path} must have at most {LARGEST:,} pixels and sides of at most {SLIMMEST} to 1; "
+            f"got {size[0]} x {size[1]}"
+        )
+
+
 def centre(path: Path) -> np.ndarray:
     """The middle 224 x 224 pixels after the shorter side was brought to 256."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
+            check_size(image.size, path)
             image = image.convert("RGB")
-    except OSError as error:
+    except DataError:
+        raise
+    except Exception as error:  # what a decoder raises on damaged bytes is not documented
         raise DataError(f"{path} cannot be read as an image: {error}") from error
     ratio = SHORTER_SIDE / min(image.size)
     image = image.resize([round(side * ratio) for side in image.size], Image.Resampling.BILINEAR)

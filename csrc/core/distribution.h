@@ -5,26 +5,35 @@
 // every launch shape gives the same bits, and a weight is that of the distribution that was really
 // sampled: rounding never biases the estimate.
 //
-//     k_i = g_i > 0 ? max(1, rint(g_i * 2^s / max g)) : 0        s = min(30, 63 - 2 ceil(log2 n))
+//     k_i = g_i > 0 ? max(1, rint(g_i * 2^s / max g)) : 0
 //     K   = S k_i              p_i = k_i / K
 //
-// s leaves room for n * n * 2^s <= 2^63, which the alias table needs, and keeps a mass in an int32.
+// s = 30 keeps a mass in an int32 and n * 2^s <= 2^62, so that sums stay in an int64. What
+// multiplies sums by counts (the alias table, the line of pps) needs n * n * 2^s <= 2^63:
+// s = min(30, 63 - 2 ceil(log2 n)), which is less than 30 above 2^16 items.
 #pragma once
 
 #include "host_device.h"
 
 namespace isample {
 
-constexpr int64_t kMaxItems = int64_t{1} << 24;
+constexpr int kSumBits = 30;  // s = min(30, 62 - ceil(log2 n)), for every n that is allowed
+constexpr int64_t kMaxItems = int64_t{1} << (62 - kSumBits);
+constexpr int64_t kMaxTableItems = int64_t{1} << 24;  // below, 15 bits are left and more
+
+// Bits of the largest mass, for sums that are multiplied by up to n.
+ISAMPLE_HD int product_bits(int64_t n) {
+  const int room = 63 - 2 * ceil_log2(n);
+  return room < kSumBits ? room : kSumBits;
+}
 
 ISAMPLE_HD bool is_score(float g) { return g >= 0.f && g < INFINITY; }  // false for NaN
 
 // Masses per unit of score. 0 stands for "all scores are 0", where every mass is 1: the uniform
 // distribution.
-ISAMPLE_HD double mass_scale(float max_score, int64_t n) {
+ISAMPLE_HD double mass_scale(float max_score, int bits) {
   if (max_score == 0.f) return 0.0;
-  const int room = 63 - 2 * ceil_log2(n);
-  return std::ldexp(1.0, room < 30 ? room : 30) / static_cast<double>(max_score);
+  return std::ldexp(1.0, bits) / static_cast<double>(max_score);
 }
 
 ISAMPLE_HD int32_t score_mass(float g, double scale) {
@@ -43,7 +52,7 @@ ISAMPLE_HD int32_t floored_mass(int32_t mass, double floor, int64_t total, int64
   return k < 1.0 ? 1 : static_cast<int32_t>(k);
 }
 
-// K and S k^2, the latter in two words of which neither can overflow for n <= 2^24: exact, in any
+// K and S k^2, the latter in two words of which neither can overflow for n <= 2^32: exact, in any
 // order.
 struct MassSums {
   int64_t total = 0;

@@ -12,12 +12,21 @@
 //             items.
 #pragma once
 
+#include "distribution.h"
 #include "host_device.h"
 #include "philox.h"
 
 namespace isample {
 
 enum class DrawMethod { alias, systematic, pps };
+
+constexpr int64_t kMaxDraws = int64_t{1} << 24;  // in one call
+
+// Bits of the largest mass that draws from scores take. Above the items of a table pps walks its
+// line by differences, which need no more room than sums do.
+ISAMPLE_HD int draw_bits(DrawMethod method, int64_t n) {
+  return method == DrawMethod::systematic || n > kMaxTableItems ? kSumBits : product_bits(n);
+}
 
 // Point number `draw` of `count` on [0, total): floor((start + draw * total) / count), without
 // leaving 64 bits. `start` is uniform on [0, total), so item i holds (count * k_i / total) points
@@ -66,7 +75,9 @@ ISAMPLE_HD bool is_certain(int32_t mass, const PpsPlan& plan) {
 
 // One round of capping: given how many items the present plan makes certain and their mass, the
 // next plan. Certain items stay certain (rest / room only falls), so the rounds end when the count
-// no longer changes: some 30 rounds at worst.
+// no longer changes. A round that makes few items certain lowers rest / room by a fraction of what
+// the round before did; the others use up the room. So the rounds are as many as masses have bits,
+// not as many as there are draws.
 ISAMPLE_HD PpsPlan next_pps_plan(const PpsPlan& plan, int64_t certain, int64_t certain_mass,
                                  int64_t total) {
   return {plan.rounds, plan.positives, plan.remaining, plan.remaining - certain,

@@ -113,7 +113,8 @@ ISAMPLE_HD void finish_hard_target(const SoftmaxTriple<typename Math::V>& others
   const V alone = others.sum == zero ? one : zero;
   const V fault =
       target < infinity ? (target == -infinity ? (alone > zero ? nan : zero) : zero) : nan;
-  score = weight * (whole_score + fault);
+  // A norm, also where the weight is below 0.
+  score = (weight < zero ? -weight : weight) * (whole_score + fault);
   loss = weight * (whole_loss + fault);
 }
 
@@ -159,7 +160,7 @@ ISAMPLE_HD void add_dense(DenseSums<typename Math::V>& sums, typename Math::V lo
   const V gradient = Math::exp(logit - max) * total_mass_over_sum - mass;
   sums.gradient_sq = sums.gradient_sq + gradient * gradient;
   // A class of no mass must not meet a logit of -inf: 0 * inf is NaN.
-  sums.loss = sums.loss + Math::where_positive(mass, mass * (max - logit));
+  sums.loss = sums.loss + Math::where_nonzero(mass, mass * (max - logit));
 }
 
 template <class T>

@@ -65,25 +65,31 @@ void meet(float* met, const float* remembered, const float* fresh, int64_t count
       add_meeting(met + kOctaveSums * octave(remembered[i]), remembered[i], fresh[i]);
 }
 
-bool expected_scores(const ExpectedTask& task) {
+bool expected_scores(const ExpectedTask& task, Look look) {
+  const auto for_all = [&](const auto& part) {
+    in_chunks(task.size, kItemsBetweenLooks, look, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) part(i);
+    });
+  };
   Curve curve;
   for (int i = 0; i < kOctaves; ++i) curve.set_point(task.experience, i, task.prior);
   for (int i = 0; i <= kOctaves; ++i) curve.set_line(i);
   SeenSums seen;
-  for (int64_t i = 0; i < task.size; ++i) seen.add(task.score[i]);
+  for_all([&](int64_t i) { seen.add(task.score[i]); });
   const float mean = seen.mean();
   BoundSums sums;
-  for (int64_t i = 0; i < task.size; ++i) {
+  for_all([&](int64_t i) {
     const float score = task.score[i];
     task.expected[i] = curve.at(score >= 0 ? score : mean);
     sums.add(task.expected[i], score > task.above);
-  }
+  });
   const float factor = sums.factor(task.size, task.share);
   if (!(factor < 1.f)) return false;
   const float factors[] = {1.f, factor};
-  for (int64_t i = 0; i < task.size; ++i)
+  for_all([&](int64_t i) {
     task.expected[i] *=
         factors[task.score[i] > task.above];  // no branch, which would be a coin's toss
+  });
   return true;
 }
 

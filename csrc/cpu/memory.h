@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "../core/memory.h"
+#include "look.h"
 
 namespace isample::cpu {
 
@@ -34,6 +35,6 @@ struct ExpectedTask {
 };
 
 // Whether the bound lowered some of them.
-bool expected_scores(const ExpectedTask& task);
+bool expected_scores(const ExpectedTask& task, Look look = look_at_nothing);
 
 }  // namespace isample::cpu

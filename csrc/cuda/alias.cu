@@ -46,7 +46,7 @@ cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& t
                   {dim3(1), one_block_threads(task.n), BlockItems::bytes(task.n)}, launcher.stream,
                   task, table);
   const Workspace w(workspace, task.n);
-  cudaError_t error = launch_masses(task, w, launcher);
+  cudaError_t error = launch_masses(task, product_bits(task.n), w, launcher);
   if (error == cudaSuccess) error = launch_scan<AliasTerm>(w, {}, launcher);
   if (error != cudaSuccess) return error;
   return launch(alias_table_kernel, stage_shape(w.n, launcher), launcher.stream, w, table);

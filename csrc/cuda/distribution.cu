@@ -28,12 +28,12 @@ __global__ void __launch_bounds__(kStageThreads)
 }
 
 __global__ void __launch_bounds__(kStageThreads)
-    mass_kernel(DistributionTask task, Workspace w, int slot) {
+    mass_kernel(DistributionTask task, Workspace w, int bits, int slot) {
   const ScoreKey max = w.state->max;
   const Span span = block_span(w.n);
   MassTotals sum, totals;
   if (max.bits != kInvalidKey)
-    sum = block_sum(mass_span(task.score, max, w.n, w.mass, span.begin, span.end));
+    sum = block_sum(mass_span(task.score, max, bits, w.mass, span.begin, span.end));
   if (!grid_reduce(sum, Sum(), w.partials, slot, totals) || threadIdx.x != 0) return;
   w.state->before_floor = w.state->totals = totals;
   if (task.floor == 0.0) store_tau(task, totals);
@@ -57,12 +57,12 @@ __global__ void __launch_bounds__(kStageThreads)
     task.probabilities[i] = total == 0 ? NAN : probability(w.mass[i], total);
 }
 
-cudaError_t launch_masses(const DistributionTask& task, const Workspace& w,
+cudaError_t launch_masses(const DistributionTask& task, int bits, const Workspace& w,
                           const Launcher& launcher) {
   const Shape shape = stage_shape(w.n, launcher);
   cudaError_t error = launch(key_kernel, shape, launcher.stream, task, w, launcher.slot);
   if (error == cudaSuccess)
-    error = launch(mass_kernel, shape, launcher.stream, task, w, launcher.slot);
+    error = launch(mass_kernel, shape, launcher.stream, task, w, bits, launcher.slot);
   if (error == cudaSuccess && task.floor != 0.0)
     error = launch(floor_kernel, shape, launcher.stream, task, w, launcher.slot);
   return error;
@@ -75,7 +75,7 @@ cudaError_t launch_distribution(const DistributionTask& task, void* workspace,
                   {dim3(1), one_block_threads(task.n), BlockItems::bytes(task.n)}, launcher.stream,
                   task);
   const Workspace w(workspace, task.n);
-  const cudaError_t error = launch_masses(task, w, launcher);
+  const cudaError_t error = launch_masses(task, kSumBits, w, launcher);
   if (error != cudaSuccess) return error;
   return launch(probability_kernel, stage_shape(w.n, launcher), launcher.stream, task, w);
 }

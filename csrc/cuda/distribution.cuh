@@ -1,5 +1,5 @@
 // From scores to masses, tau and probabilities: the parts that one block does in shared memory for
-// a presample, and many blocks do in stages for up to 2^24 items.
+// a presample, and many blocks do in stages for any number of items.
 #pragma once
 
 #include "../core/distribution.h"
@@ -45,9 +45,9 @@ struct MassTotals {
   }
 };
 
-__device__ inline MassTotals mass_span(const float* score, ScoreKey max, int64_t n, int32_t* mass,
+__device__ inline MassTotals mass_span(const float* score, ScoreKey max, int bits, int32_t* mass,
                                        int64_t begin, int64_t end) {
-  const double scale = mass_scale(__uint_as_float(max.bits), n);
+  const double scale = mass_scale(__uint_as_float(max.bits), bits);
   MassTotals totals;
   for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
     mass[i] = score_mass(__ldcg(score + i), scale);
@@ -76,12 +76,13 @@ __device__ inline void store_tau(const DistributionTask& task, const MassTotals&
     *task.tau_ema = update_tau_ema(*task.tau_ema, value, task.momentum);
 }
 
-// All of it by one block. Afterwards any thread may read any mass.
+// All of it by one block, whose memory holds fewer than 2^16 items: their masses have as many bits
+// for every kind of draw. Afterwards any thread may read any mass.
 __device__ inline MassTotals block_distribution(const DistributionTask& task, int32_t* mass) {
   const ScoreKey max = block_reduce(key_span(task.score, 0, task.n), Larger());
   MassTotals totals;
   if (max.bits != kInvalidKey) {
-    totals = block_sum(mass_span(task.score, max, task.n, mass, 0, task.n));
+    totals = block_sum(mass_span(task.score, max, kSumBits, mass, 0, task.n));
     if (task.floor != 0.0)
       totals = block_sum(floor_span(mass, task.floor, totals.sums.total, task.n, 0, task.n));
   }

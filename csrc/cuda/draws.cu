@@ -14,7 +14,7 @@ namespace isample::cuda {
 
 __global__ void __launch_bounds__(128) draw_table_kernel(ConstAliasTable table, DrawTask task) {
   const Items items = {table.mass, table.n, *table.total};
-  // The table of scores that were not valid is all zeros, which draws item 0 with weight 0 / 0.
+  // The table of scores that were not valid is all zeros, which draws item 0 with weight NaN.
   draw_alias(items, StoredTable{table.threshold, table.alias}, task, first_thread(), all_threads());
 }
 
@@ -63,13 +63,24 @@ static cudaError_t launch_lines(const Workspace& w, const DrawTask& draw,
   return error;
 }
 
+// tau is that of all bits, whatever the draws can use.
+static cudaError_t launch_draw_masses(DistributionTask task, int bits, const Workspace& w,
+                                      const Launcher& launcher) {
+  if (bits != kSumBits && (task.tau != nullptr || task.tau_ema != nullptr)) {
+    const cudaError_t error = launch_masses(task, kSumBits, w, launcher);
+    if (error != cudaSuccess) return error;
+    task.tau = task.tau_ema = nullptr;
+  }
+  return launch_masses(task, bits, w, launcher);
+}
+
 cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace,
                         const Launcher& launcher) {
   if (one_block_draws(task.n, draw.count, launcher))
     return launch(sample_kernel, {dim3(1), one_block_threads(task.n), BlockItems::bytes(task.n)},
                   launcher.stream, task, draw);
   const Workspace w(workspace, task.n);
-  cudaError_t error = launch_masses(task, w, launcher);
+  cudaError_t error = launch_draw_masses(task, draw_bits(draw.method, task.n), w, launcher);
   if (error == cudaSuccess) error = launch_lines(w, draw, launcher);
   if (error != cudaSuccess) return error;
   return launch(draw_kernel, draw_shape(draw.count, launcher), launcher.stream, w, draw);

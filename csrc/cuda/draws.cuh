@@ -61,9 +61,11 @@ __device__ void draw_alias(const Items& items, const Buckets& bucket_of, const D
   for (int64_t j = first; j < task.count; j += stride) {
     const RandomWords words = philox(random.seed, random.offset, static_cast<uint64_t>(j));
     const int64_t bucket = pick_bucket(words.x, items.n);
-    const int64_t item = pick_side(words.y, bucket, bucket_of(bucket), items.total);
-    task.indices[j] = item;
-    task.weights[j] = importance_weight(items.mass[item], items.total, items.n);
+    const WeighedItem drawn =
+        weighed(items.mass, pick_side(words.y, bucket, bucket_of(bucket), items.total), items.total,
+                items.n);
+    task.indices[j] = drawn.item;
+    task.weights[j] = drawn.weight;
   }
 }
 

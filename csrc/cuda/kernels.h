@@ -178,6 +178,18 @@ size_t expected_workspace_bytes();
 cudaError_t launch_expected_scores(const ExpectedTask& task, void* workspace,
                                    const Launcher& launcher);
 
+// ---- Shuffled passes ----------------------------------------------------------------------------
+
+// A place outside [0, size) gives -1.
+struct PermutedTask {
+  const int64_t* places;
+  int64_t count, size;
+  uint64_t seed;
+  int64_t* items;
+};
+
+cudaError_t launch_permuted(const PermutedTask& task, const Launcher& launcher);
+
 // ---- All of it ----------------------------------------------------------------------------------
 
 // Scores, tau and draws. One launch for up to 4096 rows of hard targets and 20 MB of logits.

@@ -66,6 +66,20 @@ cudaError_t launch_recall(const ScoredBatch& batch, const Fractions& fractions, 
                 met);
 }
 
+// ---- Shuffled passes ----------------------------------------------------------------------------
+
+// 16 bytes an item, and some 50 operations for each of up to four steps of the walk.
+__global__ void __launch_bounds__(128) permuted_kernel(PermutedTask task) {
+  const Permutation permutation = random_permutation(task.seed, 0, task.size);
+  for (int64_t i = first_thread(); i < task.count; i += all_threads())
+    task.items[i] = is_place(task.places[i], task.size) ? permutation(task.places[i]) : -1;
+}
+
+cudaError_t launch_permuted(const PermutedTask& task, const Launcher& launcher) {
+  if (task.count == 0) return cudaSuccess;
+  return launch(permuted_kernel, draw_shape(task.count, launcher), launcher.stream, task);
+}
+
 // ---- What scores foretell -----------------------------------------------------------------------
 
 namespace {

@@ -31,7 +31,7 @@ cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void*
                   task, sums);
   Workspace w(workspace, task.n);
   w.line = sums;
-  cudaError_t error = launch_masses(task, w, launcher);
+  cudaError_t error = launch_masses(task, kSumBits, w, launcher);
   if (error == cudaSuccess) error = launch_scan<MassTerm>(w, {}, launcher);
   if (error != cudaSuccess) return error;
   return launch(invalid_sums_kernel, stage_shape(w.n, launcher), launcher.stream, w);
@@ -40,7 +40,7 @@ cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void*
 __global__ void __launch_bounds__(128, 12)
     draw_prefix_sum_kernel(const int64_t* sums, int64_t n, bool stratified, DrawTask task) {
   const int64_t total = sums[n - 1], first = first_thread(), stride = all_threads();
-  if (total == 0) return draw_nothing(task, first, stride);
+  if (total <= 0) return draw_nothing(task, first, stride);
   const RandomStream random = unpack(task.random);
   for (int64_t j = first; j < task.count; j += stride) {
     const int64_t item = first_above(

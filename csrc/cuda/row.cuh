@@ -24,8 +24,8 @@ struct float16 {
 struct FloatMath {
   using V = float;
   static __device__ __forceinline__ V max(V a, V b) { return fmaxf(a, b); }
-  static __device__ __forceinline__ V where_positive(V mass, V value) {
-    return mass > 0.f ? value : 0.f;
+  static __device__ __forceinline__ V where_nonzero(V mass, V value) {
+    return mass != 0.f ? value : 0.f;
   }
   // Two instructions, within 2 ulp of 2^x. Results below 2^-126 become 0; beside a sum of at least
   // 1 they are nothing.
@@ -44,8 +44,8 @@ struct FloatMath {
 struct DoubleMath {
   using V = double;
   static __device__ __forceinline__ V max(V a, V b) { return ::fmax(a, b); }
-  static __device__ __forceinline__ V where_positive(V mass, V value) {
-    return mass > 0.0 ? value : 0.0;
+  static __device__ __forceinline__ V where_nonzero(V mass, V value) {
+    return mass != 0.0 ? value : 0.0;
   }
   static __device__ __forceinline__ V exp(V x) { return ::exp(x); }
 };

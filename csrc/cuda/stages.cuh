@@ -140,8 +140,9 @@ cudaError_t launch_scan(const Workspace& w, const RandomSource& random, const La
   return launch(scan_kernel<Term>, shape, launcher.stream, w, random);
 }
 
-// Masses and their totals into the workspace, tau and its average (distribution.cu).
-cudaError_t launch_masses(const DistributionTask& task, const Workspace& w,
+// Masses, of which the largest has `bits`, and their totals into the workspace, tau and its average
+// (distribution.cu).
+cudaError_t launch_masses(const DistributionTask& task, int bits, const Workspace& w,
                           const Launcher& launcher);
 
 }  // namespace isample::cuda

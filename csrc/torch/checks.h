@@ -13,6 +13,7 @@
 
 #include "../core/distribution.h"
 #include "../core/draws.h"
+#include "written.h"
 
 namespace isample {
 
@@ -110,7 +111,22 @@ inline void check_weights(const std::optional<at::Tensor>& weights, const at::Te
 
 inline void check_item_count(const char* argument, int64_t n) {
   TORCH_CHECK_VALUE(n >= 1 && n <= kMaxItems, argument,
-                    " must hold between 1 and 2^24 = ", kMaxItems, " items, got ", n);
+                    " must hold between 1 and 2^32 = ", kMaxItems, " items, got ", n);
+}
+
+inline void check_table_items(const char* argument, int64_t n) {
+  TORCH_CHECK_VALUE(n <= kMaxTableItems, argument, " must hold at most 2^24 = ", kMaxTableItems,
+                    " items for an alias table, got ", n,
+                    ": draw from prefix_sum, which takes 2^32");
+}
+
+// Of draws from scores. pps takes as many items as a table on CUDA, whose line is an int64.
+inline void check_draw_items(const char* argument, DrawMethod method, int64_t n,
+                             bool on_cuda = false) {
+  if (method == DrawMethod::alias) check_table_items(argument, n);
+  TORCH_CHECK_VALUE(method != DrawMethod::pps || !on_cuda || n <= kMaxTableItems, argument,
+                    " must hold at most 2^24 = ", kMaxTableItems, " items for 'pps' on CUDA, got ",
+                    n, ": draw from prefix_sum, which takes 2^32, or on the CPU");
 }
 
 inline void check_score(const at::Tensor& score) {
@@ -119,16 +135,18 @@ inline void check_score(const at::Tensor& score) {
   check_item_count("score", score.size(0));
 }
 
-inline void check_tau_ema(const at::Tensor& tau_ema, const char* reference, at::Device device) {
+inline void check_tau_ema(const at::Tensor& tau_ema, const char* reference, at::Device device,
+                          std::initializer_list<ReadArgument> others) {
   check_dtype("tau_ema", tau_ema, at::kFloat);
   TORCH_CHECK_VALUE(tau_ema.dim() == 0, "tau_ema must be a 0-dimensional tensor, got shape ",
                     tau_ema.sizes());
   check_device("tau_ema", tau_ema, reference, device);
+  check_written("tau_ema", tau_ema, others);
 }
 
 inline void check_count(const char* argument, int64_t count, DrawMethod method, int64_t n) {
-  TORCH_CHECK_VALUE(count >= 1 && count <= kMaxItems, argument,
-                    " must lie in [1, 2^24 = ", kMaxItems, "], got ", count);
+  TORCH_CHECK_VALUE(count >= 1 && count <= kMaxDraws, argument,
+                    " must lie in [1, 2^24 = ", kMaxDraws, "], got ", count);
   TORCH_CHECK_VALUE(method != DrawMethod::pps || count <= n, argument,
                     " must not exceed the number of items, ", n,
                     ", for 'pps' draws (they are without replacement), got ", count);
@@ -143,6 +161,7 @@ inline void check_table(const at::Tensor& threshold, const at::Tensor& alias,
   TORCH_CHECK_VALUE(threshold.dim() == 1, "threshold must be one-dimensional, got shape ",
                     threshold.sizes());
   check_item_count("threshold", threshold.size(0));
+  check_table_items("threshold", threshold.size(0));
   TORCH_CHECK_VALUE(alias.sizes() == threshold.sizes(), "alias must have the shape of threshold, ",
                     threshold.sizes(), ", got ", alias.sizes());
   TORCH_CHECK_VALUE(mass.sizes() == threshold.sizes(), "mass must have the shape of threshold, ",
@@ -168,6 +187,23 @@ inline void check_prefix_sums(const at::Tensor& sums) {
   check_dtype("sums", sums, at::kLong);
   TORCH_CHECK_VALUE(sums.dim() == 1, "sums must be one-dimensional, got shape ", sums.sizes());
   check_item_count("sums", sums.size(0));
+}
+
+// What is to become the prefix sums of `score`, which may be its own upper half.
+inline void check_sums_of(const at::Tensor& sums, const at::Tensor& score) {
+  check_prefix_sums(sums);
+  TORCH_CHECK_VALUE(sums.sizes() == score.sizes() && sums.is_contiguous(),
+                    "sums must be contiguous and have the shape of score, ", score.sizes(),
+                    ", got ", sums.sizes());
+  check_device("sums", sums, "score", score.device());
+  check_written("sums", sums, {});
+  const auto* const begin = static_cast<const char*>(sums.const_data_ptr());
+  const auto* const at = static_cast<const char*>(score.const_data_ptr());
+  const int64_t half = score.numel() * 4;
+  const bool apart = !score.is_alias_of(sums) || at + half <= begin || at >= begin + 2 * half;
+  TORCH_CHECK_VALUE(apart || (at == begin + half && score.is_contiguous()),
+                    "score must be the upper half of sums or no part of it, got one that begins ",
+                    at - begin, " bytes into it");
 }
 
 }  // namespace isample

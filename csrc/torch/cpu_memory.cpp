@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "../cpu/memory.h"
+#include "../cpu/sampling.h"
+#include "interrupt.h"
 #include "memory_checks.h"
 
 namespace isample::cpu {
@@ -17,9 +19,9 @@ namespace {
 
 using Given = std::optional<at::Tensor>;
 
-void check_range(const int64_t* places, int64_t count, int64_t size) {
+void check_range(const char* argument, const int64_t* places, int64_t count, int64_t size) {
   for (int64_t i = 0; i < count; ++i)
-    TORCH_CHECK_INDEX(places[i] >= 0 && places[i] < size, "indices must lie in [0, ", size,
+    TORCH_CHECK_INDEX(places[i] >= 0 && places[i] < size, argument, " must lie in [0, ", size,
                       "), got ", places[i]);
 }
 
@@ -27,7 +29,7 @@ at::Tensor draw_weights_op(const at::Tensor& sums, const at::Tensor& indices) {
   check_places(sums, indices);
   const at::Tensor ends = sums.contiguous(), places = indices.contiguous();
   const int64_t* place = places.const_data_ptr<int64_t>();
-  check_range(place, places.size(0), ends.size(0));
+  check_range("indices", place, places.size(0), ends.size(0));
   at::Tensor weights = at::empty({places.size(0)}, indices.options().dtype(at::kFloat));
   draw_weights(ends.const_data_ptr<int64_t>(), ends.size(0), place, places.size(0),
                weights.mutable_data_ptr<float>());
@@ -54,8 +56,9 @@ at::Tensor remember_op(at::Tensor& memory, const at::Tensor& indices, const at::
   check_remember(memory, indices, score, rate);
   const at::Tensor places = indices.contiguous(), fresh = score.contiguous();
   const int64_t* place = places.const_data_ptr<int64_t>();
-  check_range(place, places.size(0), memory.size(0));
+  check_range("indices", place, places.size(0), memory.size(0));
   at::Tensor before = at::empty_like(fresh);
+  count_write(memory);
   remember(memory.mutable_data_ptr<float>(), place, fresh.const_data_ptr<float>(), fresh.size(0),
            rate, before.mutable_data_ptr<float>());
   return before;
@@ -64,6 +67,7 @@ at::Tensor remember_op(at::Tensor& memory, const at::Tensor& indices, const at::
 void meet_op(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh) {
   check_meet(met, remembered, fresh);
   const at::Tensor before = remembered.contiguous(), after = fresh.contiguous();
+  count_write(met);
   meet(met.mutable_data_ptr<float>(), before.const_data_ptr<float>(), after.const_data_ptr<float>(),
        after.size(0));
 }
@@ -76,27 +80,51 @@ at::Tensor recall_op(at::Tensor& memory, at::Tensor& met, const at::Tensor& scor
   check_recall(memory, met, score, indices, weights, sums, fractions, rate);
   const BatchTensors tensors(score, weights.has_value(), weights, sums, indices);
   const ScoredBatch& batch = tensors.batch;
-  check_range(batch.places, batch.size, memory.size(0));
-  if (batch.sums != nullptr) check_range(batch.places, batch.size, batch.items);
+  check_range("indices", batch.places, batch.size, memory.size(0));
+  if (batch.sums != nullptr) check_range("indices", batch.places, batch.size, batch.items);
   at::Tensor numbers = moments_of(batch, fractions, score), before = at::empty_like(tensors.score);
   float* was = before.mutable_data_ptr<float>();
+  count_write(memory);
+  count_write(met);
   remember(memory.mutable_data_ptr<float>(), batch.places, batch.score, batch.size, rate, was);
   meet(met.mutable_data_ptr<float>(), was, batch.score, batch.size);
   return numbers;
+}
+
+at::Tensor expected_scores_into_op(at::Tensor& expected, const at::Tensor& score,
+                                   const at::Tensor& experience, double prior,
+                                   std::optional<double> contradicted, double share) {
+  check_expected(score, experience, prior, contradicted, share);
+  check_receiver("expected", expected, score);
+  const at::Tensor scores = score.contiguous();
+  count_write(expected);
+  const bool bounded = expected_scores(
+      {scores.const_data_ptr<float>(), scores.size(0), experience.const_data_ptr<float>(), prior,
+       contradicted ? static_cast<float>(*contradicted) : INFINITY, share,
+       expected.mutable_data_ptr<float>()},
+      look_for_signals);
+  return at::full({}, static_cast<double>(bounded), score.options());
 }
 
 std::tuple<at::Tensor, at::Tensor> expected_scores_op(const at::Tensor& score,
                                                       const at::Tensor& experience, double prior,
                                                       std::optional<double> contradicted,
                                                       double share) {
-  check_expected(score, experience, prior, share);
-  const at::Tensor scores = score.contiguous();
-  at::Tensor expected = at::empty_like(scores);
-  const bool bounded = expected_scores({scores.const_data_ptr<float>(), scores.size(0),
-                                        experience.const_data_ptr<float>(), prior,
-                                        contradicted ? static_cast<float>(*contradicted) : INFINITY,
-                                        share, expected.mutable_data_ptr<float>()});
-  return {std::move(expected), at::full({}, static_cast<double>(bounded), score.options())};
+  at::Tensor expected = at::empty_like(score, at::MemoryFormat::Contiguous);
+  at::Tensor bounded =
+      expected_scores_into_op(expected, score, experience, prior, contradicted, share);
+  return {std::move(expected), std::move(bounded)};
+}
+
+at::Tensor permuted_op(const at::Tensor& places, int64_t size, int64_t seed) {
+  check_permuted(places, size);
+  const at::Tensor from = places.contiguous();
+  const int64_t* place = from.const_data_ptr<int64_t>();
+  check_range("places", place, from.size(0), size);
+  at::Tensor items = at::empty_like(from);
+  permute(place, from.size(0), size, {static_cast<uint64_t>(seed), 0},
+          items.mutable_data_ptr<int64_t>());
+  return items;
 }
 
 }  // namespace
@@ -108,6 +136,8 @@ TORCH_LIBRARY_IMPL(isample, CPU, m) {
   m.impl("meet", &meet_op);
   m.impl("recall", &recall_op);
   m.impl("expected_scores", &expected_scores_op);
+  m.impl("_expected_scores_into", &expected_scores_into_op);
+  m.impl("permuted", &permuted_op);
 }
 
 }  // namespace isample::cpu

@@ -82,6 +82,9 @@ LossScore cross_entropy_autograd(const at::Tensor& logits, const at::Tensor& tar
     check_constant("weights", weights);
     check_constant("weight", class_weight);
   }
+  TORCH_CHECK(!logits._fw_grad(/*level=*/0).defined(),
+              "isample.ops.cross_entropy has no forward-mode derivative: use "
+              "torch.nn.functional.cross_entropy");
   if (at::GradMode::is_enabled() && logits.requires_grad()) {
     variable_list result =
         CrossEntropy::apply(logits, targets, weights, class_weight, ignore_index, label_smoothing);

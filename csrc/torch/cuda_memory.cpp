@@ -53,6 +53,7 @@ at::Tensor remember(at::Tensor& memory, const at::Tensor& indices, const at::Ten
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const at::Tensor places = indices.contiguous(), fresh = score.contiguous();
   at::Tensor before = at::empty_like(fresh);
+  count_write(memory);
   C10_CUDA_CHECK(launch_remember(
       {memory.mutable_data_ptr<float>(), memory.size(0), places.const_data_ptr<int64_t>(),
        fresh.const_data_ptr<float>(), fresh.size(0), rate, before.mutable_data_ptr<float>()},
@@ -64,6 +65,7 @@ void meet(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh
   check_meet(met, remembered, fresh);
   const c10::cuda::OptionalCUDAGuard guard(met.device());
   const at::Tensor before = remembered.contiguous(), after = fresh.contiguous();
+  count_write(met);
   C10_CUDA_CHECK(launch_meet({met.mutable_data_ptr<float>(), before.const_data_ptr<float>(),
                               after.const_data_ptr<float>(), after.size(0)},
                              launcher()));
@@ -78,6 +80,8 @@ at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score,
   const ScoredBatch& batch = tensors.batch;
   at::Tensor numbers = empty({moment_count(fractions)}, score, at::kDouble),
              before = at::empty_like(tensors.score);
+  count_write(memory);
+  count_write(met);
   const RememberTask task = {
       memory.mutable_data_ptr<float>(), memory.size(0), batch.places, batch.score, batch.size, rate,
       before.mutable_data_ptr<float>()};
@@ -86,14 +90,14 @@ at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score,
   return numbers;
 }
 
-std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score,
-                                                   const at::Tensor& experience, double prior,
-                                                   std::optional<double> contradicted,
-                                                   double share) {
-  check_expected(score, experience, prior, share);
+at::Tensor expected_scores_into(at::Tensor& expected, const at::Tensor& score,
+                                const at::Tensor& experience, double prior,
+                                std::optional<double> contradicted, double share) {
+  check_expected(score, experience, prior, contradicted, share);
+  check_receiver("expected", expected, score);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const at::Tensor scores = score.contiguous();
-  at::Tensor expected = at::empty_like(scores), bounded = empty({}, score, at::kFloat);
+  at::Tensor bounded = empty({}, score, at::kFloat);
   const at::Tensor workspace = scratch(expected_workspace_bytes(), score);
   const ExpectedTask task = {scores.const_data_ptr<float>(),
                              scores.size(0),
@@ -103,8 +107,30 @@ std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score,
                              share,
                              expected.mutable_data_ptr<float>(),
                              bounded.mutable_data_ptr<float>()};
+  count_write(expected);
   C10_CUDA_CHECK(launch_expected_scores(task, workspace.mutable_data_ptr(), launcher()));
+  return bounded;
+}
+
+std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score,
+                                                   const at::Tensor& experience, double prior,
+                                                   std::optional<double> contradicted,
+                                                   double share) {
+  at::Tensor expected = at::empty_like(score, at::MemoryFormat::Contiguous);
+  at::Tensor bounded =
+      expected_scores_into(expected, score, experience, prior, contradicted, share);
   return {std::move(expected), std::move(bounded)};
+}
+
+at::Tensor permuted(const at::Tensor& places, int64_t size, int64_t seed) {
+  check_permuted(places, size);
+  const c10::cuda::OptionalCUDAGuard guard(places.device());
+  const at::Tensor from = places.contiguous();
+  at::Tensor items = at::empty_like(from);
+  C10_CUDA_CHECK(launch_permuted({from.const_data_ptr<int64_t>(), from.size(0), size,
+                                  static_cast<uint64_t>(seed), items.mutable_data_ptr<int64_t>()},
+                                 launcher()));
+  return items;
 }
 
 }  // namespace
@@ -116,6 +142,8 @@ TORCH_LIBRARY_IMPL(isample, CUDA, m) {
   m.impl("meet", &meet);
   m.impl("recall", &recall);
   m.impl("expected_scores", &expected_scores);
+  m.impl("_expected_scores_into", &expected_scores_into);
+  m.impl("permuted", &permuted);
 }
 
 }  // namespace isample::cuda

@@ -107,7 +107,7 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
   check_score(score);
   check_share("floor", floor);
   check_share("momentum", momentum);
-  if (tau_ema.has_value()) check_tau_ema(*tau_ema, "score", score.device());
+  if (tau_ema.has_value()) check_tau_ema(*tau_ema, "score", score.device(), {{"score", score}});
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
   const at::Tensor scores = score.contiguous();
@@ -121,6 +121,7 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
                                  tau.mutable_data_ptr<float>(),
                                  tau_ema.has_value() ? tau_ema->mutable_data_ptr<float>() : nullptr,
                                  momentum};
+  if (tau_ema.has_value()) count_write(*tau_ema);
   C10_CUDA_CHECK(launch_distribution(task, workspace.mutable_data_ptr(), on));
   return {std::move(probabilities), std::move(tau)};
 }
@@ -128,6 +129,7 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table_cuda(const at::Tensor& score,
                                                                             double floor) {
   check_score(score);
+  check_table_items("score", score.size(0));
   check_share("floor", floor);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
@@ -153,6 +155,7 @@ std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t co
   check_share("floor", floor);
   const int64_t n = score.size(0);
   const DrawMethod kind = parse_method("method", method);
+  check_draw_items("score", kind, n, true);
   check_count("count", count, kind, n);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
@@ -187,19 +190,29 @@ std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold,
   return {std::move(d.indices), std::move(d.weights)};
 }
 
-std::tuple<at::Tensor, at::Tensor> prefix_sum_cuda(const at::Tensor& score, double floor) {
+// Blocks come in any order, so scores that lie in `sums` are copied before they are overwritten.
+at::Tensor prefix_sum_into_cuda(at::Tensor& sums, const at::Tensor& score, double floor) {
   check_score(score);
   check_share("floor", floor);
+  check_sums_of(sums, score);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const Launcher on = launcher();
-  const at::Tensor scores = score.contiguous();
+  const at::Tensor scores = score.is_alias_of(sums) ? score.clone() : score.contiguous();
   const int64_t n = scores.size(0);
-  at::Tensor sums = empty({n}, scores, at::kLong), tau = empty({}, scores, at::kFloat);
+  at::Tensor tau = empty({}, scores, at::kFloat);
+  count_write(sums);
   const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
   const DistributionTask task = {scores.const_data_ptr<float>(), n,       floor, nullptr,
                                  tau.mutable_data_ptr<float>(),  nullptr, 0.0};
   C10_CUDA_CHECK(
       launch_prefix_sum(task, sums.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(), on));
+  return tau;
+}
+
+std::tuple<at::Tensor, at::Tensor> prefix_sum_cuda(const at::Tensor& score, double floor) {
+  check_score(score);
+  at::Tensor sums = empty({score.size(0)}, score, at::kLong);
+  at::Tensor tau = prefix_sum_into_cuda(sums, score, floor);
   return {std::move(sums), std::move(tau)};
 }
 
@@ -225,12 +238,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
     const std::optional<at::Tensor>& weight, int64_t ignore_index, double label_smoothing,
     std::optional<int64_t> seed, int64_t offset, const std::optional<at::Generator>& generator) {
   check_softmax_score(logits, targets, weight, ignore_index, label_smoothing);
-  check_tau_ema(tau_ema, "logits", logits.device());
+  check_tau_ema(tau_ema, "logits", logits.device(),
+                {{"logits", logits}, {"targets", targets}, {"weight", weight}});
   check_share("momentum", momentum);
   check_share("floor", floor);
   const int64_t n = logits.size(0);
   check_item_count("logits", n);
   const DrawMethod method = parse_method("draws", draws);
+  check_draw_items("logits", method, n, true);
   check_count("batch_size", batch_size, method, n);
   const c10::cuda::OptionalCUDAGuard guard(logits.device());
   const Launcher on = launcher();
@@ -246,6 +261,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
                                  tau.mutable_data_ptr<float>(),
                                  tau_ema.mutable_data_ptr<float>(),
                                  momentum};
+  count_write(tau_ema);
   C10_CUDA_CHECK(launch_importance_sample(s.task, task, d.task, workspace.mutable_data_ptr(), on));
   return {std::move(d.indices), std::move(d.weights), std::move(s.score), std::move(s.loss),
           std::move(tau)};
@@ -260,6 +276,7 @@ TORCH_LIBRARY_IMPL(isample, CUDA, m) {
   m.impl("draw", &draw_cuda);
   m.impl("draw.table", &draw_table_cuda);
   m.impl("prefix_sum", &prefix_sum_cuda);
+  m.impl("_prefix_sum_into", &prefix_sum_into_cuda);
   m.impl("draw.prefix_sum", &draw_prefix_sum_cuda);
   m.impl("importance_sample", &importance_sample_cuda);
 }

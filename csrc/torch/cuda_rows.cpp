@@ -17,6 +17,7 @@ using Given = std::optional<at::Tensor>;
 void pass_rows(const at::Tensor& gradient, const Given& factors, const Given& squares, double scale,
                void* result) {
   const Launcher on = launcher();
+  if (squares.has_value()) count_write(*squares);
   const at::Tensor sums = squares.has_value() ? squares->contiguous() : at::Tensor();
   RowsTask task = {gradient.const_data_ptr(),
                    logit_type(gradient.scalar_type()),

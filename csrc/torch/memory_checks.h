@@ -2,15 +2,20 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <optional>
 
 #include "../core/memory.h"
 #include "checks.h"
+#include "written.h"
 
 namespace isample {
 
 inline void check_batch(const at::Tensor& score, const char* other_name, const at::Tensor& other) {
   check_score(score);
+  TORCH_CHECK_VALUE(score.size(0) <= kMaxDraws,
+                    "score must be of a batch of at most 2^24 = ", kMaxDraws, ", got ",
+                    score.size(0));
   TORCH_CHECK_VALUE(other.sizes() == score.sizes(), other_name, " must have the shape of score, ",
                     score.sizes(), ", got ", other.sizes());
   check_device(other_name, other, "score", score.device());
@@ -44,6 +49,7 @@ inline void check_remember(const at::Tensor& memory, const at::Tensor& indices,
   check_batch(score, "indices", indices);
   check_dtype("indices", indices, at::kLong);
   check_device("memory", memory, "score", score.device());
+  check_written("memory", memory, {{"indices", indices}, {"score", score}});
 }
 
 inline void check_scores(const char* argument, const at::Tensor& scores) {
@@ -71,14 +77,36 @@ inline void check_meet(const at::Tensor& met, const at::Tensor& remembered,
                     remembered.sizes());
   check_device("remembered", remembered, "fresh", fresh.device());
   check_by_octave("met", met, fresh);
+  check_written("met", met, {{"remembered", remembered}, {"fresh", fresh}});
 }
 
 inline void check_expected(const at::Tensor& score, const at::Tensor& experience, double prior,
-                           double share) {
+                           std::optional<double> contradicted, double share) {
   check_scores("score", score);
   check_by_octave("experience", experience, score);
   TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
+  TORCH_CHECK_VALUE(std::isfinite(prior), "prior must be finite, got ", prior);
+  TORCH_CHECK_VALUE(!contradicted || !std::isnan(*contradicted), "contradicted must not be NaN");
   TORCH_CHECK_VALUE(share >= 0.0 && share < 1.0, "share must lie in [0, 1), got ", share);
+}
+
+// What receives a number for each of `score`; it may be the upper half of a table to be.
+inline void check_receiver(const char* argument, const at::Tensor& receiver,
+                           const at::Tensor& score) {
+  check_dtype(argument, receiver, at::kFloat);
+  TORCH_CHECK_VALUE(receiver.sizes() == score.sizes() && receiver.is_contiguous(), argument,
+                    " must be contiguous and have the shape of score, ", score.sizes(), ", got ",
+                    receiver.sizes());
+  check_device(argument, receiver, "score", score.device());
+  check_written(argument, receiver, {{"score", score}});
+}
+
+inline void check_permuted(const at::Tensor& places, int64_t size) {
+  check_dtype("places", places, at::kLong);
+  TORCH_CHECK_VALUE(places.dim() == 1, "places must be one-dimensional, got shape ",
+                    places.sizes());
+  TORCH_CHECK_VALUE(size >= 1 && size <= kMaxItems, "size must lie in [1, 2^32 = ", kMaxItems,
+                    "], got ", size);
 }
 
 // Everything that recall takes.
@@ -90,6 +118,13 @@ inline void check_recall(const at::Tensor& memory, const at::Tensor& met, const 
   check_by_octave("met", met, score);
   check_moments(score, weights.has_value() ? *weights : score, fractions);
   if (sums.has_value()) check_places(*sums, indices);
+  check_written("memory", memory, {{"weights", weights}, {"sums", sums}});
+  check_written("met", met,
+                {{"memory", memory},
+                 {"score", score},
+                 {"indices", indices},
+                 {"weights", weights},
+                 {"sums", sums}});
 }
 
 // The contiguous tensors of a batch, and what core makes of them. At most one of `weights` and

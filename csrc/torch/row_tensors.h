@@ -15,7 +15,10 @@ inline void check_row_pass(const at::Tensor& gradient, const std::optional<at::T
   check_float("gradient", gradient);
   TORCH_CHECK_VALUE(gradient.dim() >= 1, "gradient must be [B, ...], got shape ", gradient.sizes());
   if (factors.has_value()) check_row_numbers("factors", *factors, "gradient", gradient);
-  if (squares.has_value()) check_row_numbers("squares", *squares, "gradient", gradient);
+  if (squares.has_value()) {
+    check_row_numbers("squares", *squares, "gradient", gradient);
+    check_written("squares", *squares, {{"gradient", gradient}, {"factors", factors}});
+  }
 }
 
 inline int64_t row_size(const at::Tensor& gradient) {

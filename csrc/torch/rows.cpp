@@ -82,7 +82,10 @@ at::Tensor rows(const at::Tensor& z, const Given& factors, const Given& squares,
   TORCH_CHECK_VALUE(z.dim() >= 1, "z must have a row for each sample, [B, ...], got shape ",
                     z.sizes());
   if (factors.has_value()) check_row_numbers("factors", *factors, "z", z);
-  if (squares.has_value()) check_row_numbers("squares", *squares, "z", z);
+  if (squares.has_value()) {
+    check_row_numbers("squares", *squares, "z", z);
+    check_written("squares", *squares, {{"z", z}, {"factors", factors}});
+  }
   TORCH_CHECK_VALUE(std::isfinite(scale), "scale must be finite, got ", scale);
   const bool unused = !factors.has_value() && !squares.has_value();
   if (unused || !z.requires_grad() || !at::GradMode::is_enabled()) return z;
@@ -95,6 +98,7 @@ void pass_rows_cpu(const at::Tensor& gradient, const float* factors, const Given
                    double scale, void* result) {
   const int64_t count = gradient.size(0), size = row_size(gradient);
   if (gradient.numel() == 0) return;
+  if (squares.has_value()) count_write(*squares);
   at::Tensor sums = squares.has_value() ? squares->contiguous() : at::Tensor();
   const cpu::RowsTask task = {gradient.const_data_ptr(),
                               cpu::logit_type(gradient.scalar_type()),

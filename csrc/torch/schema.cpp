@@ -11,6 +11,7 @@
 #include <string>
 
 #include "build_info.h"
+#include "interrupt.h"
 
 TORCH_LIBRARY(isample, m) {
   m.def(
@@ -46,13 +47,14 @@ TORCH_LIBRARY(isample, m) {
   // `seed` and `offset` given: a pure function of them. Otherwise the words come from `generator`,
   // or from the device's default generator, which torch.manual_seed seeds.
   m.def(
-      "draw(Tensor score, int count, *, str method=\"alias\", float floor=0.0, int? seed=None, int "
+      "draw(Tensor score, SymInt count, *, str method=\"alias\", float floor=0.0, int? seed=None, "
+      "int "
       "offset=0, "
       "Generator? generator=None) -> (Tensor indices, Tensor weights)",
       {at::Tag::nondeterministic_seeded});
 
   m.def(
-      "draw.table(Tensor threshold, Tensor alias, Tensor mass, Tensor total, int count, *, int? "
+      "draw.table(Tensor threshold, Tensor alias, Tensor mass, Tensor total, SymInt count, *, int? "
       "seed=None, "
       "int offset=0, Generator? generator=None) -> (Tensor indices, Tensor weights)",
       {at::Tag::nondeterministic_seeded});
@@ -61,11 +63,22 @@ TORCH_LIBRARY(isample, m) {
   // items.
   m.def("prefix_sum(Tensor score, *, float floor=0.0) -> (Tensor sums, Tensor tau)");
 
+  // The same into `sums`, whose upper half may hold the scores; gives tau.
+  m.def("_prefix_sum_into(Tensor(a!) sums, Tensor score, *, float floor=0.0) -> Tensor");
+
+  // The items at `places` of a shuffled order of `size` items.
+  m.def("permuted(Tensor places, int size, *, int seed) -> Tensor");
+
   m.def(
-      "draw.prefix_sum(Tensor sums, int count, *, str method=\"stratified\", int? seed=None, int "
+      "draw.prefix_sum(Tensor sums, SymInt count, *, str method=\"stratified\", int? seed=None, "
+      "int "
       "offset=0, "
       "Generator? generator=None) -> (Tensor indices, Tensor weights)",
       {at::Tag::nondeterministic_seeded});
+
+  // Whether stored tables are what alias_table and prefix_sum make. O(n), with one readback.
+  m.def("_check_table(Tensor threshold, Tensor alias, Tensor mass, Tensor total) -> ()");
+  m.def("_check_prefix_sums(Tensor sums) -> ()");
 
   // The weights that items would have, if draws from the sums gave them.
   m.def("draw_weights(Tensor sums, Tensor indices) -> Tensor");
@@ -93,9 +106,12 @@ TORCH_LIBRARY(isample, m) {
       "expected_scores(Tensor score, Tensor experience, *, float prior, float? contradicted, float "
       "share) "
       "-> (Tensor expected, Tensor bounded)");
+  m.def(
+      "_expected_scores_into(Tensor(a!) expected, Tensor score, Tensor experience, *, float prior, "
+      "float? contradicted, float share) -> Tensor");
 
   m.def(
-      "importance_sample(Tensor logits, Tensor targets, int batch_size, Tensor(a!) tau_ema, *, "
+      "importance_sample(Tensor logits, Tensor targets, SymInt batch_size, Tensor(a!) tau_ema, *, "
       "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int "
       "ignore_index=-100, "
       "float label_smoothing=0.0, int? seed=None, int offset=0, Generator? generator=None) "
@@ -106,15 +122,32 @@ TORCH_LIBRARY(isample, m) {
 // But for cross_entropy and rows, whose nodes are in files of their own, no op is differentiable:
 // there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
-  for (const char* op : {"softmax_score", "_cross_entropy_with_gradient", "_add_row_squares",
-                         "_scale_rows", "distribution", "alias_table", "draw", "draw.table",
-                         "prefix_sum", "draw.prefix_sum", "draw_weights", "draw_moments",
-                         "remember", "recall", "meet", "expected_scores", "importance_sample"})
+  for (const char* op : {"softmax_score",
+                         "_cross_entropy_with_gradient",
+                         "_add_row_squares",
+                         "_scale_rows",
+                         "distribution",
+                         "alias_table",
+                         "draw",
+                         "draw.table",
+                         "prefix_sum",
+                         "_prefix_sum_into",
+                         "permuted",
+                         "draw.prefix_sum",
+                         "draw_weights",
+                         "draw_moments",
+                         "remember",
+                         "recall",
+                         "meet",
+                         "expected_scores",
+                         "_expected_scores_into",
+                         "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled ops of isample; importing it registers torch.ops.isample.";
+  isample::find_main_thread();
   m.def("build_info", &isample::build_info,
         "What was built: compiler, torch version, the CPU instruction set in use, CUDA "
         "architectures or why none.");

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 import torch
 
+from isample.support.checks import check_optimizer
 from isample.support.registry import look_up
 
 
@@ -158,19 +159,27 @@ ADAPT: dict[str, Callable[[torch.optim.Optimizer], Rates]] = {
 }
 
 
+def check_rates(adapt: Any) -> None:
+    """Raises TypeError for what is no :class:`Rates`."""
+    methods = ("note", "raise_for", "put_back", "state_dict", "load_state_dict")
+    if not all(callable(getattr(adapt, method, None)) for method in methods):
+        raise TypeError(
+            "adapt must be 'lr', 'batch', None or an isample.control.rates.Rates, with "
+            f"{', '.join(methods)}; got {type(adapt).__name__}"
+        )
+
+
 def make_rates(adapt: str | Rates | None, optimizer: torch.optim.Optimizer) -> Rates:
     """``"lr"`` raises the learning rate, ``"batch"`` draws fewer samples, None does neither; or the
     user's own.
 
     Raises TypeError for what is no optimizer, ValueError for an unknown name.
     """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(
-            f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}"
-        )
+    check_optimizer(optimizer)
     if adapt is None:
         return SteadyRate(math.inf)
     if not isinstance(adapt, str):
+        check_rates(adapt)
         return adapt
     make = look_up(ADAPT, adapt, "adapt")
     if make is LearningRate and _keeps_its_rate(optimizer):

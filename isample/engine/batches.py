@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from functools import reduce
 from operator import add
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isample.engine.faults import candidates_error, score_error
 from isample.engine.parts import Parts
 from isample.ops.memory import draw_moments
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
-from isample.support.pytree import take
+from isample.support.batch_cuts import take
+from isample.support.errors import NonFiniteScoreError
+from isample.support.pytree import as_pair
 from isample.values import Batch, Candidates, Plan
 
 
@@ -42,14 +46,19 @@ def chosen(
         )
     prior = given.weights
     if prior is None and given.places is not None:
-        prior = torch.ones(size, device=given.places.device)
+        prior = torch.ones(size, dtype=torch.float32, device=given.places.device)
     known = {} if ahead is None else {"ahead": ahead}
     scorer = parts.scorer_for("a plan with candidates")
-    selection, seconds = scorer.select(given.batch, size, count, prior, **known)
+    try:
+        selection, seconds = scorer.select(given.batch, size, count, prior, **known)
+    except NonFiniteScoreError as error:
+        raise candidates_error(error, given.places, _parameters(parts)) from None
     began = time.perf_counter()
+    if parts.objective is not None and not by_memory:
+        parts.objective.note(as_pair(given.batch)[1])
     indices = selection.indices
     batch = Batch(
-        take(given.batch, indices),
+        take(given.batch, indices, size),
         count,
         size,
         selection.weights,
@@ -68,6 +77,10 @@ def chosen(
     batch.told.update(tau=selection.tau, tau_ema=parts.selector.tau_ema)
     batch.overhead = time.perf_counter() - began
     return batch
+
+
+def _parameters(parts: Parts) -> Iterable[Tensor]:
+    return () if parts.model is None else parts.model.parameters()
 
 
 def how_many(size: int, plan: Plan, batch_size: int) -> int:
@@ -118,6 +131,9 @@ def learn(parts: Parts, source: Source, batch: Batch, score: Tensor) -> None:
     told["candidates"] = source.learn(batch.places, weights, score)
     facts = source.facts()
     if "tau" not in facts:  # of a stream: of the batch itself
-        told["tau"] = parts.selector.observe(score)
+        try:
+            told["tau"] = parts.selector.observe(score)
+        except NonFiniteScoreError:
+            raise score_error(batch, _parameters(parts), 1) from None
         told["tau_ema"] = parts.selector.tau_ema
     told.update(facts)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
 from isample.engine.batches import chosen, learn_outputs, learn_rows
-from isample.engine.parts import Parts, Wishes, controller_of
+from isample.engine.parts import Parts, Wishes, controller_of, limits_of
 from isample.engine.steps import Steps
 from isample.engine.tickets import Tickets
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
-from isample.support.errors import NonFiniteError, StateError
+from isample.sources.epochs import length_of
+from isample.sources.limits import Limits
+from isample.support.batch_cuts import take
+from isample.support.errors import CannotCutError, NonFiniteError, StateError
 from isample.support.states import check_keys, check_like
 from isample.values import Batch, Candidates, Plan
 
@@ -28,6 +32,7 @@ class Dealer:
         self.wishes: Wishes = wishes
         self.steps: Steps = steps
         self.source: Source | None = None
+        self.limits: Limits = limits_of(parts, wishes)
         self.tickets: Tickets = Tickets(steps.processes.count == 1)
         self._followed: Plan | None = None
         self._invalid: NonFiniteError | None = None  # of a batch that no update has used
@@ -35,6 +40,7 @@ class Dealer:
 
     def open(self, source: Source) -> None:
         """Batches come from ``source`` from now on."""
+        self._agree(source)
         before = self.source
         if before is None:
             controller = controller_of(self.parts, self.wishes, source)
@@ -43,12 +49,28 @@ class Dealer:
         self._followed = self.steps.steering.plan
         source.follow(self._followed)
         if self._state is not None:
+            state, self._state = self._state, None
             try:
-                self.load_state_dict(self._state)
+                self.load_state_dict(state)
             except Exception:
-                self.source = before  # another one may fit the state
+                self.source, self._state = before, state  # another one may fit it
                 raise
-            self._state = None
+
+    def _agree(self, source: Source) -> None:
+        """Of several processes, before anything changes; raises ValueError where they differ."""
+        processes = self.steps.processes
+        if processes.count > 1:
+            draws = "a memory draws" if source.remembers else "the loader deals"
+            processes.note(
+                who_draws=draws,
+                batch_size=source.batch_size,
+                batches_an_epoch=length_of(source.loader),
+                samples=source.total,
+                steps_so_far=self.steps.count
+                if self._state is None
+                else self._state["steps"]["count"],
+            )
+            processes.agree()
 
     @property
     def opened(self) -> Source:
@@ -62,20 +84,48 @@ class Dealer:
     def begin_epoch(self) -> None:
         """The source deals an epoch from its beginning, or from where it stands."""
         self.tickets.begin_epoch()
+        self.steps.processes.begin_epoch()
+
+    def counted(self, candidates: Iterator[Candidates]) -> Iterator[Candidates]:
+        """``candidates`` of an epoch, which other processes hear about."""
+        return self.steps.processes.counted(candidates)
 
     def end_epoch(self) -> None:
         """The source has nothing more of it."""
         self.tickets.end_epoch()
+        # Other processes' streams may have more.
+        self.steps.processes.end_epoch(waits=not self.opened.remembers)
+
+    def break_epoch(self, error: BaseException) -> None:
+        """It ends by ``error``; GeneratorExit where the loop was left."""
+        self.steps.processes.leave(error)
 
     def deal(self, candidates: Candidates, ahead: ScoredAhead | None = None) -> Batch:
         """What is to be trained on of ``candidates``: its ticket waits for its logits."""
         plan = self.steps.tick()
         if plan is not self._followed:
             self._follow()
-        batch = chosen(self.parts, self.opened, plan, candidates, ahead)
+        batch = self._chosen(self.limits.within(plan), candidates, ahead)
         batch.began = self.steps.clock.began
         self.tickets.add(batch)
         return batch
+
+    def _chosen(self, plan: Plan, candidates: Candidates, ahead: ScoredAhead | None) -> Batch:
+        try:
+            if self.limits.looks:
+                self._look(candidates)
+            return chosen(self.parts, self.opened, plan, candidates, ahead)
+        except CannotCutError as error:
+            if candidates.size > self.opened.batch_size:
+                raise
+            self.limits.cannot_cut(error)
+            return chosen(self.parts, self.opened, self.limits.within(plan), candidates)
+
+    def _look(self, candidates: Candidates) -> None:
+        """Raises CannotCutError where the first batch cannot be cut and may have to."""
+        self.limits.looks = False
+        if self.limits.falls_back or not self.opened.remembers:
+            take(candidates.batch, slice(1), candidates.size)
 
     def claim(self, by: str) -> Batch:
         """The batch under way, whose logits ``by`` takes."""
@@ -133,7 +183,7 @@ class Dealer:
         plan = self.steps.steering.plan
         if plan is not self._followed:
             self._followed = plan
-            self.opened.follow(plan)
+            self.opened.follow(self.limits.within(plan))
 
     def _settle_finished(self, *, is_update: bool) -> list[Batch]:
         finished = self.tickets.finished()
@@ -152,19 +202,23 @@ class Dealer:
 
     def state_dict(self) -> dict[str, Any]:
         if self._state is not None:
-            return self._state
-        waiting = self.tickets.waiting
+            return self._state  # no source has taken it up yet
+        waiting, known = self.tickets.waiting, self.parts.objective
         return {
             "steps": self.steps.state_dict(),
             "selector": self.parts.selector.state_dict(),
             "source": None if self.source is None else self.source.state_dict(waiting),
+            "mean_count": known and known.mean_count.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Now, or once there is a source. Raises StateError before anything has changed."""
-        check_keys(state, ("steps", "selector", "source"), "Engine")
+        state = {"mean_count": None, **state}  # states of before have none
+        check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
+        self.limits.foresees = False  # that run's beginning did
         if self.source is None:
             self._state = state
+            self.steps.resume(state["steps"])
             return
         is_fresh = state["source"] is None and state["steps"]["controller"] is None
         if (state["source"] is not None) != self.source.remembers and not is_fresh:
@@ -190,4 +244,6 @@ class Dealer:
         if state["source"] is not None:
             source.load_state_dict(state["source"])
         self.parts.selector.load_state_dict(state["selector"])
+        if self.parts.objective is not None and state["mean_count"] is not None:
+            self.parts.objective.mean_count.load_state_dict(state["mean_count"])
         self.steps.load_state_dict(state["steps"])

@@ -13,7 +13,7 @@ are scored and weighted. Before the optimizer's step the numbers are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from torch import Tensor, is_grad_enabled, nn
 from isample.control import Controller
 from isample.control.rates import Rates
 from isample.engine.arguments import Arguments
+from isample.engine.checks import check_choices, check_engine
+from isample.engine.hooks import HeadHook
 from isample.engine.numbers import tell_loss
 from isample.engine.parts import Sampling, make_source
 from isample.engine.resumable import Resumable
@@ -62,6 +64,8 @@ class Engine(Resumable):
     Attributes
     ----------
     report, history: the last step's :class:`isample.StepReport`, and all of them.
+    together: ``with engine.together():`` around the loop, where several processes train: an error
+        in one of them ends all, by a :class:`isample.LostProcessError`.
     """
 
     def __init__(
@@ -80,7 +84,10 @@ class Engine(Resumable):
         sampling: Sampling = DEFAULT_SAMPLING,
         processes: Processes | None = None,
     ):
+        check_engine(optimizer, head, model, objective, attach, seed)
+        check_choices(control, batch_size, sampling, processes)
         processes = processes or Processes.running()
+        self.together: Callable[[], AbstractContextManager[None]] = processes.together
         super().__init__(
             Arguments(
                 optimizer,
@@ -97,7 +104,7 @@ class Engine(Resumable):
         )
         self._open = self._paused = False
         if head is not None:
-            head.register_forward_hook(self._at_head)
+            head.register_forward_hook(HeadHook(head, self._at_head))
         if attach:
             optimizer.register_step_pre_hook(self._before)
             optimizer.register_step_post_hook(self._after)
@@ -125,8 +132,10 @@ class Engine(Resumable):
         is dealt as it is, and thinned where something can score.
         """
         dealer = self.dealer
-        source = make_source(self.parts, dealer.wishes, loader, dealer.source)
-        dealer.open(source)
+        given, limits = (self.parts, dealer.wishes, loader, dealer.source), dealer.limits
+        with self.steps.processes.opening():
+            source = make_source(*given, limits)
+            dealer.open(source)
         self._loader = Loader(loader, source, dealer, self.parts.device)
         self._load_place()
         return self._loader
@@ -186,7 +195,7 @@ class Engine(Resumable):
             return objective.mean(outputs, targets)[0]
         plain = self.dealer.tickets.pass_plain("loss", outputs)
         batch = plain or self.dealer.claim("loss")
-        mean, score = objective.mean(outputs, targets, batch.weights)
+        mean, score = objective.mean(outputs, targets, batch.weights, notes=batch.observe)
         if self.dealer.tickets.is_settled(batch) or (plain is not None and self._open):
             return mean
         tell_loss(batch, mean)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 
 from torch import Tensor
 
+from isample.engine.faults import loss_error, score_error
 from isample.ops.memory import moments_of
-from isample.support.errors import NonFiniteLossError, NonFiniteScoreError
 from isample.values import Batch, Observation, StepReport
 
 
@@ -43,15 +44,18 @@ def observation(
     )
 
 
-def check_finite(batch: Batch, seen: Observation) -> None:
-    """Raises NonFiniteScoreError or NonFiniteLossError where a number is none."""
+def check_finite(
+    batch: Batch, seen: Observation, parameters: Iterable[Tensor], processes: int
+) -> None:
+    """Raises NonFiniteScoreError or NonFiniteLossError where a number is none; ``parameters`` and
+    ``processes`` are those that are trained and that train."""
     moments = [part.mean for part in (seen.memory, seen.fresh) if part is not None]
     valid = all(map(math.isfinite, moments))
     valid = valid and not ("tau" in batch.told and math.isnan(seen.tau))
     if batch.score is not None and not valid:
-        raise NonFiniteScoreError.from_scores(batch.score)
+        raise score_error(batch, parameters, processes)
     if "loss" in batch.told and not math.isfinite(seen.loss):
-        raise NonFiniteLossError(seen.loss)
+        raise loss_error(batch, seen.loss, parameters, processes)
 
 
 def report_of(

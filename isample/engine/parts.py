@@ -18,9 +18,11 @@ from isample.scoring.objective import Objective
 from isample.scoring.rows import Rows
 from isample.scoring.scorers import ModelScorer, ObjectiveScorer, Scorer
 from isample.scoring.select import Selector
+from isample.sources.arguments import check_joins
 from isample.sources.base import Source
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed
+from isample.sources.limits import Limits
 from isample.sources.stream import Stream
 from isample.support.processes import Processes, unwrapped
 
@@ -130,14 +132,14 @@ def dataset_of(
 
 
 def make_source(
-    parts: Parts, wishes: Wishes, loader: Iterable[Any], before: Source | None
+    parts: Parts, wishes: Wishes, loader: Iterable[Any], before: Source | None, limits: Limits
 ) -> Source:
     """A memory's source where ``loader`` has a data set that can be drawn from, else a stream.
 
     Warns where batches can be neither drawn nor scored. Raises ValueError where nobody says how
     large they are.
     """
-    if can_be_indexed(loader, wishes.batch_size) and wishes.control != "threshold":
+    if wishes.control != "threshold" and can_be_indexed(loader, wishes.batch_size):
         return dataset_of(parts, loader, before)
     batch_size = wishes.batch_size or getattr(loader, "batch_size", None)
     if batch_size is None:
@@ -152,7 +154,19 @@ def make_source(
             "shuffles a map-style data set)",
             stacklevel=3,
         )
-    return Stream(loader, batch_size)
+    check_joins(wishes.sampling.presample, batch_size)
+    return Stream(loader, batch_size, limits=limits)
+
+
+def limits_of(parts: Parts, wishes: Wishes) -> Limits:
+    """What becomes of batches that cannot be joined or cut."""
+    presample = wishes.sampling.presample
+    if parts.scorer is None or wishes.control == "never":
+        return Limits()
+    falls_back = wishes.control == "speedup"
+    larger = presample is None or presample != wishes.batch_size
+    asked = not falls_back and larger and isinstance(wishes.control, str)
+    return Limits(falls_back, asked, foresees=asked and wishes.control == "threshold")
 
 
 def make_choices(parts: Parts, wishes: Wishes, source: Source) -> Choices:

@@ -27,6 +27,9 @@ class Resumable:
 
     def _make(self, given: Arguments) -> None:
         rates = make_rates(given.adapt, given.optimizer)
+        named = ("loss", "control", "objective", "adapt")
+        asked = {name: getattr(given, name) for name in named}
+        given.processes.note(**asked, **vars(given.sampling))
         self._arguments = given
         self.parts: Parts = make_parts(
             given.optimizer,
@@ -62,8 +65,8 @@ class Resumable:
                 "state_dict must be taken between an update and the next forward pass; a batch is "
                 "under way"
             )
-        loader = self._place
-        if loader is None and self._loader is not None:
+        loader = self._place  # no loader has taken it up yet
+        if self._loader is not None:
             loader = self._loader.state_dict(tickets.waiting)
         state = {"version": VERSION, "config": self.config, "rows": self._rows.state_dict()}
         return copy.deepcopy({**state, "loader": loader, "dealer": self.dealer.state_dict()})
@@ -88,6 +91,8 @@ class Resumable:
             if self._loader is not None:
                 raise StateError("state of other arguments must be loaded before engine.loader")
             self._make(arguments)
+        if self._loader is not None and state["loader"] is not None:
+            self._loader.check_state(state["loader"])
         self.dealer.load_state_dict(state["dealer"])
         self._rows.load_state_dict(state["rows"])
         self._place = state["loader"]
@@ -100,9 +105,10 @@ class Resumable:
         check_version(state)
         check_like(state["rows"], [], "rows")
         steps = {"count": 0, "elapsed": 0.0, "rates": None, "controller": None}
-        check_like(state["dealer"], {"steps": steps, "selector": None, "source": None}, "dealer")
+        of_all = {"steps": steps, "selector": None, "source": None, "mean_count": None}
+        check_like({"mean_count": None, **state["dealer"]}, of_all, "dealer")
         if state["loader"] is not None:
-            Loader.check_state(state["loader"])
+            Loader.check_form(state["loader"])
 
     def _load_place(self) -> None:
         if self._loader is not None and self._place is not None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from isample.control.base import Controller
 from isample.control.rates import Rates
+from isample.engine.faults import loss_error
 from isample.engine.numbers import check_finite, observation, report_of
 from isample.engine.steering import Steering
 from isample.support.clocks import StepClock
-from isample.support.errors import NonFiniteLossError
 from isample.support.processes import Processes
 from isample.support.readback import as_numbers
 from isample.values import Batch, History, Observation, Plan, StepReport
@@ -165,7 +165,8 @@ class Steps:
             overhead = sum(overhead for _, overhead in self._timed)
             told.append(torch.tensor([seconds, overhead], dtype=torch.float64, device=self.device))
         if told:
-            self._reads[id(batch)] = self.processes.read_late(told, self.device)
+            signs = (self.processes.epoch, batch.out_of, batch.size, batch.scored)
+            self._reads[id(batch)] = self.processes.read_late(told, self.device, signs)
 
     def settle(self, batch: Batch) -> None:
         """Reads what ``batch`` tells, and tells the controller.
@@ -177,7 +178,7 @@ class Steps:
         informed = self._informed()
         told = self._numbers(batch)
         seen = observation(batch, told, informed, self.rates.gain_cap)
-        check_finite(batch, seen)
+        check_finite(batch, seen, self._parameters(), self.processes.count)
         self.steering.observe(seen)
         importance = batch.by_memory or batch.scored > 0
         gain = self.steering.gain(seen) if importance else 1.0
@@ -191,7 +192,7 @@ class Steps:
         """Raises NonFiniteLossError where the loss that ``batch`` tells is no finite number."""
         loss = self._numbers(batch)["loss"][0]
         if not math.isfinite(loss):
-            raise NonFiniteLossError(loss)
+            raise loss_error(batch, loss, self._parameters(), self.processes.count)
         self._loss = loss
 
     def _numbers(self, batch: Batch) -> dict[str, list[float]]:
@@ -252,8 +253,10 @@ class Steps:
         return next(self._gradients(), None) is not None
 
     def _gradients(self) -> Iterator[Tensor]:
-        groups = self.optimizer.param_groups
-        return (p.grad for group in groups for p in group["params"] if p.grad is not None)
+        return (p.grad for p in self._parameters() if p.grad is not None)
+
+    def _parameters(self) -> Iterator[Tensor]:
+        return (p for group in self.optimizer.param_groups for p in group["params"])
 
     # ---- State --------------------------------------------------------------------------------
 
@@ -265,8 +268,12 @@ class Steps:
             "controller": None if self._steering is None else self._steering.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any]) -> None:
+        """The part of a state that needs no controller."""
         self.count, self.elapsed = state["count"], state["elapsed"]
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.resume(state)
         self.rates.load_state_dict(state["rates"])
         self.steering.load_state_dict(state["controller"])
         self.clock.stop()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
-from isample.ops.tables import AliasTable, PrefixSum, raise_if_nan
+from isample.ops.arguments import method_name, seed_word, whole_number
+from isample.ops.fakes import register_fake
+from isample.ops.tables import AliasTable, PrefixSum, check_table, raise_if_nan
 
 DrawMethod = Literal["alias", "systematic", "pps", "stratified"]
 
@@ -42,11 +44,13 @@ def draw(
     Args:
         source: float32 [N] scores ("alias", "systematic", "pps"), or a table, whose floor is fixed:
             an :class:`AliasTable` ("alias") or a :class:`PrefixSum` ("stratified", "systematic").
-        count: number of draws b >= 1; for pps at most N, otherwise at most 2^24.
+            N is at most 2^24 for "alias" and, on CUDA, for "pps"; otherwise 2^32.
+        count: number of draws b, from 1 to 2^24; for pps at most N, too.
         method: one that ``source`` allows; by default the first of those.
         floor: as in :func:`distribution`.
-        seed, offset: with a seed the draws are a pure function of (scores, count, seed, offset),
-            bit for bit the same on CPU and CUDA. The offset selects one of 2^63 streams.
+        seed: in [-2^63, 2^64), as of torch.manual_seed: -1 is 2^64 - 1. With a seed the draws are a
+            pure function of (scores, count, seed, offset), bit for bit the same on CPU and CUDA.
+        offset: in [0, 2^63), selects one of the seed's streams.
         generator: source of the seed where none is given; by default the device's, which
             torch.manual_seed seeds.
 
@@ -56,40 +60,60 @@ def draw(
 
     Raises:
         NonFiniteScoreError: on CPU. On CUDA all weights are NaN instead, all indices 0.
-        ValueError, TypeError: an argument breaks a rule above.
+        ValueError, TypeError: an argument breaks a rule above, or a table was not made by
+            :func:`alias_table` or :func:`prefix_sum`. A table from elsewhere is checked once, in
+            O(N).
+        RuntimeError: under torch.vmap.
     """
-    stream = {"seed": seed, "offset": offset, "generator": generator}
+    count = whole_number("count", count)
+    stream = _stream(seed, offset, generator)
     if isinstance(source, Tensor):
         indices, weights = torch.ops.isample.draw.default(
-            source, count, method=method or "alias", floor=floor, **stream
+            source, count, method=method_name("method", method, "alias"), floor=floor, **stream
         )
         raise_if_nan(weights, source)
         return indices, weights
+    if not isinstance(source, AliasTable | PrefixSum):
+        raise TypeError(
+            "source must be a tensor of scores, an AliasTable or a PrefixSum, "
+            f"got {type(source).__name__}"
+        )
     if floor != 0.0:
         raise ValueError(
             "floor must be given to the table's own function, not to draws from the table, "
             f"got {floor}"
         )
+    if isinstance(source, AliasTable) and method not in (None, "alias"):
+        raise ValueError(f"method must be 'alias' for draws from an AliasTable, got {method!r}")
+    check_table(source)
     if isinstance(source, PrefixSum):
         return torch.ops.isample.draw.prefix_sum(
-            source.sums, count, method=method or "stratified", **stream
+            source.sums, count, method=method_name("method", method, "stratified"), **stream
         )
-    if method not in (None, "alias"):
-        raise ValueError(f"method must be 'alias' for draws from an AliasTable, got {method!r}")
     return torch.ops.isample.draw.table(*source, count, **stream)
 
 
-@library.register_fake("isample::draw")
+def _stream(
+    seed: int | None, offset: int, generator: torch.Generator | None
+) -> dict[str, int | torch.Generator | None]:
+    return {
+        "seed": seed_word(seed),
+        "offset": whole_number("offset", offset),
+        "generator": generator,
+    }
+
+
+@register_fake("isample::draw")
 def _fake_draw(score, count, *, method="alias", floor=0.0, seed=None, offset=0, generator=None):
     return score.new_empty(count, dtype=torch.int64), score.new_empty(count)
 
 
-@library.register_fake("isample::draw.table")
+@register_fake("isample::draw.table")
 def _fake_draw_table(threshold, alias, mass, total, count, *, seed=None, offset=0, generator=None):
     return threshold.new_empty(count), threshold.new_empty(count, dtype=torch.float32)
 
 
-@library.register_fake("isample::draw.prefix_sum")
+@register_fake("isample::draw.prefix_sum")
 def _fake_draw_prefix_sum(sums, count, *, method="stratified", seed=None, offset=0, generator=None):
     return sums.new_empty(count), sums.new_empty(count, dtype=torch.float32)
 
@@ -141,24 +165,22 @@ def importance_sample(
         *torch.ops.isample.importance_sample.default(
             logits,
             targets,
-            batch_size,
+            whole_number("batch_size", batch_size),
             tau_ema,
             momentum=momentum,
-            draws=draws,
+            draws=method_name("draws", draws, "alias"),
             floor=floor,
             weight=weight,
-            ignore_index=ignore_index,
+            ignore_index=whole_number("ignore_index", ignore_index),
             label_smoothing=label_smoothing,
-            seed=seed,
-            offset=offset,
-            generator=generator,
+            **_stream(seed, offset, generator),
         )
     )
     raise_if_nan(sample.tau, sample.score)
     return sample
 
 
-@library.register_fake("isample::importance_sample")
+@register_fake("isample::importance_sample")
 def _fake_importance_sample(
     logits,
     targets,

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
 
-from isample.ops.tables import PrefixSum
+from isample.ops.fakes import register_fake
+from isample.ops.tables import PrefixSum, check_table
 from isample.values import KEEP_FRACTIONS, Moments, Thinning
 
 
@@ -20,10 +21,11 @@ def draw_weights(table: PrefixSum, indices: Tensor) -> Tensor:
         ValueError, TypeError: wrong shape, device or dtype.
         IndexError: on CPU, an index outside [0, N); on CUDA its weight is NaN.
     """
+    check_table(table)
     return torch.ops.isample.draw_weights.default(table.sums, indices)
 
 
-@library.register_fake("isample::draw_weights")
+@register_fake("isample::draw_weights")
 def _fake_draw_weights(sums, indices):
     return sums.new_empty(indices.shape, dtype=torch.float32)
 
@@ -53,7 +55,7 @@ def draw_moments(
     return torch.ops.isample.draw_moments.default(score, weights, drawn, fractions)
 
 
-@library.register_fake("isample::draw_moments")
+@register_fake("isample::draw_moments")
 def _fake_draw_moments(score, weights, drawn, fractions):
     return score.new_empty(6 + len(fractions), dtype=torch.float64)
 
@@ -88,7 +90,7 @@ def remember(memory: Tensor, indices: Tensor, score: Tensor, *, rate: float = 0.
     return torch.ops.isample.remember.default(memory, indices, score, rate=rate)
 
 
-@library.register_fake("isample::remember")
+@register_fake("isample::remember")
 def _fake_remember(memory, indices, score, *, rate=0.5):
     return torch.empty_like(score, memory_format=torch.contiguous_format)
 
@@ -109,7 +111,7 @@ def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
     torch.ops.isample.meet.default(met, remembered, fresh)
 
 
-@library.register_fake("isample::meet")
+@register_fake("isample::meet")
 def _fake_meet(met, remembered, fresh):
     return None
 
@@ -137,19 +139,27 @@ def recall(
     Raises:
         ValueError, TypeError, IndexError: as these three. Nothing has changed then.
     """
+    if table is not None:
+        check_table(table)
     sums = None if table is None else table.sums
     return torch.ops.isample.recall.default(
         memory, met, score, indices, weights, sums, fractions, rate=rate
     )
 
 
-@library.register_fake("isample::recall")
+@register_fake("isample::recall")
 def _fake_recall(memory, met, score, indices, weights, sums, fractions, *, rate=0.5):
     return score.new_empty(6 + len(fractions), dtype=torch.float64)
 
 
 def expected_scores(
-    score: Tensor, experience: Tensor, *, prior: float, contradicted: float | None, share: float
+    score: Tensor,
+    experience: Tensor,
+    *,
+    prior: float,
+    contradicted: float | None,
+    share: float,
+    into: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What remembered scores foretell: :mod:`isample.sources.calibration` and
     :mod:`isample.scoring.contradicted` have the formulas.
@@ -162,6 +172,8 @@ def expected_scores(
         contradicted: the bound on samples with remembered scores above it; None sets no bound.
         share: of the draws that these get together at most, or their share of the samples if that
             is more.
+        into: float32 [N], contiguous, apart from ``score``: becomes what is expected, in place of a
+            new tensor.
 
     Returns:
         expected: float32 [N].
@@ -171,11 +183,35 @@ def expected_scores(
         ValueError, TypeError: wrong shape, device or dtype; a prior that is not positive, a share
             outside [0, 1).
     """
-    return torch.ops.isample.expected_scores.default(
-        score, experience, prior=prior, contradicted=contradicted, share=share
-    )
+    options = {"prior": prior, "contradicted": contradicted, "share": share}
+    if into is None:
+        return torch.ops.isample.expected_scores.default(score, experience, **options)
+    return into, torch.ops.isample._expected_scores_into(into, score, experience, **options)
 
 
-@library.register_fake("isample::expected_scores")
+@register_fake("isample::expected_scores")
 def _fake_expected_scores(score, experience, *, prior, contradicted, share):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
+
+
+@register_fake("isample::_expected_scores_into")
+def _fake_expected_scores_into(expected, score, experience, *, prior, contradicted, share):
+    return score.new_empty(())
+
+
+def permuted(places: Tensor, size: int, *, seed: int) -> Tensor:
+    """The samples at ``places``, int64 [b], of the shuffled order of ``size`` samples that ``seed``
+    selects.
+
+    The order is a permutation of [0, size), the same on CPU and CUDA, and is stored nowhere.
+
+    Raises:
+        ValueError, TypeError: wrong shape or dtype; a size outside [1, 2^32].
+        IndexError: on CPU, a place outside [0, size); on CUDA its sample is -1.
+    """
+    return torch.ops.isample.permuted.default(places, size, seed=seed)
+
+
+@register_fake("isample::permuted")
+def _fake_permuted(places, size, *, seed):
+    return torch.empty_like(places, memory_format=torch.contiguous_format)

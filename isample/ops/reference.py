@@ -44,13 +44,24 @@ def softmax_score(
 # ---- Distribution and tau, in integers -----------------------------------------------------------
 
 
-def masses(score: Tensor, floor: float = 0.0) -> Tensor:
-    """Scores float32 [N] quantised to int64 [N]: the distribution is masses / sum(masses)."""
+SUM_BITS = 30  # of the largest mass
+
+
+def product_bits(n: int) -> int:
+    """Bits of the largest mass where n times a sum of n masses must stay below 2^63."""
+    return min(SUM_BITS, 63 - 2 * math.ceil(math.log2(n)))
+
+
+def masses(score: Tensor, floor: float = 0.0, bits: int = SUM_BITS) -> Tensor:
+    """Scores float32 [N] quantised to int64 [N]: the distribution is masses / sum(masses).
+
+    Alias tables, and pps of up to 2^24 items, have ``bits`` of :func:`product_bits`.
+    """
     n, largest = len(score), float(score.max())
     if largest == 0:
         mass = torch.ones(n, dtype=torch.int64)
     else:
-        scale = 2.0 ** min(30, 63 - 2 * math.ceil(math.log2(n))) / largest
+        scale = 2.0**bits / largest
         mass = torch.where(score > 0, (score.double() * scale).round().clamp_min(1), 0).long()
     if floor > 0:
         share = floor * (float(mass.sum()) / n)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
+
+from isample.ops.fakes import register_fake
 
 
 def rows(
@@ -32,12 +34,12 @@ def rows(
     return torch.ops.isample.rows.default(z, factors, squares, scale)
 
 
-@library.register_fake("isample::_add_row_squares")
+@register_fake("isample::_add_row_squares")
 def _fake_add_row_squares(squares, gradient, scale):
     return None
 
 
-@library.register_fake("isample::_scale_rows")
+@register_fake("isample::_scale_rows")
 def _fake_scale_rows(gradient, factors, squares, scale):
     channels_last = any(
         gradient.is_contiguous(memory_format=each)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
+
+from isample.ops.arguments import whole_number
+from isample.ops.fakes import register_fake
 
 
 def softmax_score(
@@ -25,8 +28,9 @@ def softmax_score(
         logits: [B, C], float32, bfloat16, float16 or float64. Arithmetic is in float32, for float64
             in double. The classes of a row should lie side by side in memory; otherwise a copy is
             made.
-        targets: labels, int64 [B], or probabilities [B, C] of any floating dtype.
-        weight: class weights [C], or None.
+        targets: labels, int64 [B], or probabilities [B, C] of any floating dtype; these may be
+            negative.
+        weight: class weights [C], which may be negative, or None.
         ignore_index: rows with this label have score 0 and loss 0. Labels only.
         label_smoothing: in [0, 1].
 
@@ -39,11 +43,15 @@ def softmax_score(
         TypeError: wrong dtype.
     """
     return torch.ops.isample.softmax_score.default(
-        logits, targets, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing
+        logits,
+        targets,
+        weight=weight,
+        ignore_index=whole_number("ignore_index", ignore_index),
+        label_smoothing=label_smoothing,
     )
 
 
-@library.register_fake("isample::softmax_score")
+@register_fake("isample::softmax_score")
 def _fake_softmax_score(logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0):
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     return score, torch.empty_like(score)
@@ -74,19 +82,19 @@ def cross_entropy(
     Raises:
         ValueError, TypeError: as softmax_score; ``weights`` of a wrong shape, device or dtype; an
             argument other than ``logits`` that requires grad.
-        RuntimeError: the gradient is differentiated again.
+        RuntimeError: the gradient is differentiated again; ``logits`` have a forward-mode tangent.
     """
     return torch.ops.isample.cross_entropy.default(
         logits,
         targets,
         weights,
         weight=weight,
-        ignore_index=ignore_index,
+        ignore_index=whole_number("ignore_index", ignore_index),
         label_smoothing=label_smoothing,
     )
 
 
-@library.register_fake("isample::cross_entropy")
+@register_fake("isample::cross_entropy")
 def _fake_cross_entropy(
     logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0
 ):
@@ -94,7 +102,7 @@ def _fake_cross_entropy(
     return score.new_empty(()), score
 
 
-@library.register_fake("isample::_cross_entropy_with_gradient")
+@register_fake("isample::_cross_entropy_with_gradient")
 def _fake_cross_entropy_with_gradient(
     logits, targets, weights=None, *, weight=None, ignore_index=-100, label_smoothing=0.0
 ):

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from isample.support.pytree import logits_of, map_tensors
+from isample.scoring.lending import Lending
+from isample.support.batch_cuts import take
+from isample.support.pytree import logits_of
 
 CPU_CHUNK = 64  # samples: a CPU's caches hold their activations for most networks
 TRIALS = 3  # passes in either precision
@@ -25,7 +27,7 @@ BETTER = 0.9  # bfloat16 is taken if its time is below this share of the other's
 
 @dataclass(frozen=True)
 class Scoring:
-    """How candidates are scored: by default in inference mode and, on a CPU, in chunks.
+    """How candidates are scored: by default, on a CPU, in chunks.
 
     chunk: samples a forward pass; None is 64 on a CPU and all at once on a GPU.
     dtype: for ``torch.autocast`` around the pass, such as ``torch.bfloat16``; None is that of
@@ -36,7 +38,8 @@ class Scoring:
         CUDA graph.
     proxy: a cheaper module to score with; None is the model. The caller trains it and keeps it on
         the model's device.
-    prepare: a function that makes inputs cheaper, such as half their resolution; or None.
+    prepare: a function that makes inputs cheaper, such as half their resolution; or None. The
+        training pass sees inputs as they were, also where it or the model writes to them.
     ahead: whether :meth:`Trainer.fit` scores the next candidates during the present backward pass,
         in presample mode; on a GPU on a stream of its own. See :mod:`isample.scoring.overlap`. A
         resumed run is then not the same bit for bit.
@@ -74,26 +77,37 @@ class ScoringPass:
         self.device: torch.device = device
         self.chunk: int | None = scoring.chunk or (CPU_CHUNK if device.type == "cpu" else None)
         self._compiled: dict[int, Callable[..., Any]] = {}
+        self._to_model, self._to_prepare = Lending(), Lending()
         self.dtype: torch.dtype | str | None = scoring.dtype  # "auto" until the first pass
 
     def logits(self, model: nn.Module, inputs: Any, size: int) -> torch.Tensor:
-        """The logits of ``size`` samples, [size, ...], without a graph."""
-        scoring, module = self.scoring, self.module(model)
-        forward = self._compile(module) if scoring.compile else module
-        with torch.inference_mode(not scoring.compile), torch.no_grad():
-            inputs = inputs if scoring.prepare is None else scoring.prepare(inputs)
-            step = min(self.chunk or size, size)
+        """The logits of ``size`` samples, [size, ...], without a graph.
+
+        Not in inference mode: what a model caches on its first pass could not be trained with.
+        Raises WrittenInputsError, see :class:`Lending`.
+        """
+        module = self.module(model)
+        forward = self._compile(module) if self.scoring.compile else module
+        step = min(self.chunk or size, size)
+        with torch.no_grad():
+            inputs = self._prepared(inputs)
 
             def part(start: int) -> torch.Tensor:
-                chunk = map_tensors(lambda t: t[start : start + step], inputs)
-                with self._precision():
-                    return logits_of(forward, chunk, min(step, size - start))
+                chunk = inputs if step == size else take(inputs, slice(start, start + step), size)
+                with self._precision(), self._to_model.lent(chunk) as lent:
+                    return logits_of(forward, lent, min(step, size - start))
 
             if self.dtype == "auto":
                 self.dtype = self._faster(lambda: part(0))
             parts = [part(start) for start in range(0, size, step)]
-            logits = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return logits.clone()  # inference tensors cannot be used in autograd; a clone can
+            # a model may give out what it keeps, or its inputs
+            return parts[0].clone() if len(parts) == 1 else torch.cat(parts)
+
+    def _prepared(self, inputs: Any) -> Any:
+        if self.scoring.prepare is None:
+            return inputs
+        with self._to_prepare.lent(inputs) as lent:
+            return self.scoring.prepare(lent)
 
     def module(self, model: nn.Module) -> nn.Module:
         """The one that is called."""

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from isample.ops.rows import rows
-from isample.support.pytree import map_tensors
+from isample.scoring.counts import MeanCount
+from isample.support.pytree import map_tensors, tensors_in
 from isample.values import Batch
 
 
@@ -35,13 +35,12 @@ class Marked:
 
     def mark(self, z: Any, scale: Tensor | float | None) -> Any:
         """``z`` as leaves of a new graph; what follows is recorded. None: of a mean over rows."""
-        leaves, shape = pytree.tree_flatten(z)
-        fresh = [_as_leaf(leaf) for leaf in leaves]
-        marked = [leaf for leaf in fresh if isinstance(leaf, Tensor) and leaf.requires_grad]
+        fresh = map_tensors(_as_leaf, z)
+        marked = [leaf for leaf in tensors_in(fresh) if leaf.requires_grad]
         check_rows("logits", marked, self.size)
         self._heads.append((marked, float(self.size) if scale is None else scale))
         torch.set_grad_enabled(True)
-        return pytree.tree_unflatten(fresh, shape)
+        return fresh
 
     def scores(self, loss: Tensor) -> Tensor:
         """Of the rows, float32 [B], by a reduced ``loss``."""
@@ -57,36 +56,12 @@ class Marked:
         return reduce(add, squares).sqrt().float()
 
 
-def _as_leaf(leaf: Any) -> Any:
-    return leaf.detach().requires_grad_(True) if _is_floating(leaf) else leaf
+def _as_leaf(leaf: Tensor) -> Tensor:
+    return leaf.detach().requires_grad_(True) if leaf.is_floating_point() else leaf
 
 
 def _squares(gradient: Tensor) -> Tensor:
     return gradient.float().flatten(1).square().sum(1) if gradient.dim() > 1 else gradient**2
-
-
-class MeanCount:
-    """The mean of a row's count over dealt samples; of those that were cut, by the weights of the
-    rest."""
-
-    def __init__(self) -> None:
-        self.total: Tensor | float = 0.0
-        self.samples: int = 0
-
-    def add(self, counts: Tensor, weights: Tensor | None = None) -> None:
-        weighted = counts if weights is None else counts * weights
-        self.total = self.total + weighted.sum(dtype=torch.float64)
-        self.samples += len(counts)
-
-    @property
-    def value(self) -> Tensor | float:
-        return self.total / self.samples
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"total": float(self.total), "samples": self.samples}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.total, self.samples = state["total"], state["samples"]
 
 
 class Rows:
@@ -139,8 +114,8 @@ class Rows:
             factors = (factors * (relative / batch.size)).float()
         squares = None
         if batch.observe:
-            device = next(leaf.device for leaf in pytree.tree_leaves(z) if _is_floating(leaf))
-            squares = torch.zeros(batch.size, device=device)
+            device = next(leaf.device for leaf in tensors_in(z) if leaf.is_floating_point())
+            squares = torch.zeros(batch.size, dtype=torch.float32, device=device)
             scale = float(batch.size) if relative is None else relative
             batch.squares.append((squares, scale))
 
@@ -177,14 +152,10 @@ class Rows:
             self._mean_count(head).load_state_dict(of_head)
 
 
-def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
-
-
 def check_rows(name: str, z: Any, size: int) -> None:
     """Raises ValueError where a tensor of ``z`` has not ``size`` rows."""
-    for leaf in (z,) if isinstance(z, Tensor) else pytree.tree_leaves(z):
-        if _is_floating(leaf):
+    for leaf in (z,) if isinstance(z, Tensor) else tensors_in(z):
+        if leaf.is_floating_point():
             _check_length(name, leaf, size)
 
 

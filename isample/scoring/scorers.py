@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from isample.scoring.forward import ScoringPass
+from isample.scoring.lending import Lending
 from isample.scoring.objective import Objective
 from isample.scoring.rows import Rows
 from isample.scoring.scores import leaving_no_trace
 from isample.scoring.select import Selection, Selector
+from isample.support.batch_cuts import take
 from isample.support.clocks import start_timer
 from isample.support.errors import NonFiniteScoreError
 from isample.support.processes import unwrapped
-from isample.support.pytree import as_pair, batch_length, map_tensors, take
+from isample.support.pytree import as_pair, map_tensors
 
 OBJECTIVE_CHUNK = 64  # samples: a CPU's caches hold their activations for most networks
 
@@ -60,6 +62,7 @@ class ModelScorer:
         self.scoring_pass: ScoringPass = scoring_pass
         self.selector: Selector = selector
         self.shared: bool = shared
+        self._to_score = Lending()
 
     def select(
         self,
@@ -82,8 +85,7 @@ class ModelScorer:
             except NonFiniteScoreError:
                 if not self.shared:
                     raise
-                score = self.objective.scores(self.model, inputs, targets, logits)
-                selection = self.selector.all_of(score, count)
+                selection = self.selector.all_of(self._scores(inputs, targets, logits), count)
             seconds = stop()
             return selection, seconds if ahead is None else lambda: seconds() + ahead.seconds()
 
@@ -92,8 +94,12 @@ class ModelScorer:
     ) -> Selection:
         if logits is not None and weights is None and self.objective.fuses(logits):
             return self.selector.from_logits(self.objective, logits, targets, count)
-        score = self.objective.scores(self.model, inputs, targets, logits)
-        return self.selector.from_scores(score, count, weights)
+        return self.selector.from_scores(self._scores(inputs, targets, logits), count, weights)
+
+    def _scores(self, inputs: Any, targets: Any, logits: Tensor | None) -> Tensor:
+        needed = inputs if logits is None else None
+        with self._to_score.lent((needed, targets)) as (needed, targets):
+            return self.objective.scores(self.model, needed, targets, logits)
 
 
 class ObjectiveScorer:
@@ -115,6 +121,7 @@ class ObjectiveScorer:
         self.rows: Rows = rows
         self.selector: Selector = selector
         self._is_checked = False
+        self._to_objective = Lending()
 
     def select(
         self, batch: Any, size: int, count: int, weights: Tensor | None
@@ -126,18 +133,20 @@ class ObjectiveScorer:
             if not self._is_checked and size > 1:
                 self._check_reduction(on_device, size)
                 self._is_checked = True
+            step = min(OBJECTIVE_CHUNK, size)
             parts = [
-                self._scores(take(on_device, slice(at, at + OBJECTIVE_CHUNK)))
-                for at in range(0, size, OBJECTIVE_CHUNK)
+                self._scores(on_device, slice(at, at + step), size) for at in range(0, size, step)
             ]
             score = parts[0] if len(parts) == 1 else torch.cat(parts)
             return self.selector.from_scores(score, count, weights), stop()
 
-    def _scores(self, batch: Any) -> Tensor:
-        """float32 [B]: norms of the gradient rows, in units of a sample's own loss."""
-        with self.rows.scoring(batch_length(batch, "batch")) as marked:
-            loss = self.objective(self.model, batch)
-            return marked.scores(loss)
+    def _scores(self, batch: Any, part: slice, size: int) -> Tensor:
+        """Of a part of a batch, float32: norms of the gradient rows, in units of a sample's own
+        loss."""
+        held = len(range(size)[part])
+        chunk = batch if held == size else take(batch, part, size)
+        with self.rows.scoring(held) as marked, self._to_objective.lent(chunk) as lent:
+            return marked.scores(self.objective(self.model, lent))
 
     def _check_reduction(self, batch: Any, size: int) -> None:
         """Raises ValueError for a loss that is no mean over rows.
@@ -145,7 +154,8 @@ class ObjectiveScorer:
         Kept batches have other sizes than dealt ones, and their gradient must be as large.
         """
         half = size // 2
-        whole, part = self._scores(batch)[:half], self._scores(take(batch, slice(half)))
+        whole = self._scores(batch, slice(size), size)[:half]
+        part = self._scores(batch, slice(half), size)
         if not torch.allclose(whole, part, rtol=1e-2, atol=1e-6 * float(whole.max())):
             raise ValueError(
                 "objective must be a mean over the rows of the logits, or over what counts= says "

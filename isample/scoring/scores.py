@@ -24,9 +24,12 @@ import torch
 from torch import nn
 
 from isample import ops
-from isample.scoring.losses import counted, is_exactly, per_sample_loss
+from isample.scoring.buffers import keep_buffers
+from isample.scoring.counts import TINY, counts_of
+from isample.scoring.losses import is_exactly, per_sample_loss
+from isample.scoring.shapes import check_targets
 from isample.support.interrupts import evaluation_mode
-from isample.support.pytree import logits_of, map_tensors
+from isample.support.pytree import logits_of, map_tensors, tensors_in
 from isample.support.registry import look_up
 
 
@@ -35,7 +38,10 @@ def upper_bound(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) ->
 
     Closed forms for torch's cross-entropy, binary cross-entropy and squared error; the row norm of
     one ``autograd.grad`` at the logits for any other loss.
+
+    Raises ValueError or TypeError for targets that torch would broadcast or cannot differentiate.
     """
+    check_targets(loss, logits, targets)
     if isinstance(loss, nn.CrossEntropyLoss):
         return _cross_entropy_bound(loss, logits, targets)
     if is_exactly(loss, nn.BCEWithLogitsLoss) and loss.weight is None and loss.pos_weight is None:
@@ -43,7 +49,8 @@ def upper_bound(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) ->
     if is_exactly(loss, nn.MSELoss):
         return _row_norm(2.0 * (logits.float() - targets), mean=True)
     with torch.enable_grad():
-        leaf = logits.detach().float().requires_grad_(True)
+        wide = logits.dtype == torch.float64  # its targets are, too
+        leaf = (logits.detach() if wide else logits.detach().float()).requires_grad_(True)
         (gradient,) = torch.autograd.grad(per_sample_loss(loss, leaf, targets).sum(), leaf)
     return _row_norm(gradient, mean=False)
 
@@ -75,17 +82,16 @@ def _cross_entropy_bound(
             f"logits must be [B, C] or [B, C, ...] for cross_entropy; "
             f"got shape {tuple(logits.shape)}"
         )
-    # The squares of a sample's positions add up. The sample's mean divides by how many it counts.
+    # The squares of a sample's positions add up. The sample's mean divides by what it counts.
     rows = logits.movedim(1, -1).reshape(-1, logits.shape[1])
     soft = targets.is_floating_point()
     flat_targets = (
         targets.movedim(1, -1).reshape(-1, logits.shape[1]) if soft else targets.reshape(-1)
     )
     score = ops.softmax_score(rows, flat_targets, **options)[0].view(logits.shape[0], -1)
-    positions = counted(loss, targets)
-    return torch.linalg.vector_norm(score, dim=1) / (
-        score.shape[1] if positions is None else positions
-    )
+    counts = counts_of(loss, targets)
+    norm = torch.linalg.vector_norm(score, dim=1)
+    return norm / score.shape[1] if counts is None else norm / counts.clamp(min=TINY).float()
 
 
 def loss_value(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
@@ -148,8 +154,14 @@ def make_score(score: str | Callable[..., Any]) -> Score:
         raise TypeError(f"score must be a name or a callable; got {type(score).__name__}")
 
     def from_logits(loss: Callable[..., Any], logits: torch.Tensor, targets: Any) -> torch.Tensor:
+        before = _versions(logits, targets)
         with torch.no_grad():
             values = score(logits, targets)
+        if _versions(logits, targets) != before:
+            raise ValueError(
+                "score must not write to logits or targets, which training goes on with; it did "
+                "(clone what it writes to)"
+            )
         if not isinstance(values, torch.Tensor) or values.shape != logits.shape[:1]:
             got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
             raise ValueError(
@@ -160,13 +172,22 @@ def make_score(score: str | Callable[..., Any]) -> Score:
     return Score(getattr(score, "__name__", "callable"), from_logits=from_logits)
 
 
+def _versions(*values: Any) -> list[int]:
+    """Of all tensors; they count what was written to them."""
+    return [tensor._version for tensor in tensors_in(values) if not tensor.is_inference()]
+
+
 @contextmanager
 def leaving_no_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Context in which a pass changes nothing.
 
     The model is in evaluation mode, so BatchNorm is not updated, and autograd is off. On exit, also
-    after an exception, the random state and every module's own mode are put back.
+    after an exception, the random state, all buffers and every module's own mode are put back.
     """
+    put_back_buffers = keep_buffers(list(model.modules()))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model):
-        yield
+        try:
+            yield
+        finally:
+            put_back_buffers()

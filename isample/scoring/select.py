@@ -10,6 +10,7 @@ from torch import Tensor
 
 from isample import ops
 from isample.scoring.objective import Objective
+from isample.support.random_state import seed_or_drawn
 from isample.support.registry import look_up
 
 
@@ -78,7 +79,7 @@ class Selector:
         self.generator: torch.Generator = torch.Generator(device)
         # Seeded from torch's own generator, so that torch.manual_seed reproduces; drawing then
         # leaves that one alone.
-        self.generator.manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
+        self.generator.manual_seed(seed_or_drawn(seed))
 
     def from_scores(self, score: Tensor, count: int, weights: Tensor | None = None) -> Selection:
         """Draws ``count`` in proportion to ``score``, float32 [B].
@@ -117,7 +118,7 @@ class Selector:
         the NaN stops all processes together.
         """
         indices = torch.arange(count, device=score.device)
-        ones = torch.ones(count, device=score.device)
+        ones = torch.ones(count, dtype=torch.float32, device=score.device)
         return Selection(indices, ones, score, score.new_tensor(float("nan")))
 
     def observe(self, score: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LARGEST = 2**24  # samples, the ops' limit
+LARGEST = 2**32  # samples, the ops' limit
 
 
 def check_memory(
@@ -35,7 +35,19 @@ def check_memory(
         raise ValueError(f"rebuild_every must be an integer >= 1; got {rebuild_every!r}")
 
 
-def check_size(size: int) -> None:
-    """Raises ValueError above the ops' limit."""
+def check_size(size: int, least: int = 1) -> None:
+    """Raises ValueError below ``least``, the present size, and above the ops' limit."""
+    if size < least:
+        raise ValueError(f"size must be at least the present {least}; got {size}")
     if size > LARGEST:
-        raise ValueError(f"size must be at most 2^24 = {LARGEST:,}; got {size:,}")
+        raise ValueError(f"size must be at most 2^32 = {LARGEST:,}; got {size:,}")
+
+
+def check_joins(presample: int | None, batch_size: int) -> None:
+    """Raises ValueError where whole batches do not make up the candidates that were asked for."""
+    if presample is not None and presample % batch_size:
+        more = -(-presample // batch_size) * batch_size
+        raise ValueError(
+            f"presample must be a multiple of batch_size={batch_size} where candidates are whole "
+            f"batches of a loader; got {presample} (give presample={more})"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -12,6 +12,11 @@ from isample.values import Batch, Candidates, Plan
 
 class Source(Protocol):
     """Deals candidates, epoch after epoch, as a plan asks."""
+
+    @property
+    def loader(self) -> Iterable[Any]:
+        """What yields the batches of an epoch."""
+        ...
 
     @property
     def batch_size(self) -> int: ...
@@ -24,6 +29,11 @@ class Source(Protocol):
     @property
     def remembers(self) -> bool:
         """Whether it can draw by remembered scores."""
+        ...
+
+    @property
+    def replays(self) -> bool:
+        """Whether an epoch that goes on is dealt again from its beginning, up to its place."""
         ...
 
     @property

@@ -38,8 +38,8 @@ class Calibration:
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.experience: torch.Tensor = torch.zeros(OCTAVES, 3, device=device)
-        self.met: torch.Tensor = torch.zeros(OCTAVES, 3, device=device)
+        self.experience: torch.Tensor = torch.zeros(OCTAVES, 3, dtype=torch.float32, device=device)
+        self.met: torch.Tensor = torch.zeros(OCTAVES, 3, dtype=torch.float32, device=device)
         self.batches: int = 0
 
     def meet(self, remembered: torch.Tensor, fresh: torch.Tensor) -> None:
@@ -58,7 +58,10 @@ class Calibration:
         self.batches = 0
 
     def expected(
-        self, score: torch.Tensor, contradicted: float | None = None
+        self,
+        score: torch.Tensor,
+        contradicted: float | None = None,
+        into: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What remembered scores ``score``, float32 [N], foretell.
 
@@ -66,11 +69,17 @@ class Calibration:
             score: remembered, float32 [N].
             contradicted: scores above it are lowered to their share, see
                 :mod:`isample.scoring.contradicted`; None lowers none.
+            into: float32 [N] for what is expected; None makes a new tensor.
 
         Returns:
             expected: float32 [N], the root of the expected squared fresh score.
             bounded: float32 0-dim, 1 where any was lowered, else 0.
         """
         return expected_scores(
-            score, self.experience, prior=PRIOR, contradicted=contradicted, share=SHARE
+            score,
+            self.experience,
+            prior=PRIOR,
+            contradicted=contradicted,
+            share=SHARE,
+            into=into,
         )

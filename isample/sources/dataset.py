@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import starmap
+from operator import is_
 from typing import Any
 
 import torch
@@ -15,13 +16,14 @@ from isample.ops.memory import draw_moments
 from isample.sources.indexed import (
     Indexed,
     InProcessLoader,
+    MapStyle,
     TensorLoader,
-    batch_size_of,
     check_can_be_indexed,
     indexed_loader,
     part_of,
 )
 from isample.sources.order import Drawn, Indices
+from isample.sources.ordinary import batch_size_of, drops_last, order_of, settings_of
 from isample.sources.sampler import MemorySampler
 from isample.support.errors import StateError
 from isample.support.processes import Processes
@@ -46,14 +48,34 @@ class Dataset:
         processes: Processes,
         device: torch.device | None = None,
     ):
-        dataset = part_of(loader, processes)
-        size = len(dataset)
-        if memory.size != size:
-            _fit(memory, size, min(batch_size_of(loader), size))
         self.memory: MemorySampler = memory
-        self.batch_size: int = memory.batch_size
         self.device: torch.device | None = device
-        self.loader: Indexed = indexed_loader(loader, dataset, memory)
+        self._given, self._processes = loader, processes
+        self._settings: tuple[Any, ...] = ()
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """The loader as it is at present: its data set may have grown, its settings be others."""
+        given, memory = self._given, self.memory
+        check_can_be_indexed(given)
+        settings = settings_of(given)
+        if not (self._settings and all(map(is_, settings, self._settings))):
+            self._settings = settings
+            self._part: MapStyle = part_of(given, self._processes)
+            self.loader: Indexed = indexed_loader(given, self._part, memory)
+        size = len(self._part)
+        memory.deal_in(order_of(given, size, memory))
+        if (memory.size, memory.drop_last) != (size, drops_last(given)):
+            memory.drop_last = drops_last(given)
+            _fit(memory, size, min(batch_size_of(given), size))
+
+    @property
+    def batch_size(self) -> int:
+        return self.memory.batch_size
+
+    @property
+    def replays(self) -> bool:
+        return False
 
     @property
     def total(self) -> int:
@@ -87,7 +109,7 @@ class Dataset:
         memory = MemorySampler(
             size,
             min(batch_size_of(loader), size),
-            drop_last=loader.drop_last,
+            drop_last=drops_last(loader),
             contradicted=contradicted,
             seed=seed,
             device=memory_device,
@@ -101,8 +123,17 @@ class Dataset:
         """The memory knows itself how far its epoch is; ``skip`` says only that it has begun."""
         if skip > 0 and self.memory.at_end:  # where the memory would begin the next one
             return iter(())
+        if skip == 0:
+            self._take_over()
+        self._seed_workers()
         taken = isinstance(self.loader, InProcessLoader | TensorLoader)
         return starmap(self._candidates if taken else self._matched, self.loader)
+
+    def _seed_workers(self) -> None:
+        """As the user's loader would: its generator moves on when a pass begins."""
+        given, own = self._given.generator, getattr(self.loader, "generator", None)
+        if given is not None and own is not None:
+            own.set_state(given.get_state())
 
     def _matched(self, batch: Any, indices: Indices) -> Candidates:
         return self._candidates(batch, self.memory.match(indices))
@@ -164,4 +195,7 @@ def _fit(memory: MemorySampler, size: int, batch_size: int) -> None:
 
 
 def _shrunk(before: int, now: int) -> str:
-    return f"loader's data set must not shrink: its memory holds {before} samples; got {now}"
+    return (
+        f"loader's data set must not shrink: its memory holds {before} samples; got {now} (give a "
+        "new trainer or engine, or use mode='presample')"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, Protocol, TypeGuard
 
@@ -24,10 +25,15 @@ from torch.utils.data.dataloader import default_collate
 
 from isample.sources.arguments import LARGEST
 from isample.sources.order import Drawn
+from isample.sources.ordinary import (
+    LEFT_AS_IT_IS,
+    batch_size_of,
+    check_is_ordinary,
+    check_shuffles,
+)
 from isample.sources.sampler import MemorySampler
+from isample.support.errors import NoMemoryWarning
 from isample.support.processes import Processes
-
-OWN_SAMPLERS = (RandomSampler, SequentialSampler, DistributedSampler)  # of a DataLoader itself
 
 
 class MapStyle(Protocol):
@@ -112,18 +118,20 @@ def check_can_be_indexed(loader: Any, batch_size: int | None = None) -> DataLoad
             f"loader must be a torch DataLoader for a memory; got {type(loader).__name__} (use "
             "mode='presample', or drive a MemorySampler in a loop of your own)"
         )
-    size, sampler, own = len(map_style(loader)), loader.sampler, batch_size_of(loader)
+    size, sampler = len(map_style(loader)), loader.sampler
+    check_is_ordinary(loader)
+    own = batch_size_of(loader)
     replacement = isinstance(sampler, RandomSampler) and sampler.replacement
     alone = isinstance(sampler, RandomSampler | SequentialSampler)
     if alone and (replacement or len(sampler) != size):
         raise ValueError(
             f"loader must deal each of its {size} samples once an epoch for a memory; got a "
             f"{type(sampler).__name__} with num_samples={len(sampler)}, replacement={replacement} "
-            "(use mode='presample', which leaves the loader as it is)"
+            f"({LEFT_AS_IT_IS})"
         )
     if size > LARGEST:
         raise ValueError(
-            f"loader's dataset must hold at most 2^24 samples for a memory; got {size:,} (use "
+            f"loader's dataset must hold at most 2^32 samples for a memory; got {size:,} (use "
             "mode='presample')"
         )
     if batch_size is not None and own != batch_size:
@@ -143,24 +151,22 @@ def map_style(loader: DataLoader[Any]) -> MapStyle:
     return dataset
 
 
-def batch_size_of(loader: DataLoader[Any]) -> int:
-    """The loader's batch size; raises ValueError where another than itself draws its samples."""
-    size, sampler = loader.batch_size, loader.sampler
-    if type(sampler) not in OWN_SAMPLERS or size is None:
-        raise ValueError(
-            "loader must draw its samples itself (shuffle=True or False) for a memory, whose own "
-            f"sampler takes that place; got a {type(sampler).__name__} in a "
-            f"{type(loader.batch_sampler).__name__} (use mode='presample', which leaves the loader "
-            "as it is)"
-        )
-    return size
-
-
 def can_be_indexed(loader: Any, batch_size: int | None = None) -> TypeGuard[DataLoader[Any]]:
-    """Whether a memory can draw from the data set of ``loader``."""
+    """Whether a memory may take the place of ``loader`` where nobody asked for one.
+
+    Warns with NoMemoryWarning, and the reason, where only the loader itself can deal an indexed
+    data set as the user wants it.
+    """
     try:
-        check_can_be_indexed(loader, batch_size)
-    except (TypeError, ValueError):
+        check_shuffles(check_can_be_indexed(loader, batch_size))
+    except TypeError:  # no data set to remember
+        return False
+    except ValueError as reason:
+        warnings.warn(
+            f"the loader deals as it is, and no memory draws from its data set: {reason}",
+            NoMemoryWarning,
+            stacklevel=4,
+        )
         return False
     return True
 
@@ -215,7 +221,7 @@ class TensorLoader:
     """Gathers a batch from whole tensors at once. Yields it as it was drawn, too."""
 
     def __init__(self, dataset: TensorDataset, sampler: MemorySampler):
-        self.tensors: tuple[Tensor, ...] = dataset.tensors
+        self.dataset: TensorDataset = dataset  # whose tensors may be others in the next epoch
         self.sampler: MemorySampler = sampler
 
     def __len__(self) -> int:
@@ -223,7 +229,10 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[tuple[list[Tensor], Drawn]]:
         for drawn in self.sampler.taken():
-            yield [tensor[drawn.indices.to(tensor.device)] for tensor in self.tensors], drawn
+            yield (
+                [tensor[drawn.indices.to(tensor.device)] for tensor in self.dataset.tensors],
+                drawn,
+            )
 
 
 Indexed = DataLoader[Any] | InProcessLoader | TensorLoader
@@ -234,15 +243,19 @@ def indexed_loader(loader: DataLoader[Any], dataset: MapStyle, sampler: MemorySa
     (batch, indices), whose order is that of ``sampler.match``.
 
     Collate function, workers and pinning are the loader's. ``dataset`` is its data set, or this
-    process's part of it.
+    process's part of it. Workers are seeded by a generator of their own where the loader has one:
+    its place is :func:`isample.sources.ordinary.order_of`'s to change.
     """
     if loader.num_workers == 0 and not loader.pin_memory:
-        if type(dataset) is TensorDataset and loader.collate_fn is default_collate:
+        plain = loader.collate_fn is default_collate and not hasattr(dataset, "__getitems__")
+        if plain and type(dataset) is TensorDataset:
             return TensorLoader(dataset, sampler)
         return InProcessLoader(dataset, loader.collate_fn, sampler)
     options = {}
+    if getattr(loader, "pin_memory_device", ""):
+        options["pin_memory_device"] = loader.pin_memory_device
     if loader.num_workers > 0:
-        options = {
+        options |= {
             "prefetch_factor": loader.prefetch_factor,
             "persistent_workers": loader.persistent_workers,
         }
@@ -255,6 +268,6 @@ def indexed_loader(loader: DataLoader[Any], dataset: MapStyle, sampler: MemorySa
         timeout=loader.timeout,
         worker_init_fn=loader.worker_init_fn,
         multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
+        generator=None if loader.generator is None else torch.Generator(),
         **options,
     )

@@ -11,7 +11,7 @@ with the augmentation and the last few updates, and part of that averages out. e
 remembered score still foretells, see :mod:`isample.sources.calibration`.
 
 Old scores cost variance, never bias: the weight belongs to the p of the draw. The floor bounds
-weights by 1 / floor, so no sample is forgotten. :func:`flattened` mixes in more of the uniform
+weights by 1 / floor, so no sample is forgotten. :func:`flatten` mixes in more of the uniform
 distribution where less noise is of no use.
 """
 
@@ -32,6 +32,7 @@ from isample.sources.order import BATCHES_AT_ONCE
 
 NEVER_SEEN = -1.0  # in place of a score
 TINY = 1e-30  # in place of 0 as a divisor
+AT_ONCE = 2**18  # scores, where something is computed from them that needs memory
 
 
 def rebuild_interval(size: int, batch_size: int, given: int | None) -> int:
@@ -72,9 +73,9 @@ class ScoreMemory:
         self.rebuild_every: int = rebuild_every
         self.generator: torch.Generator = generator
         device = generator.device
-        self.score: Tensor = torch.full((size,), NEVER_SEEN, device=device)
+        self.score: Tensor = torch.full((size,), NEVER_SEEN, dtype=torch.float32, device=device)
         self.calibration: Calibration = Calibration(device)
-        self.bounded: Tensor = torch.zeros((), device=device)
+        self.bounded: Tensor = torch.zeros((), dtype=torch.float32, device=device)
         self.draw_seconds: float = 0.0
         self.rebuild_seconds: float = 0.0
         self._table: PrefixSum | None = None
@@ -85,7 +86,7 @@ class ScoreMemory:
     def tau(self) -> Tensor:
         """Of the table in use, float32 0-dim: 1 before there is one."""
         made = self._table
-        return torch.ones((), device=self.score.device) if made is None else made.tau
+        return self.score.new_ones(()) if made is None else made.tau
 
     def recall(
         self,
@@ -146,7 +147,13 @@ class ScoreMemory:
         batches = min(max(1, self.rebuild_every - self._age + 1), BATCHES_AT_ONCE)
         self._age += batches - 1
         drawn = draw(table, batches * size, method="stratified", generator=self.generator)
-        turns = torch.rand(size, batches, generator=self.generator, device=self.score.device)
+        turns = torch.rand(
+            size,
+            batches,
+            dtype=torch.float32,
+            generator=self.generator,
+            device=self.score.device,
+        )
         order = turns.argsort(dim=1)
         parts = (p.view(size, batches).gather(1, order).t().contiguous().unbind() for p in drawn)
         return list(zip(*parts))
@@ -155,6 +162,7 @@ class ScoreMemory:
         """The table in use, one batch older; a new one where that is due."""
         if self._table is None or self._age >= self.rebuild_every:
             begin = time.perf_counter()
+            self._table = None  # its memory is the next one's
             self._table = self._made(gain_cap)
             self._age, self._drawn = 0, []
             self.rebuild_seconds += time.perf_counter() - begin
@@ -164,15 +172,25 @@ class ScoreMemory:
     def _made(self, gain_cap: float) -> PrefixSum:
         if math.isfinite(self.half_life):
             self._fade()
-        expected, self.bounded = self.calibration.expected(self.score, self.contradicted)
-        return prefix_sum(flattened(expected, gain_cap, self.floor), floor=self.floor)
+        sums = torch.empty(self.score.shape, dtype=torch.int64, device=self.score.device)
+        upper = sums.view(torch.float32)[len(sums) :]  # all that a table is made of stands here
+        expected, self.bounded = self.calibration.expected(self.score, self.contradicted, upper)
+        return prefix_sum(flatten(expected, gain_cap, self.floor), floor=self.floor, into=sums)
 
     def _fade(self) -> None:
         """Brings all scores nearer to their mean, by the batches since the last table."""
-        seen = self.score >= 0
-        mean = self.score.clamp(min=0).sum() / seen.sum().clamp(min=1)
-        faded = torch.lerp(mean, self.score, 0.5 ** (self._age / self.half_life))
-        torch.where(seen, faded, self.score, out=self.score)
+        parts = self.score.split(AT_ONCE)
+        # one memory for all parts: what is allocated for each is not given back at once
+        seen, values = torch.empty_like(parts[0], dtype=torch.bool), torch.empty_like(parts[0])
+        count, total = values.new_zeros((), dtype=torch.int64), values.new_zeros(())
+        for part in parts:
+            count += torch.ge(part, 0, out=seen[: len(part)]).sum()
+            total += torch.clamp(part, min=0, out=values[: len(part)]).sum()
+        mean = total / count.clamp(min=1)
+        for part in parts:
+            here, faded = seen[: len(part)], values[: len(part)]
+            torch.lerp(mean, part, 0.5 ** (self._age / self.half_life), out=faded)
+            torch.where(torch.ge(part, 0, out=here), faded, part, out=part)
 
     def by_group(self, groups: Tensor, gain_cap: float) -> tuple[Tensor, Tensor]:
         """Mean remembered score and share of the draws of each group, float32 [G]."""
@@ -190,10 +208,10 @@ class ScoreMemory:
 
     def grow(self, size: int, rebuild_every: int) -> None:
         """There are ``size`` samples now; the new ones have no score yet."""
+        self._table, self._drawn = None, []
         unseen = self.score.new_full((size - len(self.score),), NEVER_SEEN)
         self.score = torch.cat([self.score, unseen])
         self.rebuild_every = rebuild_every
-        self._table, self._drawn = None, []
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -221,10 +239,10 @@ class ScoreMemory:
         self._age, self._drawn = state["age"], state["drawn"]
 
 
-def flattened(expected: Tensor, gain_cap: float, floor: float) -> Tensor:
-    """``expected`` scores e, float32 [N], flattened until a draw gains ``gain_cap``.
+def flatten(expected: Tensor, gain_cap: float, floor: float) -> Tensor:
+    """Flattens ``expected`` scores e, float32 [N], in place until a draw gains ``gain_cap``.
 
-    Returns them in units of their mean, with the uniform distribution mixed in; as they are where
+    Returns them in units of their mean, with the uniform distribution mixed in; as they were where
     ``gain_cap`` is infinite.
 
     kappa is the share of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2. The gain is
@@ -238,7 +256,7 @@ def flattened(expected: Tensor, gain_cap: float, floor: float) -> Tensor:
         raise ValueError(f"gain_cap must be >= 1; got {gain_cap}")
     if gain_cap == math.inf:
         return expected
-    relative = expected / expected.mean().clamp(min=TINY)
+    relative = expected.div_(expected.mean().clamp(min=TINY))
     surplus = relative.dot(relative) / len(relative) - 1.0
     # kappa / (1 - floor)
     kept = ((gain_cap - 1.0) / ((1.0 - floor) * surplus).clamp(min=TINY)).clamp(max=1.0)

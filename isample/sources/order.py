@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple, Union
 
 import torch
 from torch import Tensor
 
+from isample.ops.memory import permuted
 from isample.support.errors import IsampleError
 
 BATCHES_AT_ONCE = 64  # dealt or drawn: one at a time would slow small steps down
+STORED = 2**16  # samples whose order is stored; that of more would add 4 bytes to each one's 12
 
 Indices = Union[Tensor, "list[int]"]
 
@@ -40,25 +44,53 @@ class Drawn(NamedTuple):
         """The same with weights of 1 where it has none."""
         if self.weights is not None:
             return self
-        return self._replace(weights=torch.ones(self.indices.shape, device=self.indices.device))
+        return self._replace(
+            weights=torch.ones(self.indices.shape, dtype=torch.float32, device=self.indices.device)
+        )
+
+
+@dataclass
+class KeyedOrder:
+    """What a pass has still to deal of the order of ``size`` samples that ``seed`` selects."""
+
+    size: int
+    seed: int
+    place: int = 0  # of the next sample
+
+    def __len__(self) -> int:
+        return self.size - self.place
+
+    def take(self, count: int, device: torch.device) -> Tensor:
+        """The next samples, int64 [<= count]."""
+        begin, self.place = self.place, min(self.place + count, self.size)
+        places = torch.arange(begin, self.place, device=device)
+        return permuted(places, self.size, seed=self.seed)
 
 
 class Passes:
     """Shuffled passes over ``size`` samples, dealt in batches.
 
-    A pass ends with a short batch where b does not divide it; ``drop_last`` leaves that out.
+    The order of up to STORED samples is stored, that of more computed as it is dealt. A pass ends
+    with a short batch where b does not divide it; ``drop_last`` leaves that out. ``order`` gives a
+    pass's order, int32 [size]; where it is None, ``generator`` shuffles.
     """
 
     def __init__(self, size: int, batch_size: int, drop_last: bool, generator: torch.Generator):
+        self.generator = generator
+        self.order: Callable[[], Tensor] | None = None
+        self.resize(size, batch_size, drop_last)
+
+    def resize(self, size: int, batch_size: int, drop_last: bool) -> None:
+        """The next batch begins a new pass, of ``size`` samples."""
         self.size: int = size
         self.batch_size: int = batch_size
         self.drop_last: bool = drop_last
-        self.generator = generator
         self.forget()
 
     def forget(self) -> None:
         """The next batch begins a new pass."""
-        self._order: Tensor | None = None  # what the pass has still to deal, int32 [<= N]
+        # what the pass has still to deal; a tensor is int32 [<= N]
+        self._order: Tensor | KeyedOrder | None = None
         self._cut: list[Tensor] = []  # batches that are cut off already, the next one last
 
     def deal(self) -> Tensor:
@@ -69,21 +101,39 @@ class Passes:
 
     def _next_block(self) -> list[Tensor]:
         least = self.batch_size if self.drop_last else 1
-        if self._order is None or len(self._order) < least:
-            options = {"dtype": torch.int32, "device": self.generator.device}  # N <= 2^24
-            self._order = torch.randperm(self.size, generator=self.generator, **options)
+        order = self._order
+        if order is None or len(order) < least:
+            order = self._shuffled()
         count = BATCHES_AT_ONCE * self.batch_size
-        block, self._order = self._order[:count].long(), self._order[count:]
+        if isinstance(order, KeyedOrder):
+            block = order.take(count, self.generator.device)
+        else:
+            block, order = order[:count].long(), order[count:]
+        self._order = order
         batches = block.split(self.batch_size)
         if self.drop_last and len(batches[-1]) < self.batch_size:
             batches = batches[:-1]
         return list(reversed(batches))
 
+    def _shuffled(self) -> Tensor | KeyedOrder:
+        if self.order is not None:
+            return self.order().to(self.generator.device)
+        options: dict[str, Any] = {"generator": self.generator, "device": self.generator.device}
+        if self.size <= STORED:
+            return torch.randperm(self.size, dtype=torch.int32, **options)
+        return KeyedOrder(self.size, int(torch.randint(2**62, (), **options)))
+
     def state_dict(self) -> dict[str, Any]:
-        return {"order": self._order, "cut": self._cut}
+        order = self._order
+        return {
+            "order": astuple(order) if isinstance(order, KeyedOrder) else order,
+            "cut": self._cut,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._order, self._cut = state["order"], state["cut"]
+        order = state["order"]
+        self._order = KeyedOrder(*order) if isinstance(order, tuple) else order
+        self._cut = state["cut"]
 
 
 class Pending:

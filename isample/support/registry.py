@@ -11,6 +11,6 @@ T = TypeVar("T")
 def look_up(registry: Mapping[str, T], name: str, argument: str) -> T:
     """``registry[name]``; raises ValueError that lists the known names, for the argument called
     ``argument``."""
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{argument} must be one of {', '.join(sorted(registry))}; got {name!r}")
     return registry[name]

@@ -13,6 +13,12 @@ from torch import nn
 from isample.control import Controller, Threshold
 from isample.scoring.forward import Scoring
 from isample.scoring.scores import make_score
+from isample.support.checks import (
+    check_count,
+    check_module,
+    check_optimizer,
+    needs_closure,
+)
 from isample.support.registry import look_up
 
 Mode = Literal["auto", "memory", "presample"]
@@ -38,11 +44,50 @@ def control_of(
     return control
 
 
+def check_trainer(
+    model: Any, optimizer: Any, batch_size: Any, presample: Any, autocast: Any, scaler: Any
+) -> None:
+    """Raises TypeError or ValueError for what breaks its own rule; Engine checks the others."""
+    check_parts(model, optimizer)
+    check_sizes(batch_size, presample)
+    check_precision(autocast, scaler)
+
+
+def check_parts(model: Any, optimizer: Any) -> None:
+    """Raises TypeError or ValueError for a model and an optimizer that cannot train together."""
+    check_module("model", model)
+    check_optimizer(optimizer)
+    if needs_closure(optimizer):
+        raise TypeError(
+            f"optimizer must make its step without a closure for Trainer; got a "
+            f"{type(optimizer).__name__} (use an isample.Engine with attach=False in a loop of "
+            "your own: see its before_update and after_update)"
+        )
+
+
+def check_precision(autocast: Any, scaler: Any) -> None:
+    """Raises TypeError or ValueError for what torch would not take at the first step."""
+    if autocast is not None and not isinstance(autocast, torch.dtype):
+        raise TypeError(
+            f"autocast must be a torch.dtype or None; got {autocast!r} (give torch.bfloat16)"
+        )
+    if autocast not in (None, torch.bfloat16, torch.float16):
+        raise ValueError(
+            f"autocast must be torch.bfloat16, torch.float16 or None; got {autocast} (other "
+            "dtypes are the model's own: model.to(dtype))"
+        )
+    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+        got = scaler.__name__ if isinstance(scaler, type) else repr(scaler)
+        raise TypeError(
+            f"scaler must be a torch.amp.GradScaler or None; got {got} (give "
+            "torch.amp.GradScaler())"
+        )
+
+
 def check_sizes(batch_size: int, presample: int | None) -> None:
-    sizes = (("batch_size", batch_size), ("presample", 1 if presample is None else presample))
-    for name, value in sizes:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
+    check_count("batch_size", batch_size)
+    if presample is not None:
+        check_count("presample", presample)
     if presample is not None and presample < batch_size:
         raise ValueError(
             f"presample must be >= batch_size; got presample={presample}, batch_size={batch_size}"
@@ -63,6 +108,8 @@ def mode_of(
     cannot do.
     """
     known = look_up(MODES, mode, "mode")
+    if scoring is not None:
+        check_scoring(scoring)
     asks = asks or control == "threshold" or isinstance(control, Threshold)
     if known == "auto" and (asks or make_score(score).from_logits is None):
         known = "presample"
@@ -78,6 +125,14 @@ def scoring_of(
     scoring = scoring or Scoring(dtype="auto" if control == "speedup" else None)
     takes_autocast = autocast is not None and scoring.dtype in (None, "auto")
     return replace(scoring, dtype=autocast) if takes_autocast else scoring
+
+
+def check_scoring(scoring: Any) -> None:
+    if not isinstance(scoring, Scoring):
+        raise TypeError(
+            f"scoring must be an isample.Scoring or None; got {type(scoring).__name__} (give "
+            "isample.Scoring(...))"
+        )
 
 
 def _check_scoring(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,13 +73,13 @@ class Checkpoint:
 
     def whole(self, mode: str, scheduler: Any) -> dict[str, Any]:
         """:meth:`state_dict` with those of all else that a run consists of."""
-        scheduler = scheduler or self.scheduler
-        scaler = self._update.scaler
+        scheduler, scaler = scheduler or self.scheduler, self._update.scaler
+        schedule = None if scheduler is None else scheduler.state_dict()
         return {
             **self.state_dict(mode),
             "model": self.model.state_dict(),
             "optimizer": self._update.optimizer.state_dict(),
-            "scheduler": self._schedule if scheduler is None else scheduler.state_dict(),
+            "scheduler": self._schedule if schedule is None else schedule,
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
@@ -107,7 +108,7 @@ class Checkpoint:
         like = {"loader": None, "elapsed": 0.0, "ends": False}
         check_like({**unknown, **state["loop"]}, like, "loop")
         if state["loop"]["loader"] is not None:
-            Loader.check_state(state["loop"]["loader"])
+            Loader.check_form(state["loop"]["loader"])
 
     def _check_others(self, state: Mapping[str, Any]) -> None:
         if "model" in state:
@@ -143,6 +144,8 @@ class Checkpoint:
         if state.get("scaler") is not None:
             self._update.scaler.load_state_dict(state["scaler"])
         self._schedule = state.get("scheduler")
+        if self._schedule is not None:
+            self.scheduler = None  # that of another run
         restore_random_state(state["random"], self.engine.parts.device)
 
     def _options(self, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -269,10 +272,9 @@ def _sync_folder(folder: Path) -> None:
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What :func:`write` saved, on the CPU; raises StateError for another or a damaged file."""
+    data = Path(path).read_bytes()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise StateError(
             f"path must be a whole file of Trainer.save; got {os.fspath(path)!r} ({error})"

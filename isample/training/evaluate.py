@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from isample.scoring.losses import per_sample_loss
+from isample.scoring.counts import is_ratio
+from isample.scoring.losses import sums
 from isample.scoring.scores import leaving_no_trace
-from isample.support.pytree import batch_length, logits_of, map_tensors
+from isample.scoring.shapes import RowsAlone
+from isample.support.pytree import as_pair, batch_length, logits_of, map_tensors
 
 
 def evaluate(
-    model: nn.Module, loss: Any, loader: Iterable[Any], device: torch.device
+    model: nn.Module, loss: Callable[..., Any], loader: Iterable[Any], device: torch.device
 ) -> tuple[float, float]:
     """Mean loss and share of wrong classes over ``loader``.
 
-    The share is NaN unless the loss is a cross-entropy and the targets are class indices.
+    The loss is torch's own mean over all data, whatever the batches: a ratio of sums over all of
+    them. So ``ignore_index`` is left out, and class weights weigh. The share is that of the labels
+    that are not ignored. It is NaN unless the loss is a cross-entropy or NLL over class indices.
+    Both are NaN where every label is ignored.
     """
-    total, wrong, samples, classes = (
-        torch.zeros((), device=device),
-        torch.zeros((), device=device),
-        0,
-        True,
+    total, count, wrong, labels = (
+        torch.zeros((), dtype=torch.float64, device=device) for _ in range(4)
     )
+    alone, batches, classes = RowsAlone(loss), 0, True
     with leaving_no_trace(model, device):
-        for inputs, targets in loader:
+        for batch in loader:
             inputs, targets = map_tensors(
-                lambda t: t.to(device, non_blocking=True), (inputs, targets)
+                lambda t: t.to(device, non_blocking=True), as_pair(batch, "evaluate's loader")
             )
-            size = batch_length(inputs, "inputs")
-            logits = logits_of(model, inputs, size)
-            total += per_sample_loss(loss, logits, targets).sum()
-            samples += size
-            classes = (
-                classes
-                and isinstance(loss, nn.CrossEntropyLoss)
-                and not targets.is_floating_point()
-            )
+            logits = logits_of(model, inputs, batch_length(inputs, "inputs"))
+            alone.check(logits, targets)
+            of_batch, counted = sums(loss, logits, targets)
+            total += of_batch
+            count += counted
+            classes = classes and is_ratio(loss, targets)
             if classes:
-                wrong += (logits.argmax(1) != targets).float().view(size, -1).mean(1).sum()
-    if samples == 0:
+                here = targets != loss.ignore_index
+                wrong += _wrong(logits, targets, here)
+                labels += here.sum()
+            batches += 1
+    if batches == 0:
         raise ValueError("loader must yield at least one batch to evaluate; got an empty one")
-    return total.item() / samples, wrong.item() / samples if classes else float("nan")
+    return (total / count).item(), (wrong / labels).item() if classes else float("nan")
+
+
+def _wrong(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    return ((logits.argmax(1) != targets) & counted).sum()

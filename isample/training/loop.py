@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from isample.engine import Engine
+from isample.sources.epochs import length_of
 from isample.sources.loader import Loader
+from isample.support.checks import check_count, check_loader
 from isample.support.interrupts import INTERRUPTS, undone_after_failure
 from isample.training.step import Step
 from isample.values import StepReport
@@ -142,7 +144,7 @@ class Loop:
 
     def state_dict(self) -> dict[str, Any]:
         if self._resumed is not None:
-            return self._resumed
+            return self._resumed  # no run has taken it up yet
         loader = None if self._loader is None else self._loader.state_dict()
         return {"loader": loader, "elapsed": self.elapsed, "ends": self._ends}
 
@@ -150,28 +152,24 @@ class Loop:
         self._resumed = state if state["loader"] is not None else None
 
 
-def length_of(loader: Iterable[Any]) -> int | None:
-    """The loader's batches an epoch, where it knows them: a DataLoader over a stream does not."""
-    try:
-        return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:
-        return None
-
-
 def check_budget(
     loader: Iterable[Any], epochs: int | None, seconds: float | None, batch_size: int
 ) -> None:
+    check_loader("loader", loader)
     if (epochs is None) == (seconds is None):
         raise ValueError(
             "exactly one of epochs and seconds must be given; "
             f"got epochs={epochs}, seconds={seconds}"
         )
-    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
-        raise ValueError(f"epochs must be an integer >= 1; got {epochs!r}")
+    if epochs is not None:
+        check_count("epochs", epochs)
     if seconds is not None and not seconds > 0:
         raise ValueError(f"seconds must be > 0; got {seconds}")
     if length_of(loader) == 0:
         raise ValueError("loader must yield at least one batch an epoch; got an empty one")
     given = getattr(loader, "batch_size", None)
     if given is not None and given != batch_size:
-        raise ValueError(f"loader's batch_size must be the trainer's ({batch_size}); got {given}")
+        raise ValueError(
+            f"loader's batch_size must be the trainer's ({batch_size}); got {given} "
+            f"(build Trainer with batch_size={given})"
+        )

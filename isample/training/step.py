@@ -35,6 +35,7 @@ class Step:
         self.overlap: Overlap | None = overlap
         self.autocast: torch.dtype | None = autocast
         self.batch: Batch | None = None
+        engine.steps.processes.note(autocast=autocast, ahead=overlap is not None)
 
     def __call__(self, batch: Batch) -> StepReport:
         inputs, targets = as_pair(batch.batch)

@@ -15,17 +15,19 @@ from isample.engine.parts import Sampling, dataset_of
 from isample.scoring.forward import Scoring
 from isample.scoring.losses import Loss
 from isample.scoring.overlap import Overlap
+from isample.sources.arguments import check_joins
 from isample.sources.dataset import Dataset
 from isample.sources.indexed import can_be_indexed, check_can_be_indexed
 from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
+from isample.support.batch_cuts import take
 from isample.support.interrupts import INTERRUPTS
 from isample.support.processes import Processes, unwrapped
-from isample.support.pytree import check_batch, take
+from isample.support.pytree import check_batch
 from isample.training.arguments import (
     Mode,
-    check_sizes,
+    check_trainer,
     check_trains,
     control_of,
     mode_of,
@@ -33,6 +35,7 @@ from isample.training.arguments import (
 )
 from isample.training.checkpoint import Checkpoint, Saving
 from isample.training.evaluate import evaluate
+from isample.training.fitting import Scheduler, check_fit, end_epoch
 from isample.training.loop import Loop, check_budget
 from isample.training.progress import ProgressBar
 from isample.training.step import Step
@@ -52,13 +55,14 @@ class Trainer(Saving):
         DistributedDataParallel see :mod:`isample.support.processes`.
     optimizer: any ``torch.optim.Optimizer`` over its parameters.
     loss: ``"cross_entropy"``, ``"bce_with_logits"``, ``"mse"``, a torch loss module built with
-        ``reduction="none"``, or a callable ``(logits, targets) -> [B]``.
+        ``reduction="none"``, or a callable ``(logits, targets) -> [B]``. A uniform batch's loss is
+        torch's own mean: without ignored labels, by class weights (isample.scoring.losses).
     batch_size: b, the samples that a step learns from.
     presample: B >= b, the candidates that a scoring pass looks at. By default the speedup
         controller chooses; other controllers take 5b.
     mode: ``"memory"``: a remembered score a sample of the data set, and candidates on top of it.
         ``"presample"``: fresh candidates, as in Algorithm 1. ``"auto"``: a memory in a ``fit`` over
-        a DataLoader of a map-style data set; candidates else, and where they are asked for by
+        a DataLoader that shuffles a map-style data set; candidates else, and where asked for by
         ``presample``, ``draws``, ``scoring``, ``tau_threshold`` or ``control="threshold"``.
     score: ``"upper_bound"``, ``"loss"``, ``"gradient_norm"`` or a callable
         ``(logits, targets) -> [B]``.
@@ -107,14 +111,13 @@ class Trainer(Saving):
         seed: int | None = None,
         gate: str | Controller[Any] | None = None,
     ):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
-        check_sizes(batch_size, presample)
+        check_trainer(model, optimizer, batch_size, presample, autocast, scaler)
         control = control_of(control, gate, tau_threshold)
         asks = (presample, draws, tau_threshold, scoring) != (None,) * 4
         self.mode: Mode = mode_of(mode, score, control, presample, scoring, asks)
         passes = scoring_of(scoring, control, autocast)
-        sampling = Sampling(score, draws or "pps", passes, presample, tau_threshold, tau_momentum)
+        drawn = "pps" if draws is None else draws
+        sampling = Sampling(score, drawn, passes, presample, tau_threshold, tau_momentum)
         self.model: nn.Module = model
         self.optimizer: torch.optim.Optimizer = optimizer
         self.batch_size: int = batch_size
@@ -204,13 +207,14 @@ class Trainer(Saving):
         self._open_stream(())
         batch = inputs, targets
         if size > self.batch_size and self.engine.steps.steering.plan.candidates is None:
-            batch, size = take(batch, slice(self.batch_size)), self.batch_size  # line 12
+            batch, size = take(batch, slice(self.batch_size), size), self.batch_size  # line 12
         return self._step(self.engine.dealer.deal(Candidates(batch, size)))
 
     def _open_stream(self, loader: Iterable[Any]) -> None:
         if not isinstance(self.engine.dealer.source, Stream):
             self.mode = "presample"
-            self.engine.dealer.open(Stream(loader, self.batch_size, self.device))
+            dealer = self.engine.dealer
+            dealer.open(Stream(loader, self.batch_size, self.device, dealer.limits))
 
     def fit(
         self,
@@ -219,7 +223,7 @@ class Trainer(Saving):
         seconds: float | None = None,
         *,
         evaluate: Iterable[Any] | None = None,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        scheduler: Scheduler | None = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
     ) -> History:
@@ -230,35 +234,30 @@ class Trainer(Saving):
         DataLoader, which is built again around its data set. Without one an epoch is one pass over
         it, and a step over candidates joins B/b of its batches. ``evaluate`` is a loader that is
         evaluated after every epoch, and where the time is up. ``scheduler`` steps after every epoch
-        that came to its end. Each of ``callbacks`` is called as ``callback(trainer, report)`` after
-        every step. ``progress`` shows a bar (needs ``isample[progress]``).
+        that came to its end, a ReduceLROnPlateau by the evaluation's loss. Each of ``callbacks`` is
+        called as ``callback(trainer, report)`` after every step. ``progress`` shows a bar (needs
+        ``isample[progress]``).
 
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.
         """
         event: StepReport | None = None
+        ending = self._loop.ending
         with ProgressBar(progress, epochs, seconds) as bar, INTERRUPTS.handled():
+            called = check_fit(callbacks, evaluate, scheduler, self.optimizer, epochs)
             self.follow(scheduler)
             events = self._run(loader, epochs, seconds)
-            with self._loop.guarded():
+            with self._loop.guarded(), self.engine.together():
                 for event in events:
                     if event is None:
-                        self._end_epoch(scheduler, evaluate)
+                        end_epoch(evaluate, scheduler, self.evaluate, self.history, ending)
                         continue
-                    for callback in callbacks:
+                    for callback in called:
                         callback(self, event)
                     bar(self.progress, event)
                 if event is not None:  # the time was up within an epoch
-                    self._end_epoch(None, evaluate)
+                    end_epoch(evaluate, None, self.evaluate, self.history, ending)
         return self.history
-
-    def _end_epoch(self, scheduler: Any, loader: Iterable[Any] | None) -> None:
-        evaluation = None if loader is None else self.evaluate(loader)
-        with self._loop.ending():
-            if evaluation is not None:
-                self.history.evaluations.append(evaluation)
-            if scheduler is not None:
-                scheduler.step()
 
     def iterate(
         self, loader: Iterable[Any], epochs: int | None = None, seconds: float | None = None
@@ -272,8 +271,10 @@ class Trainer(Saving):
     def _run(
         self, loader: Iterable[Any], epochs: int | None, seconds: float | None
     ) -> Iterator[StepReport | None]:
-        check_budget(loader, epochs, seconds, self.batch_size)
-        return self._loop.run(self._loader(loader), epochs, seconds)
+        processes = self.engine.steps.processes
+        with processes.opening(mode=self.mode, epochs=epochs, seconds=seconds):
+            check_budget(loader, epochs, seconds, self.batch_size)
+            return processes.guarded(self._loop.run(self._loader(loader), epochs, seconds))
 
     def _loader(self, loader: Iterable[Any]) -> Loader:
         dealer = self.engine.dealer
@@ -284,7 +285,8 @@ class Trainer(Saving):
             indexed = check_can_be_indexed(loader, self.batch_size)
             source = dataset_of(self.engine.parts, indexed, dealer.source, self.device)
         else:
-            source = Stream(loader, self.batch_size, self.device)
+            check_joins(dealer.wishes.sampling.presample, self.batch_size)
+            source = Stream(loader, self.batch_size, self.device, dealer.limits)
         dealer.open(source)
         pair = None if self.overlap is None else self.overlap.pair
         return Loader(loader, source, dealer, self.device, pair)

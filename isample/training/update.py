@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isample.engine import Engine
+from isample.support.checks import check_count, check_number
 from isample.values import StepReport
 
 
@@ -32,12 +33,16 @@ class Update:
 
     def configure(self, clip_grad_norm: float | None, accumulate: int) -> None:
         """Raises ValueError for what cannot be."""
+        check_count("accumulate", accumulate)
+        if clip_grad_norm is not None:
+            check_number("clip_grad_norm", clip_grad_norm)
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ValueError(f"clip_grad_norm must be > 0; got {clip_grad_norm}")
-        if not isinstance(accumulate, int) or accumulate < 1:
-            raise ValueError(f"accumulate must be an integer >= 1; got {accumulate!r}")
         self.clip_grad_norm: float | None = clip_grad_norm
         self.accumulate: int = accumulate
+        self.engine.steps.processes.note(
+            accumulate=accumulate, clip_grad_norm=clip_grad_norm, scaled=self.scaler is not None
+        )
 
     def backward(self, loss: Tensor) -> None:
         if self.pending == 0:

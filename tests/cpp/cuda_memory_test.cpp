@@ -6,6 +6,8 @@
 // up to 4,000 terms. Of a float that is made from it: one rounding more, 1e-7.
 #include "../../csrc/cpu/memory.h"
 
+#include "../../csrc/cpu/sampling.h"
+
 #include <algorithm>
 #include <string>
 
@@ -221,9 +223,27 @@ void foretelling(int64_t n, float above) {
   }
 }
 
+void check_permuted(int64_t count, int64_t size) {
+  Fenced<int64_t> places(static_cast<size_t>(count), 0), items(static_cast<size_t>(count), -77);
+  for (int64_t i = 0; i < count; ++i)
+    places[static_cast<size_t>(i)] = i % 7 ? below(size) : i % 2 ? -1 : size;
+  expect_done(launch_permuted({places.data(), count, size, 5, items.data()}, small_chip(99)), 1);
+  items.expect_fences("items");
+  for (size_t i = 0; i < items.size(); ++i) {
+    int64_t wanted = -1;
+    if (places[i] >= 0 && places[i] < size)
+      isample::cpu::permute(&places[i], 1, size, {5, 0}, &wanted);
+    if (items[i] != wanted)
+      return expect(false, "item %zu is %ld, expected %ld", i, static_cast<long>(items[i]),
+                    static_cast<long>(wanted));
+  }
+}
+
 }  // namespace
 
 void test_memory() {
+  for (const int64_t size : {int64_t{1}, int64_t{3}, int64_t{70001}, isample::kMaxItems})
+    for (const int64_t count : {1, 1000, 30000}) check_permuted(count, size);
   for (const auto& [n, items] : std::vector<std::pair<size_t, size_t>>{
            {1, 1}, {2, 1}, {5, 100}, {64, 40}, {64, 5000}, {300, 200}, {1000, 60}, {4096, 50000}})
     batches(n, items);

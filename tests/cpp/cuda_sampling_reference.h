@@ -14,10 +14,11 @@ struct SerialDistribution {
   std::vector<int32_t> mass;
   isample::MassSums sums;  // 0 where a score is not valid
 
-  SerialDistribution(const float* score, int64_t n, double floor) : mass(static_cast<size_t>(n)) {
+  SerialDistribution(const float* score, int64_t n, double floor, int bits = isample::kSumBits)
+      : mass(static_cast<size_t>(n)) {
     const auto range = isample::cpu::scan_scores(score, 0, n);
     if (!range.valid) return;
-    sums = isample::cpu::set_masses(score, isample::mass_scale(range.max, n), mass.data(), 0, n);
+    sums = isample::cpu::set_masses(score, isample::mass_scale(range.max, bits), mass.data(), 0, n);
     if (floor > 0) sums = isample::cpu::floor_masses(mass.data(), floor, sums.total, n, 0, n);
   }
   int64_t n() const { return static_cast<int64_t>(mass.size()); }
@@ -88,6 +89,12 @@ struct DrawnInto {
         return expect(false, "draw %zu is %ld of weight %g, expected %ld of weight %g", j,
                       static_cast<long>(indices[j]), weights[j],
                       static_cast<long>(serial.indices[j]), serial.weights[j]);
+  }
+  // Item 0 with weight NaN, for every draw.
+  void expect_nothing() const {
+    for (size_t j = 0; j < indices.size(); ++j)
+      expect(indices[j] == 0 && std::isnan(weights[j]), "draw %zu is %ld of weight %g", j,
+             static_cast<long>(indices[j]), weights[j]);
   }
 };
 

@@ -90,9 +90,9 @@ void check_distribution(const Fenced<float>& score, double floor, const Launcher
   stages.expect_fences();
 }
 
-void check_table(const Fenced<float>& score, double floor, const Launcher& launcher,
-                 const SerialDistribution& serial) {
-  const int64_t n = serial.n();
+void check_table(const Fenced<float>& score, double floor, const Launcher& launcher) {
+  const int64_t n = static_cast<int64_t>(score.size());
+  const SerialDistribution serial(score.data(), n, floor, isample::product_bits(n));
   Fenced<int64_t> threshold(score.size(), -77), total(1, -77);
   Fenced<int32_t> alias(score.size(), -77), mass(score.size(), -77);
   Stages stages(n, 1, launcher);
@@ -127,6 +127,12 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
   expect_done(launch_draw_table({table.threshold, table.alias, table.mass, table.total, n}, draw,
                                 launcher));
   drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
+
+  // A stored table may be anyone's.
+  for (size_t i = 0; i < score.size(); ++i) threshold[i] = 0, alias[i] = INT32_MAX;
+  expect_done(launch_draw_table({table.threshold, table.alias, table.mass, table.total, n}, draw,
+                                launcher));
+  drawn.expect_nothing();
 }
 
 void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher,
@@ -159,6 +165,11 @@ void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& 
                            drawn.weights.data()};
     expect_done(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher), 1);
     drawn.expect_equal(SerialDraws(serial, stratified, count, {5, 9}));
+    const int64_t whole = sums[score.size() - 1];
+    sums[score.size() - 1] = -3;
+    expect_done(launch_draw_prefix_sum(sums.data(), n, stratified, draw, launcher), 1);
+    drawn.expect_nothing();
+    sums[score.size() - 1] = whole;
   }
 }
 
@@ -180,7 +191,9 @@ void check_draws(const Fenced<float>& score, double floor, DrawMethod method, in
   const DistributionTask task = {score.data(), n, floor, nullptr, tau.data(), nullptr, 0};
   const DrawTask draw = {method, count, random, drawn.indices.data(), drawn.weights.data()};
   expect_done(launch_draw(task, draw, stages.data(), launcher), stages.data() == nullptr ? 1 : 0);
-  drawn.expect_equal(SerialDraws(serial, method, count, {static_cast<uint64_t>(seed[0]), 1005}));
+  const SerialDistribution drawn_from(score.data(), n, floor, isample::draw_bits(method, n));
+  drawn.expect_equal(
+      SerialDraws(drawn_from, method, count, {static_cast<uint64_t>(seed[0]), 1005}));
   expect_tau(tau[0], serial);
   stages.expect_fences();
 }
@@ -197,7 +210,7 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
     check_distribution(score, floor, launcher, serial);
     std::snprintf(context, sizeof context, "%s, n = %ld, floor %g, %zu KB of shared memory, table",
                   kNames[kind], static_cast<long>(n), floor, launcher.shared_bytes / 1024);
-    check_table(score, floor, launcher, serial);
+    check_table(score, floor, launcher);
     std::snprintf(context, sizeof context,
                   "%s, n = %ld, floor %g, %zu KB of shared memory, prefix sum", kNames[kind],
                   static_cast<long>(n), floor, launcher.shared_bytes / 1024);
@@ -227,7 +240,21 @@ void test_sampling() {
   }
   check_everything(kSparse, 1500, small_chip(227));  // 1024 threads
   check_everything(kLognormal, 4096, small_chip(99));
-  check_everything(kOneHeavy, 40011, small_chip(99));  // more than one tile a block
+  check_everything(kOneHeavy, 40011, small_chip(99));   // more than one tile a block
+  check_everything(kLognormal, 70001, small_chip(20));  // draws of fewer bits than tau has
+}
+
+// More items than float32 and alias tables can number: minutes on the stand-in.
+void test_large() {
+  const int64_t n = (int64_t{1} << 24) + 1;
+  Fenced<float> score(static_cast<size_t>(n), NAN);
+  fill(score, kLognormal);
+  score[score.size() - 1] = 1e6f;
+  const SerialDistribution serial(score.data(), n, 0.0);
+  std::snprintf(context, sizeof context, "n = %ld", static_cast<long>(n));
+  check_distribution(score, 0.0, small_chip(227), serial);
+  check_prefix_sum(score, 0.0, small_chip(227), serial);
+  check_draws(score, 0.0, DrawMethod::systematic, 999, small_chip(227), serial);
 }
 
 }  // namespace testing

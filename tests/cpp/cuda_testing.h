@@ -123,5 +123,6 @@ void test_sampling();
 void test_importance_sample();
 void test_rows();
 void test_memory();
+void test_large();
 
 }  // namespace testing

@@ -179,7 +179,7 @@ EDITS = [
     ("draws.cu", "if (items.total == 0) draw_nothing(task, first, stride);\n  else ", ""),
     ("prefix_sum.cu", "if (totals.sums.total != 0) return scan_span", "return scan_span"),
     ("prefix_sum.cu", "if (w.state->totals.sums.total != 0) return;", "return;"),
-    ("prefix_sum.cu", "if (total == 0) return draw_nothing(task, first, stride);", ""),
+    ("prefix_sum.cu", "if (total <= 0) return draw_nothing(task, first, stride);", ""),
     ("prefix_sum.cu", "(item > 0 ? sums[item - 1] : 0)", "0"),
     ("alias.cu", "if (first == 0) *table.total", "if (false) *table.total"),
     ("alias.cu", "items.total == 0 ? 0 : items.mass[i]", "items.mass[i]"),

@@ -98,7 +98,7 @@ def digest(begun):
 def plain(state):
     """``state`` without tensors, and without what the clock told."""
     if isinstance(state, dict):
-        return [(str(k), plain(value)) for k, value in state.items() if k not in CLOCK]
+        return [(str(k), plain(state[k])) for k in sorted(state, key=str) if k not in CLOCK]
     if isinstance(state, list | tuple):
         return [plain(value) for value in state]
     if isinstance(state, torch.Tensor):

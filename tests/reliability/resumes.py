@@ -25,9 +25,11 @@ def run_of(dice):
     run = Run.of(dice, controls=("always", "always", "never", "threshold"))
     if run.score == "gradient_norm":
         run = replace(run, autocast=False)  # torch's vmap has no batch norm in bfloat16
+    schedule = dice.choice((None, *SCHEDULES))
     return replace(
         run,
-        schedule=dice.choice((None, *SCHEDULES)),
+        schedule=schedule,
+        evaluates=run.evaluates or schedule == "ReduceLROnPlateau",
         scaler=dice.random() < 0.25,
         workers=int(not run.stream and dice.random() < 0.1),
     )

@@ -5,6 +5,7 @@ import random
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy
 import torch
 from torch import nn
 from torch.optim import lr_scheduler as schedules
@@ -29,6 +30,7 @@ SCHEDULES = {
         ],
         milestones=[1],
     ),
+    "ReduceLROnPlateau": partial(schedules.ReduceLROnPlateau, factor=0.5, patience=0),
 }
 
 
@@ -119,10 +121,12 @@ def make_model(dropout):
 
 
 class Begun:
-    """A run's objects, new ones; the global random state is that of ``seed``."""
+    """A run's objects, new ones; the global random states are those of ``seed``."""
 
     def __init__(self, run, seed=0):
         torch.manual_seed(seed)
+        numpy.random.seed(seed)
+        random.seed(seed)
         self.run = run
         self.model = make_model(run.dropout)
         self.optimizer = make_optimizer(run.optimizer, self.model)

@@ -59,7 +59,7 @@ class Session:
                     self.measure()
                     due = self.next_due()
                 yield active
-        except isample.NonFiniteScoreError:
+        except (isample.NonFiniteScoreError, isample.NonFiniteLossError):
             self.measure()
 
     def set_learning_rate(self) -> None:

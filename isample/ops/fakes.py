@@ -1,0 +1,44 @@
+"""How the ops' fake implementations are registered, which give shapes alone.
+
+torch sends a call to them wherever one argument is on the meta device. So they, too, must refuse
+arguments on several devices, or memory that nobody wrote would come back.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, library
+
+
+def check_one_device(arguments: dict[str, Any]) -> None:
+    """Raises ValueError if a tensor among ``arguments`` is not on the device of the first one."""
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+    first = next(iter(tensors))
+    for name, tensor in tensors.items():
+        if tensor.device != tensors[first].device:
+            raise ValueError(
+                f"{name} must be on the device of {first}, {tensors[first].device}, "
+                f"got {tensor.device}: move one of them"
+            )
+
+
+def register_fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers the decorated function as the fake of ``op``, all of whose tensors have to be on
+    one device."""
+
+    def register(fake: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(fake)
+
+        @functools.wraps(fake)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            check_one_device(signature.bind(*args, **kwargs).arguments)
+            return fake(*args, **kwargs)
+
+        library.register_fake(op)(checked)
+        return fake
+
+    return register
