@@ -52,7 +52,7 @@ def loader():
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("mode", ["memory", "presample"])
 def test_ctrl_c_waits_for_the_end_of_the_update(mode, accumulate):
-    model = Interrupting(2 * BATCHES - 1, interrupt)
+    model = Interrupting(5, interrupt)
     trainer = make(model, mode=mode, accumulate=accumulate)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(loader(), epochs=4)

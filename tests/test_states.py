@@ -151,7 +151,7 @@ def changed(state, path, change):
 
 
 # What states of before, or of another use of a gain, do not have.
-MAY_LACK = ("version", "config", "rates", "highest_lr", "length", "generators")
+MAY_LACK = ("version", "config", "rates", "highest_lr", "length", "generators", "mean_count")
 
 
 @pytest.mark.parametrize("mode", ["memory", "presample"])

@@ -49,18 +49,17 @@ class MemorySampler(Sampler[list[int]]):
     floor: least share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily whole.
     half_life: in epochs; a score that is not renewed comes half way back to the mean in this time.
-        By default none does, since the memory measures what an old score foretells.
+        By default none does: the memory measures what an old score foretells.
     contradicted: score above which the network contradicts a sample's label. All such samples
         together get a quarter of the draws at most, or their share of the data if that is more. See
         :mod:`isample.scoring.contradicted`. None, the default, sets no bound.
-    rebuild_every: batches between two renewals of the table. By default N / 64b, at which about a
-        64th of the scores are new.
+    rebuild_every: batches between two renewals of the table; N / 64b by default.
     seed: of the draws; by default taken from torch's generator.
     device: where scores, draws and weights live. On a GPU nothing waits for the host but
         ``__iter__``, whose indices are Python integers, and a pass's begin.
 
-    It keeps 12 bytes a sample: a float32 score and an int64 prefix sum. A new table is made in its
-    own memory. On a GPU that takes 20 bytes a sample more for a while.
+    It keeps 12 bytes a sample: a float32 score and an int64 prefix sum. On a GPU, a new table takes
+    20 bytes a sample more for a while.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ def required_arguments(function: Any) -> int | None:
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Whether its step evaluates the model itself, as that of LBFGS."""
-    # A scheduler replaces the optimizer's own step by a function that shows ``self``.
+    # The class's own: a scheduler puts another in its place, whose signature names `self`.
     return (required_arguments(type(optimizer).step) or 0) > 1
 
 
