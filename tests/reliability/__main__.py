@@ -5,15 +5,12 @@ python -m tests.reliability --page docs/reliability.md
 
 import argparse
 import sys
-import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 
 from tests.reliability.page import put, table
+from tests.reliability.workers import tried
 
-CHUNK = 10  # seeds that a worker takes at once
 KINDS = {  # the module and the function that tries one seed
     "interrupts": ("tests.reliability.interrupts", "interrupt"),
     "kills": ("tests.reliability.kills", "kill"),
@@ -68,31 +65,6 @@ def reproduced(kind, seed):
     """The command for one run of a kind."""
     others = " ".join(f"--{other} 0" for other in (*KINDS, "ranks") if other != kind)
     return f"python -m tests.reliability --{kind} 1 {others} --seed {seed}"
-
-
-def tried(module, function, seeds, jobs):
-    """The faults, each with its seed, in the order of seeds."""
-    chunks = [seeds[k : k + CHUNK] for k in range(0, len(seeds), CHUNK)]
-    with ProcessPoolExecutor(min(jobs, len(chunks)), get_context("spawn")) as pool:
-        futures = [pool.submit(chunk_of, module, function, chunk) for chunk in chunks]
-        return sorted(fault for future in as_completed(futures) for fault in future.result())
-
-
-def chunk_of(module, function, seeds):
-    import torch
-
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    try_one = getattr(import_module(module), function)
-    return [(seed, fault) for seed in seeds if (fault := fault_of(try_one, seed)) is not None]
-
-
-def fault_of(try_one, seed):
-    """What ``try_one(seed)`` found; an exception that it did not expect is a fault, too."""
-    try:
-        return try_one(seed)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":
