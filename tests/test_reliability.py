@@ -50,10 +50,12 @@ def test_a_swallowed_interrupt_is_seen():
 
 def test_page(tmp_path):
     path = tmp_path / "reliability.md"
-    page.put(path, "runs", page.table([("kills", 200, 0, "it loads")]))
-    page.put(path, "runs", page.table([("kills", 1000, 2, "it loads")]))
+    path.write_text("# Another's\n")
+    page.put(path, page.table([("kills", 200, 0, "it loads")]))
+    page.put(path, page.table([("kills", 1000, 2, "it loads")]))
+    assert path.read_text().startswith("# Another's\n")
     assert "| kills | 1,000 | 2 | it loads |" in path.read_text()
     assert "| 200 |" not in path.read_text()
-    path.write_text("no markers")
-    with pytest.raises(ValueError, match="once; got 0 times"):
-        page.put(path, "runs", "")
+    path.write_text(2 * path.read_text())
+    with pytest.raises(ValueError, match="once; got it 2 times"):
+        page.put(path, "")

@@ -28,7 +28,7 @@ def main(arguments=None):
     text = table(rows)
     print(text)
     if options.page:
-        put(options.page, "runs", text)
+        put(options.page, text)
     return int(any(faults for _, _, faults, _ in rows))
 
 

@@ -5,11 +5,15 @@ import re
 
 import torch
 
-PAGE = """# Reliability
+SECTION = """
+## Runs that are broken off
 
-Runs are broken off at random moments. Each that does not come out right is counted as mishandled.
+Runs are interrupted, killed and resumed at random moments. Each that does not come out right counts
+as mishandled. `make test` holds a short form, at moments that are the same every time.
 
-    python -m tests.reliability --page docs/reliability.md
+```
+python -m tests.reliability --page docs/reliability.md
+```
 
 <!-- begin runs -->
 <!-- end runs -->
@@ -24,13 +28,15 @@ def table(rows):
     return "\n".join([*lines, "", about]) + "\n"
 
 
-def put(path, name, text):
-    """Replaces what stands between the markers ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` of
-    a page, which is made if it is missing; raises ValueError where it does not hold them once."""
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    page = path.read_text() if path.exists() else PAGE
-    between = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    page, found = between.subn(lambda _: f"{begin}\n\n{text}\n{end}", page)
+def put(path, text):
+    """Writes ``text`` between the page's markers; a page without them gets them at its end.
+
+    Raises ValueError where it holds them more than once.
+    """
+    page = path.read_text() if path.exists() else "# Reliability\n"
+    page += SECTION if "<!-- begin runs -->" not in page else ""
+    between = re.compile("(<!-- begin runs -->).*?(<!-- end runs -->)", re.DOTALL)
+    page, found = between.subn(lambda markers: f"{markers[1]}\n\n{text}\n{markers[2]}", page)
     if found != 1:
-        raise ValueError(f"{path} must hold {begin} ... {end} once; got {found} times")
+        raise ValueError(f"{path} must hold <!-- begin runs --> once; got it {found} times")
     path.write_text(page)
