@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+import isample
 from tests.reliability import page, strikes
 from tests.reliability.interrupts import interrupt
 from tests.reliability.kills import kill
@@ -59,3 +60,12 @@ def test_page(tmp_path):
     path.write_text(2 * path.read_text())
     with pytest.raises(ValueError, match="once; got it 2 times"):
         page.put(path, "")
+
+
+def test_a_run_is_saved_before_it_began(tmp_path):
+    """Its memory takes the seed that the saved one would have taken."""
+    resumed, whole = (Begun(Run(dropout=0.3), draws_seed=seed) for seed in (1, 2))
+    whole.trainer.save(tmp_path / "run.pt")
+    expected = everything(whole.fit())
+    isample.load(tmp_path / "run.pt", resumed.trainer)
+    assert differences(expected, everything(resumed.fit())) == []

@@ -50,9 +50,11 @@ class Dealer:
         source.follow(self._followed)
         if self._state is not None:
             state, self._state = self._state, None
+            if state["source"] is None:  # a memory has taken its seed since
+                state = {**state, "selector": self.parts.selector.state_dict()}
             try:
                 self.load_state_dict(state)
-            except Exception:
+            except BaseException:
                 self.source, self._state = before, state  # another one may fit it
                 raise
 
@@ -217,6 +219,8 @@ class Dealer:
         check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
         self.limits.foresees = False  # that run's beginning did
         if self.source is None:
+            if state["source"] is None:  # a memory takes its seed from the saved run's generator
+                self._load_selector(state["selector"])
             self._state = state
             self.steps.resume(state["steps"])
             return
@@ -239,6 +243,15 @@ class Dealer:
         self.tickets = Tickets(self.tickets.alone)
         self._followed = None
         self._follow()
+
+    def _load_selector(self, state: dict[str, Any]) -> None:
+        before = self.parts.selector.state_dict()
+        try:
+            check_like(state, before, "dealer['selector']")
+            self.parts.selector.load_state_dict(state)
+        except Exception as error:
+            self.parts.selector.load_state_dict(before)
+            raise StateError(f"state must be whole; got a damaged one ({error!r})") from error
 
     def _load(self, source: Source, state: dict[str, Any]) -> None:
         if state["source"] is not None:

@@ -123,7 +123,7 @@ def make_model(dropout):
 class Begun:
     """A run's objects, new ones; the global random states are those of ``seed``."""
 
-    def __init__(self, run, seed=0):
+    def __init__(self, run, seed=0, draws_seed=5):
         torch.manual_seed(seed)
         numpy.random.seed(seed)
         random.seed(seed)
@@ -139,13 +139,13 @@ class Begun:
             self.loader = DataLoader(TensorDataset(*data), run.batch_size, **options)
         held_out = DataLoader(TensorDataset(*make_data(20)), run.batch_size)
         self.evaluate = held_out if run.evaluates else None
-        self.trainer = self._make_trainer()
+        self.trainer = self._make_trainer(draws_seed)
         self.modes_before = self.modes()
 
     def modes(self):
         return [module.training for module in self.model.modules()]
 
-    def _make_trainer(self):
+    def _make_trainer(self, seed):
         run = self.run
         candidates = run.mode == "presample" and run.control != "never"
         return isample.Trainer(
@@ -163,7 +163,7 @@ class Begun:
             autocast=torch.bfloat16 if run.autocast else None,
             scaler=torch.amp.GradScaler("cpu", init_scale=2.0**10) if run.scaler else None,
             accumulate=run.accumulate,
-            seed=5,
+            seed=seed,
         )
 
     def fit(self, epochs=None, callbacks=()):
