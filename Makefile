@@ -28,6 +28,10 @@ demo: .venv/built ## train a small network by uniform sampling, the paper's algo
 test: .venv/built ## all tests (ARGS go to pytest)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests $(ARGS)
 
+.PHONY: reliability
+reliability: .venv/built ## break runs off, kill and resume them at random, and count what is mishandled
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.reliability $(ARGS)
+
 .PHONY: lint
 lint: .venv/lint ## check form, faults and types: ruff, pyright, clang-format
 	$(BIN)/ruff format --check .

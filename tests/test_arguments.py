@@ -92,6 +92,13 @@ def test_trainers(options, error, said):
         make(**options)
 
 
+def test_a_scheduler_may_come_before_the_trainer():
+    """It wraps the optimizer's step in a function of another signature."""
+    optimizer = sgd(LINEAR)
+    lr_scheduler.StepLR(optimizer, 1)
+    isample.Trainer(LINEAR, optimizer)
+
+
 def test_the_preset_speaks_of_the_trainer():
     with pytest.raises(TypeError, match=r"Trainer.__init__\(\) got an unexpected .* 'scor'"):
         isample.Trainer.paper(LINEAR, sgd(LINEAR), scor="loss")

@@ -41,17 +41,20 @@ class Dealer:
     def open(self, source: Source) -> None:
         """Batches come from ``source`` from now on."""
         self._agree(source)
-        before, self.source = self.source, source
+        before = self.source
         if before is None:
             controller = controller_of(self.parts, self.wishes, source)
             self.steps.control(controller, source.batch_size, lambda: self.opened.informed)
+        self.source = source
         self._followed = self.steps.steering.plan
         source.follow(self._followed)
         if self._state is not None:
             state, self._state = self._state, None
+            if state["source"] is None:  # a memory has taken its seed since
+                state = {**state, "selector": self.parts.selector.state_dict()}
             try:
                 self.load_state_dict(state)
-            except Exception:
+            except BaseException:
                 self.source, self._state = before, state  # another one may fit it
                 raise
 
@@ -216,6 +219,8 @@ class Dealer:
         check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
         source = self.source
         if source is None:
+            if state["source"] is None:  # a memory takes its seed from the saved run's generator
+                self._load_selector(state["selector"])
             self._state = state
             self.steps.resume(state["steps"])
             return
@@ -231,6 +236,10 @@ class Dealer:
         self.tickets = Tickets(self.tickets.alone)
         self._followed = None
         self._follow()
+
+    def _load_selector(self, state: dict[str, Any]) -> None:
+        selector = self.parts.selector
+        load_whole(selector.load_state_dict, state, selector.state_dict(), "selector")
 
     def _load(self, source: Source, state: dict[str, Any]) -> None:
         if state["source"] is not None:

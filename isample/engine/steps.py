@@ -120,6 +120,7 @@ class Steps:
     def stop(self) -> None:
         """The last step of a run is over; what comes before the next one is not its time."""
         self.tick()
+        self.rates.note()  # also where a run was resumed at its end, and has no step of its own
         self.clock.stop()
 
     @property

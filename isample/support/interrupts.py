@@ -20,33 +20,37 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._users = 0  # runs may take turns
+        self._users: set[object] = set()  # runs may take turns
         self._holds = self._came = False
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Within it SIGINT is handled here, where Python's own handler stood before."""
-        began = self._begin()
-        try:
+        """Within it SIGINT is handled here, where Python's own handler stood before. It begins
+        held, and what came and was not released is raised at its end."""
+        user = object()
+        try:  # an exception may come from another handler, anywhere in the next line
+            self._begin(user)
             yield
         finally:
-            if began:
-                self._end()
+            self._end(user)
 
-    def _begin(self) -> bool:
+    def _begin(self, user: object) -> None:
         if threading.current_thread() is not threading.main_thread():
-            return False  # signals reach the main thread alone
-        if self._users == 0:
-            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-                return False
-            signal.signal(signal.SIGINT, self._handle)
-        self._users += 1
-        return True
+            return  # signals reach the main thread alone
+        if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, self._handle):
+            return
+        self._users.add(user)
+        self.hold()
+        signal.signal(signal.SIGINT, self._handle)
 
-    def _end(self) -> None:
-        self._users -= 1
-        if self._users == 0 and signal.getsignal(signal.SIGINT) == self._handle:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    def _end(self, user: object) -> None:
+        if user not in self._users:
+            return
+        self._users.discard(user)
+        if not self._users:
+            if signal.getsignal(signal.SIGINT) == self._handle:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.release()
 
     def hold(self) -> None:
         self._holds = True

@@ -16,6 +16,7 @@ from isample.scoring.scores import make_score
 from isample.support.checks import (
     check_count,
     check_module,
+    check_number,
     check_optimizer,
     needs_closure,
 )
@@ -41,6 +42,10 @@ def control_of(
         raise ValueError(
             f"tau_threshold must be given with control='threshold' only; got control={control!r}"
         )
+    if tau_threshold is not None:
+        check_number("tau_threshold", tau_threshold)
+        if not tau_threshold >= 0:
+            raise ValueError(f"tau_threshold must be >= 0; got {tau_threshold}")
     return control
 
 

@@ -104,7 +104,9 @@ class Checkpoint:
         refuse(differs, {**self.config, "mode": mode}, "give the saved run's, or strict=False")
         self._check_others(state)
         check_random_state(state["random"])
-        check_like(state["loop"], {"loader": None, "elapsed": 0.0}, "loop")
+        unknown = {} if "config" in state else {"ends": False}  # to states of version 1
+        like = {"loader": None, "elapsed": 0.0, "ends": False}
+        check_like({**unknown, **state["loop"]}, like, "loop")
         if state["loop"]["loader"] is not None:
             Loader.check_form(state["loop"]["loader"])
 
@@ -142,6 +144,8 @@ class Checkpoint:
         if state.get("scaler") is not None:
             self._update.scaler.load_state_dict(state["scaler"])
         self._schedule = state.get("scheduler")
+        if self._schedule is not None:
+            self.scheduler = None  # that of another run
         restore_random_state(state["random"], self.engine.parts.device)
 
     def _options(self, config: Mapping[str, Any] | None = None) -> dict[str, Any]:

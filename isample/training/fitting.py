@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -102,14 +103,22 @@ def end_epoch(
     scheduler: Scheduler | None,
     evaluate: Callable[[Iterable[Any]], Evaluation],
     history: History,
+    ending: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    """Evaluates, and steps the scheduler: by the evaluation's loss where its step needs one."""
-    evaluation = None
-    if loader is not None:
-        evaluation = evaluate(loader)
-        history.evaluations.append(evaluation)
-    if scheduler is None:
-        return
+    """Evaluates, and steps the scheduler: by the evaluation's loss where its step needs one.
+
+    An evaluation that is broken off is made anew in a resumed run; ``ending`` sees that what comes
+    after it is done once.
+    """
+    evaluation = None if loader is None else evaluate(loader)
+    with ending():
+        if evaluation is not None:
+            history.evaluations.append(evaluation)
+        if scheduler is not None:
+            _step(scheduler, evaluation)
+
+
+def _step(scheduler: Scheduler, evaluation: Evaluation | None) -> None:
     step: Callable[..., Any] = scheduler.step
     if evaluation is not None and required_arguments(step):
         step(evaluation.loss)

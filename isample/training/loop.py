@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from isample.engine import Engine
@@ -36,6 +37,7 @@ class Loop:
         self._before = 0.0  # the engine's seconds when the run began
         self._loader: Loader | None = None
         self._resumed: dict[str, Any] | None = None
+        self._ends = False  # an epoch, whose end nobody has dealt with
 
     @property
     def elapsed(self) -> float:
@@ -59,41 +61,60 @@ class Loop:
         self.engine.forget()
         follows, self._loader = self._loader is not None, loader
         if self._resumed is None:
-            self._before = self.engine.elapsed
+            self._before, self._ends = self.engine.elapsed, False
             if follows:
                 loader.source.restart()
         else:
             self._before = self.engine.elapsed - self._resumed["elapsed"]
             loader.load_state_dict(self._resumed["loader"])
+            self._ends = self._resumed.get("ends", False)  # unknown to version 1
             self._resumed = None
         return self._guarded(self._steps(loader, epochs or math.inf, seconds or math.inf))
 
     def _guarded(self, events: Iterator[StepReport | None]) -> Iterator[StepReport | None]:
-        """Ctrl-C waits for the end of an update; after an exception nothing is half done."""
+        """Ctrl-C waits for the end of an update."""
         update = self.step.update
+        with self.guarded():
+            while True:
+                INTERRUPTS.hold()
+                event = next(events, DONE)
+                if update.pending == 0:
+                    INTERRUPTS.release()
+                if isinstance(event, Done):
+                    return
+                yield event
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Ctrl-C is held until it is released; after an exception nothing is half done."""
         with INTERRUPTS.handled(), undone_after_failure():
             try:
-                while True:
-                    INTERRUPTS.hold()
-                    event = next(events, DONE)
-                    if update.pending == 0:
-                        INTERRUPTS.release()
-                    if isinstance(event, Done):
-                        return
-                    yield event
-            except GeneratorExit:
-                if update.pending:
+                yield
+            except GeneratorExit:  # of a caller that goes on, or begins another run
+                if self.step.update.pending:
                     INTERRUPTS.release()
                 raise
             except BaseException:
                 self.engine.put_back()
-                update.discard()
+                self.step.update.discard()
                 INTERRUPTS.release()
                 raise
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """What follows an epoch is done once, though Ctrl-C comes or the run is resumed."""
+        INTERRUPTS.hold()
+        yield
+        self._ends = False
+        INTERRUPTS.release()
 
     def _steps(self, loader: Loader, epochs: float, seconds: float) -> Iterator[StepReport | None]:
         clock = self.engine.steps.clock
         clock.restart()
+        if self._ends:  # the saved run was broken off at the end of an epoch
+            with clock.paused():
+                yield None
+            self._ends = False
         while loader.epoch < epochs and self.elapsed < seconds:
             begun, length = loader.batches, length_of(loader.loader)
             for batch in loader.tickets():
@@ -110,8 +131,10 @@ class Loop:
             if begun == 0:
                 raise ValueError("loader must yield at least one batch an epoch; got an empty one")
             self.step.update.finish()
+            self._ends = True
             with clock.paused():
                 yield None
+            self._ends = False
         self._stop()
         self.progress = 1.0
 
@@ -123,7 +146,7 @@ class Loop:
         if self._resumed is not None:
             return self._resumed  # no run has taken it up yet
         loader = None if self._loader is None else self._loader.state_dict()
-        return {"loader": loader, "elapsed": self.elapsed}
+        return {"loader": loader, "elapsed": self.elapsed, "ends": self._ends}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._resumed = state if state["loader"] is not None else None

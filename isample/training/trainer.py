@@ -22,7 +22,7 @@ from isample.sources.loader import Loader
 from isample.sources.sampler import MemorySampler
 from isample.sources.stream import Stream
 from isample.support.batch_cuts import take
-from isample.support.interrupts import undone_after_failure
+from isample.support.interrupts import INTERRUPTS
 from isample.support.processes import Processes, unwrapped
 from isample.support.pytree import check_batch
 from isample.training.arguments import (
@@ -241,21 +241,22 @@ class Trainer(Saving):
         After :meth:`load_state_dict` it goes on where the saved run was. ``epochs`` and ``seconds``
         count from that run's beginning.
         """
-        called = check_fit(callbacks, evaluate, scheduler, self.optimizer, epochs)
-        self.follow(scheduler)
-        events = self._run(loader, epochs, seconds)
         event: StepReport | None = None
-        together = self.engine.together
-        with ProgressBar(progress, epochs, seconds) as bar, undone_after_failure(), together():
-            for event in events:
-                if event is None:
-                    end_epoch(evaluate, scheduler, self.evaluate, self.history)
-                    continue
-                for callback in called:
-                    callback(self, event)
-                bar(self.progress, event)
-            if event is not None:  # the time was up within an epoch
-                end_epoch(evaluate, None, self.evaluate, self.history)
+        ending = self._loop.ending
+        with ProgressBar(progress, epochs, seconds) as bar, INTERRUPTS.handled():
+            called = check_fit(callbacks, evaluate, scheduler, self.optimizer, epochs)
+            self.follow(scheduler)
+            events = self._run(loader, epochs, seconds)
+            with self._loop.guarded(), self.engine.together():
+                for event in events:
+                    if event is None:
+                        end_epoch(evaluate, scheduler, self.evaluate, self.history, ending)
+                        continue
+                    for callback in called:
+                        callback(self, event)
+                    bar(self.progress, event)
+                if event is not None:  # the time was up within an epoch
+                    end_epoch(evaluate, None, self.evaluate, self.history, ending)
         return self.history
 
     def iterate(

@@ -54,7 +54,7 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
     return {
         "mode": state["mode"],
         "engine": {"version": 1, "rows": [], "loader": None, "dealer": dealer},
-        "loop": {"loader": place, "elapsed": loop["elapsed"]},
+        "loop": {"loader": place, "elapsed": loop["elapsed"], "ends": False},
         "random": state["random"],
     }
 
