@@ -22,6 +22,19 @@ def test_inputs_of_a_fixed_seed(part):
     assert tally.tried() == INPUTS * len(play.OPS)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "garbage/importance_sample/5000000003",
+        "garbage/draw_moments/5000000192",
+        "garbage/cross_entropy/5000000254",
+        "values/distribution/5000000383",
+    ],
+)
+def test_what_was_once_a_fault(name):
+    assert play.verdict(name)[0] != "fault"
+
+
 def test_every_op_is_played():
     schemas = (
         each for each in torch._C._jit_get_all_schemas() if each.name.startswith("isample::")

@@ -30,9 +30,14 @@ inline void check_share(const char* argument, double value) {
   TORCH_CHECK_VALUE(value >= 0.0 && value <= 1.0, argument, " must lie in [0, 1], got ", value);
 }
 
+// None for a Tensor gets past torch, as a tensor that is not defined.
+inline void check_tensor(const char* argument, const at::Tensor& tensor) {
+  TORCH_CHECK_TYPE(tensor.defined(), argument, " must be a tensor, got None");
+}
+
 inline void check_device(const char* argument, const at::Tensor& tensor, const char* reference,
                          at::Device device) {
-  TORCH_CHECK_TYPE(tensor.defined(), argument, " must be a tensor, got None");
+  check_tensor(argument, tensor);
   TORCH_CHECK_VALUE(tensor.device() == device, argument, " must be on the device of ", reference,
                     ", ", device, ", got ", tensor.device());
 }

@@ -77,6 +77,8 @@ void check_constant(const char* argument, const Given& tensor) {
 LossScore cross_entropy_autograd(const at::Tensor& logits, const at::Tensor& targets,
                                  const Given& weights, const Given& class_weight,
                                  int64_t ignore_index, double label_smoothing) {
+  check_tensor("logits", logits);
+  check_tensor("targets", targets);
   if (at::GradMode::is_enabled()) {
     check_constant("targets", targets);
     check_constant("weights", weights);
@@ -100,6 +102,7 @@ LossScore cross_entropy_autograd(const at::Tensor& logits, const at::Tensor& tar
 LossScore cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& targets,
                              const Given& weights, const Given& class_weight, int64_t ignore_index,
                              double label_smoothing) {
+  check_logits(logits);
   check_weights(weights, logits);
   static const auto op =
       c10::Dispatcher::singleton()

@@ -116,6 +116,7 @@ std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score,
                                                    const at::Tensor& experience, double prior,
                                                    std::optional<double> contradicted,
                                                    double share) {
+  check_tensor("score", score);
   at::Tensor expected = at::empty_like(score, at::MemoryFormat::Contiguous);
   at::Tensor bounded =
       expected_scores_into(expected, score, experience, prior, contradicted, share);

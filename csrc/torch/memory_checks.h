@@ -16,9 +16,9 @@ inline void check_batch(const at::Tensor& score, const char* other_name, const a
   TORCH_CHECK_VALUE(score.size(0) <= kMaxDraws,
                     "score must be of a batch of at most 2^24 = ", kMaxDraws, ", got ",
                     score.size(0));
+  check_device(other_name, other, "score", score.device());
   TORCH_CHECK_VALUE(other.sizes() == score.sizes(), other_name, " must have the shape of score, ",
                     score.sizes(), ", got ", other.sizes());
-  check_device(other_name, other, "score", score.device());
 }
 
 inline void check_moments(const at::Tensor& score, const at::Tensor& weights,

@@ -10,6 +10,13 @@ import torch
 WORD = 2**64
 
 
+def check_given(argument: str, tensor: Any) -> None:
+    """Raises TypeError for None. An op refuses it by name too, but where no argument is a tensor
+    torch finds no device, and with it no op."""
+    if tensor is None:
+        raise TypeError(f"{argument} must be a tensor, got None")
+
+
 def whole_number(argument: str, value: Any, end: int = WORD // 2) -> Any:
     """``value`` as an int in [-2^63, end). A size that torch.compile does not know stays one.
 
@@ -42,10 +49,8 @@ def seed_word(seed: int | None) -> int | None:
     return number if number < WORD // 2 else number - WORD
 
 
-def method_name(argument: str, value: str | None, default: str) -> str:
-    """``value``, or ``default`` for None; the op knows which names there are."""
-    if value is None:
-        return default
+def method_name(argument: str, value: str) -> str:
+    """``value``, which must be a string; the op knows which names there are."""
     if not isinstance(value, str):
         raise TypeError(f"{argument} must be a string, got {value!r}")
     return value

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from isample.ops.arguments import method_name, seed_word, whole_number
+from isample.ops.arguments import check_given, method_name, seed_word, whole_number
 from isample.ops.fakes import register_fake
 from isample.ops.tables import AliasTable, PrefixSum, check_table, raise_if_nan
 
@@ -69,7 +69,11 @@ def draw(
     stream = _stream(seed, offset, generator)
     if isinstance(source, Tensor):
         indices, weights = torch.ops.isample.draw.default(
-            source, count, method=method_name("method", method, "alias"), floor=floor, **stream
+            source,
+            count,
+            method="alias" if method is None else method_name("method", method),
+            floor=floor,
+            **stream,
         )
         raise_if_nan(weights, source)
         return indices, weights
@@ -88,7 +92,10 @@ def draw(
     check_table(source)
     if isinstance(source, PrefixSum):
         return torch.ops.isample.draw.prefix_sum(
-            source.sums, count, method=method_name("method", method, "stratified"), **stream
+            source.sums,
+            count,
+            method="stratified" if method is None else method_name("method", method),
+            **stream,
         )
     return torch.ops.isample.draw.table(*source, count, **stream)
 
@@ -161,6 +168,7 @@ def importance_sample(
         value.
         ValueError, TypeError: as those functions.
     """
+    check_given("logits", logits)
     sample = Sample(
         *torch.ops.isample.importance_sample.default(
             logits,
@@ -168,7 +176,7 @@ def importance_sample(
             whole_number("batch_size", batch_size),
             tau_ema,
             momentum=momentum,
-            draws=method_name("draws", draws, "alias"),
+            draws=method_name("draws", draws),
             floor=floor,
             weight=weight,
             ignore_index=whole_number("ignore_index", ignore_index),

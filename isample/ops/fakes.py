@@ -1,7 +1,7 @@
 """How the ops' fake implementations are registered, which give shapes alone.
 
 torch sends a call to them wherever one argument is on the meta device. So they, too, must refuse
-arguments on several devices, or memory that nobody wrote would come back.
+arguments on several devices and None for a tensor, or memory that nobody wrote would come back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, library
+
+from isample.ops.arguments import check_given
 
 
 def check_one_device(arguments: dict[str, Any]) -> None:
@@ -26,16 +29,27 @@ def check_one_device(arguments: dict[str, Any]) -> None:
             )
 
 
+def tensor_arguments(op: str) -> list[str]:
+    """The names of the arguments of ``op`` that must be tensors."""
+    packet, _, overload = op.removeprefix("isample::").partition(".")
+    schema = getattr(getattr(torch.ops.isample, packet), overload or "default")._schema
+    return [each.name for each in schema.arguments if isinstance(each.type, torch.TensorType)]
+
+
 def register_fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers the decorated function as the fake of ``op``, all of whose tensors have to be on
-    one device."""
+    """Registers the decorated function as the fake of ``op``, all of whose tensors have to be
+    tensors, on one device."""
+    required = tensor_arguments(op)
 
     def register(fake: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(fake)
 
         @functools.wraps(fake)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            check_one_device(signature.bind(*args, **kwargs).arguments)
+            arguments = signature.bind(*args, **kwargs).arguments
+            for name in required:
+                check_given(name, arguments[name])
+            check_one_device(arguments)
             return fake(*args, **kwargs)
 
         library.register_fake(op)(checked)

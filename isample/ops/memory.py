@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from isample.ops.arguments import check_given
 from isample.ops.fakes import register_fake
 from isample.ops.tables import PrefixSum, check_table
 from isample.values import KEEP_FRACTIONS, Moments, Thinning
@@ -52,6 +53,9 @@ def draw_moments(
     Raises:
         ValueError, TypeError: wrong shape, device or dtype; a fraction outside (0, 1].
     """
+    check_given("score", score)
+    if not isinstance(drawn, bool):
+        raise TypeError(f"drawn must be True or False, got {drawn!r}")
     return torch.ops.isample.draw_moments.default(score, weights, drawn, fractions)
 
 
@@ -87,6 +91,7 @@ def remember(memory: Tensor, indices: Tensor, score: Tensor, *, rate: float = 0.
         ValueError, TypeError: wrong shape, device or dtype; a rate outside (0, 1].
         IndexError: on CPU, an index outside [0, N); on CUDA it is passed over and NaN returned.
     """
+    check_given("memory", memory)
     return torch.ops.isample.remember.default(memory, indices, score, rate=rate)
 
 
@@ -108,6 +113,7 @@ def meet(met: Tensor, remembered: Tensor, fresh: Tensor) -> None:
     Raises:
         ValueError, TypeError: wrong shape, device or dtype.
     """
+    check_given("met", met)
     torch.ops.isample.meet.default(met, remembered, fresh)
 
 
@@ -139,6 +145,7 @@ def recall(
     Raises:
         ValueError, TypeError, IndexError: as these three. Nothing has changed then.
     """
+    check_given("memory", memory)
     if table is not None:
         check_table(table)
     sums = None if table is None else table.sums
@@ -183,6 +190,7 @@ def expected_scores(
         ValueError, TypeError: wrong shape, device or dtype; a prior that is not positive, a share
             outside [0, 1).
     """
+    check_given("score", score)
     options = {"prior": prior, "contradicted": contradicted, "share": share}
     if into is None:
         return torch.ops.isample.expected_scores.default(score, experience, **options)
@@ -209,6 +217,7 @@ def permuted(places: Tensor, size: int, *, seed: int) -> Tensor:
         ValueError, TypeError: wrong shape or dtype; a size outside [1, 2^32].
         IndexError: on CPU, a place outside [0, size); on CUDA its sample is -1.
     """
+    check_given("places", places)
     return torch.ops.isample.permuted.default(places, size, seed=seed)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from isample.ops.arguments import whole_number
+from isample.ops.arguments import check_given, whole_number
 from isample.ops.fakes import register_fake
 
 
@@ -42,6 +42,7 @@ def softmax_score(
         score is NaN.
         TypeError: wrong dtype.
     """
+    check_given("logits", logits)
     return torch.ops.isample.softmax_score.default(
         logits,
         targets,
@@ -84,6 +85,7 @@ def cross_entropy(
             argument other than ``logits`` that requires grad.
         RuntimeError: the gradient is differentiated again; ``logits`` have a forward-mode tangent.
     """
+    check_given("logits", logits)
     return torch.ops.isample.cross_entropy.default(
         logits,
         targets,

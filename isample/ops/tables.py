@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from isample.ops.arguments import check_given
 from isample.ops.fakes import register_fake
 from isample.support.errors import NonFiniteScoreError
 
@@ -40,6 +41,7 @@ def distribution(
         ValueError, TypeError: an argument breaks a rule above. An empty ``score`` has no
             distribution: ValueError.
     """
+    check_given("score", score)
     probabilities, tau = torch.ops.isample.distribution.default(
         score, floor=floor, tau_ema=tau_ema, momentum=momentum
     )
@@ -86,6 +88,7 @@ def alias_table(score: Tensor, *, floor: float = 0.0) -> AliasTable:
         have weight NaN.
         ValueError, TypeError: an argument breaks a rule above.
     """
+    check_given("score", score)
     table = AliasTable(*torch.ops.isample.alias_table(score, floor=floor))
     _vouch_for(table)
     if can_look(score) and table.total == 0:
@@ -129,6 +132,7 @@ def prefix_sum(score: Tensor, *, floor: float = 0.0, into: Tensor | None = None)
         instead, and tau is NaN.
         ValueError, TypeError: an argument breaks a rule above.
     """
+    check_given("score", score)
     if into is None:
         table = PrefixSum(*torch.ops.isample.prefix_sum(score, floor=floor))
     else:
@@ -175,8 +179,10 @@ def check_table(table: AliasTable | PrefixSum) -> None:
     if torch.compiler.is_compiling() or _is_known(table):
         return
     if isinstance(table, PrefixSum):
+        check_given("sums", table.sums)
         torch.ops.isample._check_prefix_sums.default(table.sums)
     else:
+        check_given("threshold", table.threshold)
         torch.ops.isample._check_table.default(*table)
     _vouch_for(table)
 

@@ -1,6 +1,5 @@
 """What an op promises, as data: how to make its arguments, which rules they keep, what is right."""
 
-import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -210,8 +209,3 @@ def _tell(what, got, expected, wrong):
     place = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(wrong)))
     pair = np.atleast_1d(got)[place], np.atleast_1d(expected)[place]
     raise Fault(f"{what}{list(place)} is {pair[0]!r}, not {pair[1]!r}; {int(wrong.sum())} differ")
-
-
-def ldexp_scale(n):
-    """s of 2^s, the mass of the largest of n scores."""
-    return min(30, 63 - 2 * math.ceil(math.log2(n)))

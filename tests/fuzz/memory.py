@@ -147,7 +147,11 @@ def moments_rules(rules):
     score = rules.tensor("score", F32, 1)
     if score is not None and rules.require("score", len(score) >= 1, "is empty"):
         rules.tensor("weights", F32, shape=score.shape)
-    rules.doubt("drawn", type(rules.given["drawn"]) is bool, "is no bool")
+    # torch reads much as a bool, None included; the wrapper takes none but these two
+    known = type(rules.given["drawn"]) is bool
+    if rules.face == "wrapper":
+        rules.require("drawn", known, "is no bool")
+    rules.doubt("drawn", known, "is no bool")
     fraction_rules(rules)
 
 

@@ -7,10 +7,10 @@ import torch
 
 from isample import ops
 from isample.ops import reference
-from tests.fuzz.judge import Fault, Op, exact, ldexp_scale, near
+from isample.ops.reference import SUM_BITS, product_bits
+from tests.fuzz.judge import Fault, Op, exact, near
 
 FLOAT_ULP = 1.2e-7
-EXACT_SIZE = 65536  # up to which the scale of the masses is the same for every table
 
 
 # ---- Inputs --------------------------------------------------------------------------------------
@@ -71,14 +71,14 @@ def valid(score):
     return bool((score.isfinite() & (score >= 0)).all())
 
 
-def masses(score, floor):
+def masses(score, floor, bits=SUM_BITS):
     """The masses of scores [n], int64, by their definition: Python floats are C's doubles."""
     g = score.detach().double().numpy()
     n, largest = len(g), float(g.max())
     if largest == 0:
         mass = np.ones(n, np.int64)
     else:
-        scale = 2.0 ** ldexp_scale(n) / largest
+        scale = 2.0**bits / largest
         mass = np.where(g > 0, np.maximum(1.0, np.rint(g * scale)), 0.0).astype(np.int64)
     if floor > 0:
         share = floor * (float(int(mass.sum())) / float(n))
@@ -86,22 +86,6 @@ def masses(score, floor):
         lifted = {k: max(1, round(float(rest * k + Fraction(share)))) for k in set(mass.tolist())}
         mass = np.array([lifted[k] for k in mass.tolist()])
     return mass
-
-
-def known_masses(mass, given):
-    """Raises where ``mass``, int64 [n], are not those of the scores."""
-    score, floor = given["score"], float(given["floor"])
-    if len(score) <= EXACT_SIZE:
-        exact("mass", torch.from_numpy(mass), torch.from_numpy(masses(score, floor)))
-        return
-    g = score.double().numpy()
-    if g.max() == 0 and (mass != mass[0]).any():
-        raise Fault("scores of 0 have unequal masses")
-    if g.max() > 0:
-        scale = float(mass.max()) / float(g.max())
-        expected = np.where(g > 0, np.maximum(1.0, np.rint(g * scale)), 0.0)
-        if np.abs(mass - expected).max() > 1 or mass.max() < 2 ** ldexp_scale(len(g)):
-            raise Fault(f"masses are not in proportion to scores, of {mass.max()}")
 
 
 def tau(mass):
@@ -120,18 +104,8 @@ def check_distribution(given, after, result):
             exact("tau_ema", after["tau_ema"], ema)
         return
     mass = masses(score, float(given["floor"]))
-    if n > EXACT_SIZE:  # another scale of masses rounds otherwise
-        total = score.double().sum().item()
-        expected = score.double().numpy() / total if total > 0 else np.full(n, 1 / n)
-        near(
-            "probabilities",
-            p,
-            expected,
-            3e-6 * expected + 2.0 ** -ldexp_scale(n) * (1 + n * expected),
-        )
-    else:
-        exact("probabilities", p, torch.from_numpy(mass / float(mass.sum())).float())
-    near("tau", tau_, tau(mass), 3e-6 * tau(mass) if n > EXACT_SIZE else FLOAT_ULP)
+    exact("probabilities", p, torch.from_numpy(mass / float(mass.sum())).float())
+    near("tau", tau_, tau(mass), FLOAT_ULP)
     if ema is not None:
         a, before, now = float(given["momentum"]), ema.item(), tau_.item()
         parts = np.array([a * before, (1 - a) * now])
@@ -146,7 +120,8 @@ def check_alias_table(given, after, result):
         for name, column in (("threshold", threshold), ("alias", alias), ("mass", mass)):
             exact(name, column, torch.zeros(n, dtype=column.dtype))
         return
-    known_masses(mass.long().numpy(), given)
+    expected = masses(given["score"], float(given["floor"]), product_bits(n))
+    exact("mass", mass.long(), torch.from_numpy(expected))
     exact("total", total, mass.sum())
     if (threshold.dtype, alias.dtype, mass.dtype) != (torch.int64, torch.int32, torch.int32):
         raise Fault(f"table is of {threshold.dtype}, {alias.dtype}, {mass.dtype}")
@@ -170,9 +145,8 @@ def check_prefix_sum(given, after, result):
         exact("sums", sums, torch.zeros(n, dtype=torch.int64))
         near("tau", tau_, np.nan, 0)
         return
-    exact("sums", sums, sums.clone().long())
-    mass = np.diff(sums.numpy(), prepend=0)
-    known_masses(mass, given)
+    mass = masses(given["score"], float(given["floor"]))
+    exact("sums", sums, torch.from_numpy(mass).cumsum(0))
     near("tau", tau_, tau(mass), FLOAT_ULP * tau(mass))
 
 
