@@ -43,6 +43,15 @@ lint: .venv/lint ## check form, faults and types: ruff, pyright, clang-format
 	    | xargs $(BIN)/clang-format --dry-run -Werror; \
 	else echo 'clang-format is left out: there is no .clang-format'; fi
 
+.PHONY: fuzz
+fuzz: .venv/built ## random settings, and random inputs for every op, for long (ARGS="--seconds 3600 --jobs 2"; see python -m tests.fuzz --help)
+	PATH="$(CURDIR)/$(BIN):$$PATH" ISAMPLE_EXAMPLES=20 $(BIN)/python -m pytest -q tests/test_properties.py
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: sanitize
+sanitize: .venv/built ## the C++, the extension and the CUDA stand-in under AddressSanitizer, UBSan and ThreadSanitizer
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.sanitize $(ARGS)
+
 .PHONY: bench
 bench: .venv/built ## time the ops against plain torch
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.kernels $(ARGS)

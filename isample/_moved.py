@@ -48,6 +48,11 @@ MOVED: dict[str, tuple[str, ...]] = {
     "trainer": ("training.trainer", "training.arguments"),
     "update": ("training.update",),
 }
+GONE = {
+    "ImportanceLoader": "isample.Engine(...).loader(loader)",
+    "ImportanceSampler": "isample.Engine(...).choose(batch)",
+}
+"""What isample itself had, and what takes its place."""
 CONTROLLERS = ("gain", "gate", "recent")
 """Those whose classes have no successor of their own."""
 
@@ -114,6 +119,10 @@ def keep_old_paths() -> None:
     def find(name: str) -> ModuleType:
         if name in MOVED:
             return import_module(f"isample.{name}")
+        if name in GONE:
+            raise AttributeError(
+                f"isample.{name} is gone; {GONE[name]} takes its place (see docs/engine.md)"
+            )
         raise AttributeError(f"module 'isample' has no attribute {name!r}")
 
     sys.meta_path.append(_Finder())

@@ -70,7 +70,7 @@ TRAINERS = [
     ({"model": 3, "optimizer": 3}, TypeError, "model must be a torch.nn.Module; got int"),
     ({"optimizer": torch.optim.SGD}, TypeError, "(give SGD(model.parameters(), lr=...))"),
     ({"optimizer": "sgd"}, TypeError, "optimizer must be a torch.optim.Optimizer; got str"),
-    ({"optimizer": sgd(LINEAR)}, ValueError, "optimizer must move parameters of model"),
+    ({"optimizer": sgd(LINEAR)}, ValueError, "optimizer must be of the model's parameters"),
     (
         {"model": LINEAR, "optimizer": torch.optim.LBFGS(LINEAR.parameters())},
         TypeError,

@@ -187,12 +187,16 @@ def test_a_memory_joins_nothing():
     trainer_of(net, mode="memory", control="always").fit(loader, epochs=2)
 
 
-@pytest.mark.parametrize("control", ["always", "threshold"])
 @pytest.mark.parametrize(
-    "collate,error", [(padded, CannotJoinError), (with_object, CannotCutError)]
+    "control,collate,error",
+    [
+        ("always", padded, CannotJoinError),
+        ("always", with_object, CannotCutError),
+        ("threshold", with_object, CannotCutError),
+    ],
 )
 def test_what_was_asked_for_is_refused_before_the_first_step(control, collate, error):
-    """``threshold`` begins with plain steps: that it cannot switch over shows before."""
+    """``threshold`` begins with plain steps: what cannot be cut shows before them."""
     loader = DataLoader(Texts(), b, collate_fn=collate)
     net = model()
     before = copy.deepcopy(net)
@@ -215,21 +219,6 @@ def test_where_no_candidates_are_asked_for_nothing_is_refused():
         for collate in (padded, with_object):
             loader = DataLoader(Texts(), b, collate_fn=collate)
             trainer_of(model(), mode="presample", **options).fit(loader, epochs=1)
-
-
-def test_looking_ahead_leaves_every_batch_in_its_place():
-    """A loader that can be read once only, shorter and longer than what is looked at."""
-    for batches in (1, 2, 12):
-        seen = []
-        net = model()
-        trainer = trainer_of(net, mode="presample", control="threshold", tau_threshold=1e9)
-        given = [(torch.full((b, 5), i % 8 + 1), torch.arange(b) % CLASSES) for i in range(batches)]
-        trainer.fit(
-            iter(given),
-            epochs=1,
-            callbacks=[lambda t, _, seen=seen: seen.append(t.batch.batch[0][0, 0].item())],
-        )
-        assert seen == [i % 8 + 1 for i in range(batches)]
 
 
 def test_lists_of_samples_need_no_padding():

@@ -109,3 +109,9 @@ def test_a_pickle_of_0_1_loads():
         error = pickle.loads(text)
     assert type(error) is isample.NonFiniteScoreError
     assert (error.count, error.rows) == (1, [3])
+
+
+@pytest.mark.parametrize("name", ["ImportanceLoader", "ImportanceSampler"])
+def test_a_class_that_is_gone_names_its_successor(name):
+    with pytest.raises(AttributeError, match=f"isample.{name} is gone; isample.Engine"):
+        getattr(isample, name)

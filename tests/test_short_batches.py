@@ -79,7 +79,7 @@ def test_where_nothing_is_scored_each_batch_is_trained_on_as_it_comes(options, l
 
 
 @pytest.mark.parametrize("draws", ["pps", "alias", "systematic"])
-@pytest.mark.parametrize("presample", [b, 40, 2 * b, 5 * b])
+@pytest.mark.parametrize("presample", [b, 2 * b, 5 * b])
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_candidates_are_scored_once_each_or_trained_on(lengths, presample, draws):
     """A batch's worth of candidates or less, as at an epoch's end, is trained on whole."""

@@ -215,3 +215,28 @@ def test_a_state_that_waits_for_its_loader_is_the_state():
     trainer = make()
     trainer.load_state_dict(state)
     assert equal(trainer.state_dict(), state)
+
+
+def test_a_memory_alone_is_loaded_whole_or_not_at_all():
+    sampler = isample.MemorySampler(50, 8, seed=1)
+    for batch in sampler:
+        sampler.update(sampler.take(batch).indices, torch.rand(len(batch)))
+    state, other = sampler.state_dict(), isample.MemorySampler(50, 8, seed=2)
+    before = other.state_dict()
+    damages = [
+        lambda s: s["memory"].update(score=s["memory"]["score"][:-1]),
+        lambda s: s["memory"].update(score=s["memory"]["score"].double()),
+        lambda s: s.update(pending=[3]),
+        lambda s: s.update(generator=s["generator"][:-1]),
+        lambda s: s["plan"].update(importance=[]),
+        lambda s: s.update(unknown=1),
+        lambda s: s.pop("left"),
+    ]
+    for damage in damages:
+        damaged = copy.deepcopy(state)
+        damage(damaged)
+        with pytest.raises((isample.StateError, TypeError)):
+            other.load_state_dict(damaged)
+        assert equal(other.state_dict(), before)
+    other.load_state_dict(state)
+    assert equal(other.state_dict(), state)

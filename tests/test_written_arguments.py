@@ -53,6 +53,7 @@ WRITTEN = {
     "_add_row_squares": ["squares"],
     "_scale_rows": ["squares"],
 }
+INTO = {"_prefix_sum_into": ["sums"], "_expected_scores_into": ["expected"]}
 READ = {
     "distribution": ["score"],
     "importance_sample": ["logits", "targets", "weight"],
@@ -73,7 +74,7 @@ def test_the_lists_are_those_of_the_schemas():
         for overload in packet.overloads():
             arguments = getattr(packet, overload)._schema.arguments
             written = [a.name for a in arguments if a.alias_info and a.alias_info.is_write]
-            assert sorted(written) == sorted(WRITTEN.get(op, []))
+            assert sorted(written) == sorted((WRITTEN | INTO).get(op, []))
 
 
 @pytest.mark.parametrize("op, name", PAIRS)
@@ -172,3 +173,18 @@ def test_rows_refuses_squares_before_the_backward_pass():
     shared = torch.rand(B)
     with pytest.raises(ValueError, match="squares must share no memory with factors"):
         isample.ops.rows(z, shared, shared)
+
+
+def test_what_receives_a_result_is_counted_and_checked():
+    score, sums = torch.rand(B), torch.zeros(B, dtype=torch.int64)
+    ops._prefix_sum_into(sums, score)
+    assert torch.equal(sums, isample.prefix_sum(score).sums) and sums._version == 1
+    expected, experience = torch.zeros(B), torch.zeros(256, 3)
+    options = {"prior": 1.0, "contradicted": None, "share": 0.25}
+    ops._expected_scores_into(expected, score, experience, **options)
+    assert torch.equal(expected, ops.expected_scores(score, experience, **options)[0])
+    assert expected._version == 1
+    with pytest.raises(ValueError, match="expected must share no memory with score"):
+        ops._expected_scores_into(score, score, experience, **options)
+    with pytest.raises(ValueError, match="expected must not require grad"):
+        ops._expected_scores_into(expected.requires_grad_(), score, experience, **options)

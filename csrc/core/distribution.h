@@ -90,6 +90,13 @@ ISAMPLE_HD float probability(int32_t mass, int64_t total) {
   return static_cast<float>(static_cast<double>(mass) / static_cast<double>(total));
 }
 
+// The mass of an item, from the inclusive prefix sums of the masses. The difference wraps, so that
+// sums that nobody looked at give some mass and nothing worse.
+ISAMPLE_HD int32_t mass_by_sums(const int64_t* sums, int64_t item) {
+  const uint64_t before = item > 0 ? static_cast<uint64_t>(sums[item - 1]) : 0;
+  return static_cast<int32_t>(static_cast<uint64_t>(sums[item]) - before);
+}
+
 // w_i = 1 / (n p_i): the loss mean_b(w * loss) is then unbiased (eq. 4).
 ISAMPLE_HD float importance_weight(int32_t mass, int64_t total, int64_t n) {
   return static_cast<float>(static_cast<double>(total) /

@@ -13,8 +13,7 @@ namespace isample {
 // is not there.
 ISAMPLE_HD float weight_by_sums(const int64_t* sums, int64_t items, int64_t place) {
   if (place < 0 || place >= items) return NAN;
-  const int64_t mass = sums[place] - (place > 0 ? sums[place - 1] : 0);
-  return importance_weight(static_cast<int32_t>(mass), sums[items - 1], items);
+  return importance_weight(mass_by_sums(sums, place), sums[items - 1], items);
 }
 
 // Fresh scores g and weights w of a batch. The weights are those of importance draws, also of a

@@ -119,9 +119,8 @@ void draw_spread(const int64_t* sums, int64_t n, int64_t count, bool stratified,
     for (int64_t j = begin; j < end; ++j) {
       const int64_t point = spread_point(j, count, total, stratified, random.seed, random.offset);
       const int64_t item = first_above(sums, n, point);
-      const int64_t mass = sums[item] - (item > 0 ? sums[item - 1] : 0);
       indices[j] = item;
-      weights[j] = importance_weight(static_cast<int32_t>(mass), total, n);
+      weights[j] = importance_weight(mass_by_sums(sums, item), total, n);
     }
   });
 }

@@ -45,9 +45,8 @@ __global__ void __launch_bounds__(128, 12)
   for (int64_t j = first; j < task.count; j += stride) {
     const int64_t item = first_above(
         sums, n, spread_point(j, task.count, total, stratified, random.seed, random.offset));
-    const int64_t mass = sums[item] - (item > 0 ? sums[item - 1] : 0);
     task.indices[j] = item;
-    task.weights[j] = importance_weight(static_cast<int32_t>(mass), total, n);
+    task.weights[j] = importance_weight(mass_by_sums(sums, item), total, n);
   }
 }
 

@@ -32,12 +32,14 @@ inline void check_share(const char* argument, double value) {
 
 inline void check_device(const char* argument, const at::Tensor& tensor, const char* reference,
                          at::Device device) {
+  TORCH_CHECK_TYPE(tensor.defined(), argument, " must be a tensor, got None");
   TORCH_CHECK_VALUE(tensor.device() == device, argument, " must be on the device of ", reference,
                     ", ", device, ", got ", tensor.device());
 }
 
 // As Python spells it.
 inline std::string dtype_name(at::ScalarType dtype) {
+  if (dtype == at::ScalarType::Undefined) return "None";  // of a tensor that is None
   return std::string("torch.").append(c10::getDtypeNames(dtype).first);
 }
 

@@ -38,14 +38,14 @@ void pass_rows(const at::Tensor& gradient, const Given& factors, const Given& sq
 }
 
 void add_row_squares(const at::Tensor& squares, const at::Tensor& gradient, double scale) {
-  check_row_pass(gradient, std::nullopt, squares);
+  check_row_pass(gradient, std::nullopt, squares, scale);
   const c10::cuda::OptionalCUDAGuard guard(gradient.device());
   pass_rows(dense_rows(gradient), std::nullopt, squares, scale, nullptr);
 }
 
 at::Tensor scale_rows(const at::Tensor& gradient, const at::Tensor& factors, const Given& squares,
                       double scale) {
-  check_row_pass(gradient, factors, squares);
+  check_row_pass(gradient, factors, squares, scale);
   const c10::cuda::OptionalCUDAGuard guard(gradient.device());
   const at::Tensor rows = dense_rows(gradient);
   at::Tensor result = at::empty_like(rows);

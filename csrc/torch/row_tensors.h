@@ -4,14 +4,23 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <optional>
 
 #include "checks.h"
 
 namespace isample {
 
+// Rows of all dtypes but float64 are multiplied in float32.
+inline void check_scale(double scale) {
+  TORCH_CHECK_VALUE(std::abs(scale) <= std::numeric_limits<float>::max(),
+                    "scale must be finite, as a float32 too, got ", scale);
+}
+
 inline void check_row_pass(const at::Tensor& gradient, const std::optional<at::Tensor>& factors,
-                           const std::optional<at::Tensor>& squares) {
+                           const std::optional<at::Tensor>& squares, double scale) {
+  check_scale(scale);
   check_float("gradient", gradient);
   TORCH_CHECK_VALUE(gradient.dim() >= 1, "gradient must be [B, ...], got shape ", gradient.sizes());
   if (factors.has_value()) check_row_numbers("factors", *factors, "gradient", gradient);

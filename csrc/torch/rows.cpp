@@ -5,7 +5,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -86,7 +85,7 @@ at::Tensor rows(const at::Tensor& z, const Given& factors, const Given& squares,
     check_row_numbers("squares", *squares, "z", z);
     check_written("squares", *squares, {{"z", z}, {"factors", factors}});
   }
-  TORCH_CHECK_VALUE(std::isfinite(scale), "scale must be finite, got ", scale);
+  check_scale(scale);
   const bool unused = !factors.has_value() && !squares.has_value();
   if (unused || !z.requires_grad() || !at::GradMode::is_enabled()) return z;
   return Rows::apply(z, factors, squares, scale);
@@ -115,13 +114,13 @@ void pass_rows_cpu(const at::Tensor& gradient, const float* factors, const Given
 }
 
 void add_row_squares_cpu(const at::Tensor& squares, const at::Tensor& gradient, double scale) {
-  check_row_pass(gradient, std::nullopt, squares);
+  check_row_pass(gradient, std::nullopt, squares, scale);
   pass_rows_cpu(dense_rows(gradient), nullptr, squares, scale, nullptr);
 }
 
 at::Tensor scale_rows_cpu(const at::Tensor& gradient, const at::Tensor& factors,
                           const Given& squares, double scale) {
-  check_row_pass(gradient, factors, squares);
+  check_row_pass(gradient, factors, squares, scale);
   const at::Tensor rows = dense_rows(gradient), all_factors = factors.contiguous();
   at::Tensor result = at::empty_like(rows);
   pass_rows_cpu(rows, all_factors.const_data_ptr<float>(), squares, scale,

@@ -17,7 +17,7 @@ from isample.sources.epochs import length_of
 from isample.sources.limits import Limits
 from isample.support.batch_cuts import take
 from isample.support.errors import CannotCutError, NonFiniteError, StateError
-from isample.support.states import check_keys, check_like
+from isample.support.states import check_keys, check_like, load_whole
 from isample.values import Batch, Candidates, Plan
 
 
@@ -217,29 +217,22 @@ class Dealer:
         """Now, or once there is a source. Raises StateError before anything has changed."""
         state = {"mean_count": None, **state}  # states of before have none
         check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
-        self.limits.foresees = False  # that run's beginning did
-        if self.source is None:
+        source = self.source
+        if source is None:
             if state["source"] is None:  # a memory takes its seed from the saved run's generator
                 self._load_selector(state["selector"])
             self._state = state
             self.steps.resume(state["steps"])
             return
         is_fresh = state["source"] is None and state["steps"]["controller"] is None
-        if (state["source"] is not None) != self.source.remembers and not is_fresh:
+        if (state["source"] is not None) != source.remembers and not is_fresh:
             raise StateError(
                 "state must be of a run over the same kind of loader; got one "
-                f"{'without' if self.source.remembers else 'with'} a memory"
+                f"{'without' if source.remembers else 'with'} a memory"
             )
         before = self.state_dict()
-        rates = {"rates": None}  # other uses of a gain keep others
-        check_like(state, {**before, "steps": {**before["steps"], **rates}}, "dealer")
-        try:
-            self._load(self.source, state)
-        except Exception as error:
-            self._load(self.source, before)
-            if isinstance(error, StateError):
-                raise
-            raise StateError(f"state must be whole; got a damaged one ({error!r})") from error
+        check_like(state["steps"], {**before["steps"], "rates": None}, "steps")  # of another use
+        load_whole(lambda part: self._load(source, part), state, before, "dealer", free=["steps"])
         self.tickets = Tickets(self.tickets.alone)
         self._followed = None
         self._follow()

@@ -166,7 +166,7 @@ def limits_of(parts: Parts, wishes: Wishes) -> Limits:
     falls_back = wishes.control == "speedup"
     larger = presample is None or presample != wishes.batch_size
     asked = not falls_back and larger and isinstance(wishes.control, str)
-    return Limits(falls_back, asked, foresees=asked and wishes.control == "threshold")
+    return Limits(falls_back, asked)
 
 
 def make_choices(parts: Parts, wishes: Wishes, source: Source) -> Choices:

@@ -22,7 +22,10 @@ def whole_number(argument: str, value: Any, end: int = WORD // 2) -> Any:
             raise TypeError(
                 f"{argument} must be an int, got {value!r} of type {type(value).__name__}"
             )
-        value = operator.index(value)
+        try:
+            value = operator.index(value)
+        except TypeError as error:
+            raise TypeError(f"{argument} must be an int, got {value!r}") from error
     if end == WORD // 2 and torch.compiler.is_compiling():
         return value  # a size: to compare it would bind the graph to the range
     if not -WORD // 2 <= value < end:

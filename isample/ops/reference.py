@@ -8,6 +8,7 @@ without this package. It is the baseline of the benchmarks.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 
 import torch
@@ -119,9 +120,9 @@ def scaled(word: int, n: int) -> int:
     return word * n >> 64
 
 
-def permutation(seed: int, offset: int, n: int) -> list[int]:
-    """A keyed permutation of range(n): four Feistel rounds on an even number of bits, repeated
-    until inside."""
+def permutation(seed: int, offset: int, n: int, places: Iterable[int] | None = None) -> list[int]:
+    """A keyed permutation of range(n), or what it has at ``places``: four Feistel rounds on an even
+    number of bits, repeated until inside."""
     low = 0xFFFFFFFF
     x, y = philox(seed, offset, 1)
     keys = [x & low, x >> 32, y & low, y >> 32]
@@ -142,7 +143,7 @@ def permutation(seed: int, offset: int, n: int) -> list[int]:
             word = step(word)
         return word
 
-    return [inside(place) for place in range(n)]
+    return [inside(place) for place in (range(n) if places is None else places)]
 
 
 # ---- Draws ---------------------------------------------------------------------------------------

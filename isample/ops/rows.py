@@ -21,7 +21,7 @@ def rows(
         z: [B, ...], float32, bfloat16, float16 or float64.
         factors: float32 [B], or None for 1.
         squares: float32 [B], which several calls may share, or None.
-        scale: finite.
+        scale: finite, in float32 too.
 
     Returns:
         an alias of ``z``, no copy. ``z`` itself where it does not require grad, or where neither

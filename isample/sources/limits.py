@@ -20,15 +20,12 @@ class Limits:
         falls_back: whether batches that cannot be joined or cut are dealt as they come, after one
             warning.
         asked: whether candidates were asked for.
-        foresees: whether they are joined later than before the first step. A loader's first batches
-            then show before it whether they can be.
 
     ``looks`` says whether the first batch is still to show whether it can be cut.
     """
 
-    def __init__(self, falls_back: bool = False, asked: bool = False, foresees: bool = False):
+    def __init__(self, falls_back: bool = False, asked: bool = False):
         self.falls_back: bool = falls_back
-        self.foresees: bool = foresees
         self.looks: bool = falls_back or asked
         self.joins: bool = True
         self.cuts: bool = True

@@ -115,15 +115,16 @@ def order_of(
     """
     sampler, seeds = loader.sampler, loader.generator
     if not _shuffles(loader):
-        return lambda: torch.arange(size, dtype=torch.int32)
+        return lambda: torch.arange(size, dtype=torch.int32, device="cpu")
     if not isinstance(sampler, RandomSampler) or sampler.generator is None:
         return None
 
     def order() -> Tensor:
         # A DataLoader draws its workers' seed first: every epoch, or once where they persist.
         if seeds is not None and not (loader.persistent_workers and memory.epoch):
-            torch.empty((), dtype=torch.int64).random_(generator=seeds)
-        return torch.from_numpy(numpy.fromiter(sampler, numpy.int32))
+            torch.empty((), dtype=torch.int64, device="cpu").random_(generator=seeds)
+        with torch.device("cpu"):  # whatever torch's default device is
+            return torch.from_numpy(numpy.fromiter(sampler, numpy.int32))
 
     return order
 

@@ -18,7 +18,7 @@ from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending, e
 from isample.sources.upgrade import upgraded
 from isample.support.pytree import map_tensors
 from isample.support.random_state import seed_or_drawn
-from isample.support.states import check_like
+from isample.support.states import load_whole
 from isample.values import Plan
 
 AVERAGED = 6  # scores of a sample, about, in the mean that is remembered
@@ -43,8 +43,7 @@ class MemorySampler(Sampler[list[int]]):
 
     Parameters
     ----------
-    size: N, from 1 to 2^32 samples.
-    batch_size: b.
+    size, batch_size: N, from 1 to 2^32 samples, and b.
     drop_last: whether a shuffled pass leaves out its last, short batch, as a DataLoader does.
     floor: least share of the uniform distribution mixed in, in (0, 1].
     uniform_epochs: epochs before the first importance-sampled batch, > 0; not necessarily whole.
@@ -263,8 +262,9 @@ class MemorySampler(Sampler[list[int]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave, here or in version 0.1, which was of a device of
         this sampler's kind. Raises TypeError or StateError for what is no such state."""
-        state = upgraded(state)
-        check_like(state, self.state_dict(), "memory")
+        load_whole(self._load, upgraded(state), self.state_dict(), "memory")
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"].cpu())
         state = map_tensors(lambda tensor: tensor.to(self.score.device, copy=True), state)
         self.drop_last, self._rebuild_every = state["drop_last"], state["rebuild_every"]

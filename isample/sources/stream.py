@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from isample.support.pytree import batch_length, map_tensors
 from isample.values import Batch, Candidates, Plan
 
 _END = object()
-FORESEEN = 8  # batches; of two some are alike that others are not
 
 
 class Stream:
@@ -78,18 +76,7 @@ class Stream:
                     f"the state was saved; got {taken} (resume with the same loader)"
                 )
         self._apart.clear()
-        if self.limits.foresees:
-            self.limits.foresees = False
-            batches = self._foreseen(batches)
         return self._joined(batches, is_one_shot and skip == 0)
-
-    def _foreseen(self, batches: Iterator) -> Iterator:
-        """``batches`` again, of which the first can be joined; raises CannotJoinError."""
-        first = list(islice(batches, FORESEEN))
-        dealt = [batch for batch in first if batch is not None and batch_length(batch, "batch")]
-        if dealt:
-            join(dealt)
-        return chain(first, batches)
 
     def learn(self, places: Tensor | None, weights: Tensor | None, scores: Tensor) -> Tensor:
         return draw_moments(scores, torch.ones_like(scores), drawn=False)

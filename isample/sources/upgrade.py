@@ -7,6 +7,7 @@ from typing import Any
 
 from isample.sources.memory import rebuild_interval
 from isample.sources.order import epoch_length
+from isample.support.errors import StateError
 from isample.support.states import form_of
 from isample.values import Plan
 
@@ -31,6 +32,11 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
     Raises TypeError for what is no dict, ValueError for a dict that is no such state.
     """
     if form_of(state, "MemorySampler", FORMS) == "present":
+        if len(state["memory"]["score"]) != state["size"]:
+            raise StateError(
+                f"state must hold a score for each of its {state['size']} samples; got "
+                f"{len(state['memory']['score'])}"
+            )
         return state
     size, batch_size, every = len(state["score"]), state["batch_size"], state["_rebuild_every"]
     length = epoch_length(size, batch_size, state["drop_last"])

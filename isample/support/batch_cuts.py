@@ -88,7 +88,8 @@ def _taken(value: Any, which: _Which, place: str) -> Any:
 def _check_size(found: tuple[int, ...] | None, size: int, place: str) -> None:
     if found is not None and size not in found:
         raise ValueError(
-            f"batch must hold its {size} samples in every part; got {_shown(found)}{_at(place)}"
+            f"batch must hold its {size} samples in every part; got {_shown(found)}{_at(place)} "
+            "(collate_fn must leave none out)"
         )
 
 

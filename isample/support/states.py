@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
@@ -93,6 +93,24 @@ def check_like(state: Any, like: Any, place: str) -> None:
             )
         for key, value in like.items():
             check_like(state[key], value, f"{place}[{key!r}]")
+
+
+def load_whole(
+    load: Callable[[Any], None], state: Any, before: Any, place: str, free: Collection[str] = ()
+) -> None:
+    """Calls ``load(state)``, or leaves all as ``before``, which is what there was.
+
+    Raises StateError where ``state``, the part ``place`` of a state, is not like that, but for its
+    entries ``free``, or where loading fails.
+    """
+    check_like(state, {**before, **dict.fromkeys(free)}, place)
+    try:
+        load(state)
+    except Exception as error:
+        load(before)
+        if isinstance(error, StateError):
+            raise
+        raise StateError(f"state's {place} must be whole; got a damaged one ({error!r})") from error
 
 
 def kind_of(value: Any) -> str:

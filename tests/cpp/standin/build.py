@@ -25,6 +25,7 @@ KERNELS = [
     "rows",
     "memory",
 ]
+LINK_FLAGS = []
 FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
 
@@ -66,7 +67,8 @@ def compile_tests(folder, root=ROOT):
 
 def link(objects, target):
     subprocess.run(
-        [os.environ.get("CXX", "g++"), *map(str, objects), "-o", str(target)], check=True
+        [os.environ.get("CXX", "g++"), *LINK_FLAGS, *map(str, objects), "-o", str(target)],
+        check=True,
     )
     return target
 
