@@ -44,7 +44,8 @@ lint: .venv/lint ## check form, faults and types: ruff, pyright, clang-format
 	else echo 'clang-format is left out: there is no .clang-format'; fi
 
 .PHONY: fuzz
-fuzz: .venv/built ## random inputs for every op, for long (ARGS="--seconds 3600 --jobs 2"; see python -m tests.fuzz --help)
+fuzz: .venv/built ## random settings, and random inputs for every op, for long (ARGS="--seconds 3600 --jobs 2"; see python -m tests.fuzz --help)
+	PATH="$(CURDIR)/$(BIN):$$PATH" ISAMPLE_EXAMPLES=20 $(BIN)/python -m pytest -q tests/test_properties.py
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: sanitize

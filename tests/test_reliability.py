@@ -17,17 +17,17 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(0, 44, 2))
+@pytest.mark.parametrize("seed", range(0, 40, 2))
 def test_interrupt(seed):
     assert interrupt(seed, by_line=True) is None
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_kill(seed):
     assert kill(seed) is None
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_resume(seed):
     assert resume(seed) is None
 

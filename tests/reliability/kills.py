@@ -18,9 +18,9 @@ from tests.reliability.runs import CLOCK, Begun, Run, everything
 
 RIGHT = "the file loads, and is the whole of the last save that was reported, or of one after it"
 RUNS = (
-    Run(schedule="StepLR", optimizer="adam", dropout=0.3, epochs=8),
-    Run(mode="presample", draws="alias", epochs=16),
-    Run(control="never", scaler=True, epochs=8),
+    Run(schedule="StepLR", optimizer="adam", dropout=0.3, epochs=5),
+    Run(mode="presample", draws="alias", epochs=10),
+    Run(control="never", scaler=True, epochs=5),
 )
 LONGEST = 0.25  # seconds from the first save to the kill
 
