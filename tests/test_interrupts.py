@@ -229,3 +229,15 @@ def test_an_optimizers_state_has_the_users_rate_whatever_broke_its_step_off():
             break
     assert fails, "no rate was raised"
     assert optimizer.state_dict()["param_groups"][0]["lr"] == own
+
+
+def test_a_hold_that_was_broken_off_holds_nothing():
+    """Also while another run waits for its caller."""
+    other = make(make_model(), mode="memory").iterate(loader(), epochs=2)
+    next(other)
+    with pytest.raises(KeyboardInterrupt), INTERRUPTS.handled():
+        INTERRUPTS.hold()
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    other.close()

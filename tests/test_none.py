@@ -46,9 +46,7 @@ def test_no_tensor_at_all(name):
     nothing = {
         key: None if isinstance(value, torch.Tensor) else value for key, value in given.items()
     }
-    with pytest.raises(
-        TypeError, match=rf"^({'|'.join(tensors)}|source) must be .*got None"
-    ):
+    with pytest.raises(TypeError, match=rf"^({'|'.join(tensors)}|source) must be .*got None"):
         play.OPS[name].wrapper(**nothing)
 
 

@@ -31,8 +31,14 @@ class Interrupts:
         try:  # an exception may come from another handler, anywhere in the next line
             self._begin(user)
             yield
+        except GeneratorExit:  # it may come of the garbage collector, amid another run
+            self._leave(user)
+            raise
         finally:
-            self._end(user)
+            if user in self._users:
+                self._holds = False  # also where an exception broke that off
+                self._leave(user)
+                self.release()
 
     def _begin(self, user: object) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -43,14 +49,10 @@ class Interrupts:
         self.hold()
         signal.signal(signal.SIGINT, self._handle)
 
-    def _end(self, user: object) -> None:
-        if user not in self._users:
-            return
+    def _leave(self, user: object) -> None:
         self._users.discard(user)
-        if not self._users:
-            if signal.getsignal(signal.SIGINT) == self._handle:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-            self.release()
+        if not self._users and signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def hold(self) -> None:
         self._holds = True
