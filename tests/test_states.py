@@ -240,3 +240,16 @@ def test_a_memory_alone_is_loaded_whole_or_not_at_all():
         assert equal(other.state_dict(), before)
     other.load_state_dict(state)
     assert equal(other.state_dict(), state)
+
+
+def test_a_state_of_before_the_first_run_makes_all_forgotten():
+    """Nothing that was learnt since is remembered."""
+    trainer = make(control="always")
+    fresh, values = trainer.state_dict(), copy.deepcopy(trainer.model.state_dict())
+    trainer.fit(make_loader(), epochs=3)
+    first = [p.clone() for p in trainer.model.parameters()]
+    trainer.load_state_dict(fresh)
+    trainer.model.load_state_dict(values)
+    assert trainer.memory is None and trainer.step_count == 0
+    trainer.fit(make_loader(), epochs=3)
+    assert all(map(torch.equal, trainer.model.parameters(), first))

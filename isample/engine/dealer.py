@@ -53,7 +53,7 @@ class Dealer:
             if state["source"] is None:  # a memory has taken its seed since
                 state = {**state, "selector": self.parts.selector.state_dict()}
             try:
-                self.load_state_dict(state)
+                self._resume(source, state)
             except BaseException:
                 self.source, self._state = before, state  # another one may fit it
                 raise
@@ -217,13 +217,22 @@ class Dealer:
         """Now, or once there is a source. Raises StateError before anything has changed."""
         state = {"mean_count": None, **state}  # states of before have none
         check_keys(state, ("steps", "selector", "source", "mean_count"), "Engine")
-        source = self.source
-        if source is None:
+        if self.remembers_more(state):
+            self.source = None  # that run had not begun
+        if self.source is None:
             if state["source"] is None:  # a memory takes its seed from the saved run's generator
                 self._load_selector(state["selector"])
             self._state = state
             self.steps.resume(state["steps"])
-            return
+        else:
+            self._resume(self.source, state)
+
+    def remembers_more(self, state: dict[str, Any]) -> bool:
+        """Whether there is a memory here, and was none before the first step of ``state``."""
+        none_yet = state["source"] is None and state["steps"]["count"] == 0
+        return none_yet and self.source is not None and self.source.remembers
+
+    def _resume(self, source: Source, state: dict[str, Any]) -> None:
         is_fresh = state["source"] is None and state["steps"]["controller"] is None
         if (state["source"] is not None) != source.remembers and not is_fresh:
             raise StateError(

@@ -91,6 +91,8 @@ class Resumable:
             if self._loader is not None:
                 raise StateError("state of other arguments must be loaded before engine.loader")
             self._make(arguments)
+        if self._loader is not None and self.dealer.remembers_more(state["dealer"]):
+            raise StateError("state of before the first loader must be loaded before engine.loader")
         if self._loader is not None and state["loader"] is not None:
             self._loader.check_state(state["loader"])
         self.dealer.load_state_dict(state["dealer"])
