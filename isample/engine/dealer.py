@@ -107,21 +107,20 @@ class Dealer:
         plan = self.steps.tick()
         if plan is not self._followed:
             self._follow()
-        batch = self._chosen(self.limits.within(plan), candidates, ahead)
-        batch.began = self.steps.clock.began
-        self.tickets.add(batch)
-        return batch
-
-    def _chosen(self, plan: Plan, candidates: Candidates, ahead: ScoredAhead | None) -> Batch:
+        limits = self.limits
         try:
-            if self.limits.looks:
+            if limits.looks:
                 self._look(candidates)
-            return chosen(self.parts, self.opened, plan, candidates, ahead)
+            within = plan if limits.cuts else limits.within(plan)
+            batch = chosen(self.parts, self.opened, within, candidates, ahead)
         except CannotCutError as error:
             if candidates.size > self.opened.batch_size:
                 raise
-            self.limits.cannot_cut(error)
-            return chosen(self.parts, self.opened, self.limits.within(plan), candidates)
+            limits.cannot_cut(error)
+            batch = chosen(self.parts, self.opened, limits.within(plan), candidates)
+        batch.began = self.steps.clock.began
+        self.tickets.add(batch)
+        return batch
 
     def _look(self, candidates: Candidates) -> None:
         """Raises CannotCutError where the first batch cannot be cut and may have to."""
