@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 import torch
 
@@ -15,3 +17,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def python_s_handler():
+    """Ctrl-C raises KeyboardInterrupt, also where tests run in the background, without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

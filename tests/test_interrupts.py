@@ -15,7 +15,7 @@ from tests.engine_loop import loss_of, make_engine, make_loader, make_optimizer
 from tests.engine_loop import make_model as make_engine_model
 from tests.small_training import b, make_data, make_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "python_s_handler")
 
 BATCHES = 6
 DATA = TensorDataset(*make_data(BATCHES * b))

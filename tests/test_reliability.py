@@ -12,7 +12,7 @@ from tests.reliability.resumes import resume
 from tests.reliability.runs import Begun, Run, differences, everything
 
 pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.usefixtures("one_thread", "python_s_handler"),
     pytest.mark.filterwarnings("ignore"),
 ]
 

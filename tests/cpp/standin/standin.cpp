@@ -1,6 +1,5 @@
 #include "standin.h"
 
-#include <dlfcn.h>
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
+#include "jump.h"
 
 constexpr size_t kSharedBytes = 228 * 1024, kFenceBytes = 4096;
 uint4 isample_shared_memory[(kSharedBytes + kFenceBytes) / sizeof(uint4)];
@@ -61,19 +61,6 @@ struct Fiber {
 };
 
 Fiber* current = nullptr;
-
-#ifdef __SANITIZE_ADDRESS__
-// AddressSanitizer's own longjmp takes all frames of a stack for dead, and clears what it knows of
-// them. Here they are alive: every fiber has a stack of its own. So this is the C library's.
-void jump(jmp_buf to) {
-  using Jump = void (*)(jmp_buf, int);
-  static const Jump real =
-      reinterpret_cast<Jump>(dlsym(dlopen("libc.so.6", RTLD_LAZY), "_longjmp"));
-  real(to, 1);
-}
-#else
-void jump(jmp_buf to) { _longjmp(to, 1); }
-#endif
 
 // Back to the scheduler, until it picks this fiber again.
 void pause() {
