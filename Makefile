@@ -26,7 +26,7 @@ demo: .venv/built ## train a small network by uniform sampling, the paper's algo
 
 .PHONY: test
 test: .venv/built ## all tests (ARGS go to pytest)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 tests $(ARGS)
 
 .PHONY: reliability
 reliability: .venv/built ## break runs off, kill and resume them at random, and count what is mishandled
