@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from isample.support.states import described
+
 PLAIN = (type(None), bool, int, float, str, torch.dtype)
 
 
@@ -24,8 +26,8 @@ def describe(value: Any) -> str:
     """``value`` in words that are the same in every process: no address, no tensor."""
     if isinstance(value, PLAIN):
         return repr(value)
-    if isinstance(value, nn.Module):
-        return " ".join(repr(value).split())
+    if isinstance(value, nn.Module):  # whose repr hides options, as that of CrossEntropyLoss
+        return repr(described(value))
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     settings = {**_slots(value), **getattr(value, "__dict__", {})}

@@ -43,11 +43,6 @@ class Loop:
     def elapsed(self) -> float:
         return self.engine.elapsed - self._before
 
-    @property
-    def epoch(self) -> int:
-        """The present one; 0 before the first run."""
-        return 0 if self._loader is None else self._loader.epoch
-
     def run(
         self, loader: Loader, epochs: int | None, seconds: float | None
     ) -> Iterator[StepReport | None]:
