@@ -134,7 +134,8 @@ class Checkpoint:
     def load(self, state: Mapping[str, Any], strict: bool) -> None:
         """What :meth:`check` has passed; the engine refuses on its own, before anything else."""
         self.engine.load_state_dict(state["engine"], strict)
-        self._update.configure(**{**self._options(), **self._options(state.get("config"))})
+        config = {**self.config, **state.get("config", {})}  # version 1 has none
+        self._update.configure(config["clip_grad_norm"], config["accumulate"])
         self.loop.load_state_dict(state["loop"])
         if "model" in state:
             self.model.load_state_dict(state["model"])
@@ -147,10 +148,6 @@ class Checkpoint:
         if self._schedule is not None:
             self.scheduler = None  # that of another run
         restore_random_state(state["random"], self.engine.parts.device)
-
-    def _options(self, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        config = self.config if config is None else config
-        return {name: config[name] for name in ("accumulate", "clip_grad_norm") if name in config}
 
     def follow(self, scheduler: Any) -> None:
         """``scheduler`` goes on where the saved one stood.
