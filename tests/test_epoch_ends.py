@@ -216,3 +216,25 @@ def test_an_optimizer_of_a_part_and_of_the_loss_is_taken():
     trainer = isample.Trainer(model, optimizer, loss, batch_size=b, control="never")
     trainer.fit(LOADERS["stream"](), epochs=1)
     assert loss.scale.item() != 1.0
+
+
+def test_an_end_that_was_broken_off_is_made_up_for():
+    """Ctrl-C in the evaluation: the resumed run evaluates that epoch, and steps its schedule."""
+
+    def fail(model, *_):
+        if not model.training:
+            raise KeyboardInterrupt
+
+    first = make()
+    first.model.register_forward_hook(fail)
+    schedule = StepLR(first.optimizer, 1, 0.5)
+    ends = {"epochs": 3, "evaluate": LOADERS["stream"]()}
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(LOADERS["memory"](), scheduler=schedule, **ends)
+    assert first.step_count == BATCHES and schedule.last_epoch == 0
+    second = make()
+    second.load_state_dict(first.state_dict())
+    schedule = StepLR(second.optimizer, 1, 0.5)
+    history = second.fit(LOADERS["memory"](), scheduler=schedule, **ends)
+    assert [e.step for e in history.evaluations] == [BATCHES, 2 * BATCHES, 3 * BATCHES]
+    assert schedule.last_epoch == 3
