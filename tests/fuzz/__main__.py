@@ -1,7 +1,6 @@
 """The command line: see the package."""
 
 import argparse
-import itertools
 import json
 import sys
 from pathlib import Path
@@ -44,9 +43,15 @@ def fuzz_for(arguments):
     inputs = workers.names(
         arguments.seed, arguments.op or tuple(play.OPS), arguments.part or play.PARTS
     )
-    tally = workers.run(inputs, jobs=arguments.jobs, seconds=arguments.seconds)
-    for name, why in itertools.islice(tally.faults.items(), 30):
-        print(f"{name}: {why}\n    python -m tests.fuzz --input {name}\n")
+    shown = set()
+
+    def show_new(tally):
+        for name in list(tally.faults.keys() - shown):
+            shown.add(name)
+            print(f"{name}: {tally.faults[name]}\n    python -m tests.fuzz --input {name}\n")
+        sys.stdout.flush()
+
+    tally = workers.run(inputs, jobs=arguments.jobs, seconds=arguments.seconds, progress=show_new)
     table = page.table(tally)
     print(table)
     if arguments.output and arguments.output.suffix == ".json":

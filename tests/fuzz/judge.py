@@ -132,7 +132,9 @@ def as_integer(value):
 
 
 def as_float(value):
-    if isinstance(value, (str, bytes, complex, np.ndarray)):
+    if isinstance(value, (str, bytes, complex)):
+        return None
+    if isinstance(value, np.ndarray) and value.ndim > 0:
         return None
     if isinstance(value, torch.Tensor) and not is_one_number(value):
         return None

@@ -19,7 +19,8 @@ PARTS = ("values", "garbage")
 REFUSALS = (ValueError, TypeError, RuntimeError, IndexError)
 # What torch says before an op hears of a call: it names the op, or fails to read a number.
 TORCHS_OWN = re.compile(
-    r"isample::|Overflow when unpacking long|Cannot access storage of SparseTensorImpl"
+    r"isample::|Overflow when unpacking long|Cannot access storage of SparseTensorImpl|"
+    r"Tensor.item\(\) cannot be called on meta tensors"  # a number that is a tensor
 )
 
 

@@ -170,7 +170,7 @@ class Truth:
             size = np.abs(mass) * p + np.abs(a)
             self.gradient_error = self.error * size + EXP_FLOOR * np.abs(mass)
             self.score_error = np.sqrt((self.gradient_error**2).sum(1))
-            if not wide:  # squares are float32s
+            if not wide and not plain:  # squares are float32s
                 self.score[self.score > SQUARE_TOP] = np.inf
                 least = np.sqrt(self.score**2 + classes * SQUARE_BOTTOM) - self.score
                 self.score_error += np.where(self.score < SQUARE_TOP, least, 0)
@@ -213,7 +213,9 @@ def _mean_loss(given, truth):
         mean = (w * losses).sum() / rows if rows else np.nan
         error = (np.abs(w) * (truth.loss_error + 1e-7 * np.abs(truth.loss))).sum() / max(rows, 1)
         scale = (w / max(rows, 1))[:, None]
-        return mean, error, truth.gradient * scale, truth.gradient_error * np.abs(scale)
+        gradient = truth.gradient * scale
+        gradient[truth.ignored] = 0  # whatever their weight is, as torch's own
+        return mean, error, gradient, truth.gradient_error * np.abs(scale)
 
 
 def check_loss(given, after, result):
