@@ -1,8 +1,11 @@
 """Two processes that train one model: they stay one model, decide alike, share the data, and do
 what one process would with the batches of both."""
 
+import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -81,6 +84,14 @@ def train(rank, mode, seconds=None, epochs=None, normalise=False, **options):
     return {"parameters": parameters_of(model), "alike": alike, "own": own}
 
 
+def by_its_own_clock(rank):
+    """A second of training; in the second process a look at the clock takes twice as long."""
+    ticks = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) * (1 + rank) / 512)
+    with mock.patch("isample.support.clocks.time", clock):
+        return train(rank, "presample", seconds=1.0)
+
+
 def loop_of_ones_own(rank):
     model = DistributedDataParallel(make_model())
     optimizer = torch.optim.SGD(model.parameters(), LR)
@@ -118,7 +129,7 @@ RUNS = {
     "chosen": lambda rank: train(
         rank, "memory", epochs=8, control=Machine(Choices(b, remembers=True))
     ),
-    "presamples by the clock": lambda rank: train(rank, "presample", seconds=1.0),
+    "presamples by the clock": by_its_own_clock,
     "paper": lambda rank: train(
         rank, "presample", epochs=3, control="threshold", draws="alias", adapt=None
     ),

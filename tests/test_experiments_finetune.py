@@ -24,6 +24,7 @@ from bench.common.pretrained import FineTuned, efficientnet_lite0, resnet50
 from bench.training.experiments.registry import EXPERIMENTS
 from bench.training.experiments.session import Session
 from bench.training.runfile import Run
+from tests.small_experiment import steady_clock  # noqa: F401
 
 # --- pictures -------------------------------------------------------------------------------------
 
@@ -119,10 +120,10 @@ def test_statistics_stay_frozen_while_the_network_trains():
     experiment = replace(
         EXPERIMENTS["finetune"],
         model=lambda *_: FineTuned(stand_in(3), (0.5,) * 3, (0.2,) * 3),
-        seconds=0.3,
+        seconds=3.0,
         every=1.0,
     )
-    run = Run("run", "finetune", "upper-bound", 0, 0.3, "noise", scale=0.01)
+    run = Run("run", "finetune", "upper-bound", 0, 3.0, "noise", scale=0.01)
     made = Session(run, experiment, Sets(data, data, data, 3))
     before = {name: value.clone() for name, value in made.training.model.state_dict().items()}
     list(made.train())

@@ -1,7 +1,6 @@
 """The referee itself: its clock, and what it attributes time to."""
 
 import math
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -35,53 +34,62 @@ def line_training(seconds, seed=0):
     return Training.begin(task, line_sets(), seconds, seed)
 
 
-def sleeping(training):
-    while True:
-        time.sleep(0.01)
-        training.update(training.losses(training.model(torch.ones(1, 1)), torch.ones(1, 1)).mean())
-        yield training.progress > 0.5
+class Clock:
+    """In place of the module ``time``: time passes where a test says so, a core is had for half of
+    it."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def process_time(self):
+        return self.now / 2
 
 
-def test_only_the_method_s_time_counts(monkeypatch):
-    """Evaluations of 50 ms leave 20 updates of 10 ms their whole 0.2 s."""
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(meter, "time", clock)
+    return clock
+
+
+def taking(clock, seconds):
+    """A method of which each unit takes so long; the units of the second half are active."""
+
+    def method(training):
+        while True:
+            clock.now += seconds
+            losses = training.losses(training.model(torch.ones(1, 1)), torch.ones(1, 1))
+            training.update(losses.mean())
+            yield training.progress > 0.5
+
+    return method
+
+
+def test_only_the_method_s_time_counts(monkeypatch, clock):
+    """Evaluations of a second each leave 16 updates of 1/64 s their whole 1/4 s."""
     evaluate = evaluation.mean_loss_and_error
 
     def slow(*arguments):
-        time.sleep(0.025)
+        clock.now += 0.5  # for each of the two sets
         return evaluate(*arguments)
 
     monkeypatch.setattr(evaluation, "mean_loss_and_error", slow)
-    worked = []
-
-    def timed(training):
-        while True:
-            began = time.perf_counter()
-            active = next(steps)
-            worked.append(time.perf_counter() - began)
-            yield active
-
-    began = time.perf_counter()
-    training = line_training(0.2)
-    steps = sleeping(training)
-    points = list(referee.train(training, timed))
-    wall = time.perf_counter() - began
+    points = list(referee.train(line_training(0.25), taking(clock, 1 / 64)))
     final = points[-1]
-    assert final.elapsed >= 0.2 and wall > final.elapsed + 0.05 * (len(points) - 1)
-    assert sum(worked) <= final.elapsed < 1.5 * sum(worked)
-    assert (
-        2 <= final.updates <= 20
-    )  # a sleep lasts at least as long as asked for, on a busy machine longer
+    assert final.elapsed == 0.25 and final.updates == 16 and final.cpu_seconds == 0.125
+    assert final.active_seconds == 7 / 64, "the units behind the one that ended the first half"
+    assert clock.now == 0.25 + len(points) == 17.25
     assert points[0].elapsed == points[0].updates == 0
-    assert [p.elapsed for p in points] == sorted(p.elapsed for p in points)
-    assert 0 < final.active_seconds < final.elapsed
-    assert final.cpu_seconds < final.elapsed
+    assert [point.elapsed for point in points] == [i / 64 for i in range(17)]
 
 
-def test_learning_rate_falls_linearly_to_zero():
+def test_learning_rate_falls_linearly_to_zero(clock):
     training, rates = line_training(0.1), []
 
     def watched(training):
-        for _ in sleeping(training):
+        for _ in taking(clock, 0.01)(training):
             rates.append((training.progress, training.optimizer.param_groups[0]["lr"]))
             yield
 
@@ -91,7 +99,7 @@ def test_learning_rate_falls_linearly_to_zero():
     assert training.optimizer.param_groups[0]["lr"] == 0 and rates[-1][0] > rates[0][0]
 
 
-def test_a_method_that_ends_or_diverges():
+def test_a_method_that_ends_or_diverges(clock):
     with pytest.raises(RuntimeError, match="go on until its time is spent"):
         list(referee.train(line_training(5.0), lambda training: iter([None])))
 
@@ -99,11 +107,11 @@ def test_a_method_that_ends_or_diverges():
         while True:
             with torch.no_grad():
                 training.model.weight.fill_(math.nan)
-            time.sleep(0.01)
+            clock.now += 0.125
             yield
 
-    points = list(referee.train(line_training(0.2), diverging))
-    assert len(points) == 2 and points[-1].diverged and points[-1].elapsed < 0.2
+    points = list(referee.train(line_training(2.0), diverging))
+    assert len(points) == 2 and points[-1].diverged and points[-1].elapsed == 0.125
 
 
 def test_evaluation_is_over_all_samples_and_leaves_the_mode():
