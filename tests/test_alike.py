@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from isample.support.alike import describe, unlike
+from isample.support.alike import unlike
+from isample.support.describe import described, told
 
 LOSSES = [
     nn.CrossEntropyLoss(reduction="none"),
@@ -20,7 +21,7 @@ LOSSES = [
 def test_options_of_a_loss_tell_it_apart(loss):
     """torch's own repr of a loss names none of them."""
     for other in LOSSES:
-        given = [{"loss": describe(loss)}, {"loss": describe(other)}]
+        given = [{"loss": told(described(loss))}, {"loss": told(described(other))}]
         differs = unlike(given, [None, None])
         assert (differs is None) == (other is loss)
         assert differs is None or "loss must be the same in all processes" in differs

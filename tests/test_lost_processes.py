@@ -12,7 +12,8 @@ from torch import nn
 
 import isample
 from isample.control import Choices, Speedup
-from isample.support.alike import describe, unlike
+from isample.support.alike import unlike
+from isample.support.describe import described, told
 from isample.support.processes import Processes
 from isample.training import trainer as training
 from tests.reliability.ranks import WAYS, Loss, lose_one
@@ -131,8 +132,8 @@ def test_a_difference_names_each_value():
 
 def test_descriptions_hold_no_address_and_no_tensor():
     for value in (Speedup(Choices(8)), own_score, nn.MSELoss(), isample.Scoring(), lambda x: x):
-        assert "0x" not in describe(value) and "tensor(" not in describe(value)
-    assert describe(Speedup(Choices(8))) == describe(Speedup(Choices(8)))
+        assert "0x" not in told(described(value)) and "tensor(" not in told(described(value))
+    assert told(described(Speedup(Choices(8)))) == told(described(Speedup(Choices(8))))
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,11 @@ KEEP_THEIR_RATE = ("ASGD", "Rprop")
 class Rates(Protocol):
     """What use an optimizer's learning rates make of a gain."""
 
-    gain_cap: float
-    """The gain, at least 1, above which more is of no use; of the rates that were last noted."""
+    @property
+    def gain_cap(self) -> float:
+        """The gain, at least 1, above which more is of no use; of the rates that were last
+        noted."""
+        ...
 
     def note(self) -> None:
         """To be called before updates, to know the highest rates."""
@@ -87,23 +90,27 @@ class LearningRate:
         self.root: bool = any(name in other for name in DIVIDES_BY_SCALE for other in names)
         self.optimizer: torch.optim.Optimizer = optimizer
         self.settings: RateSettings = settings
-        self.highest: list[float] = [0.0] * len(optimizer.param_groups)
-        self.gain_cap: float = 1.0
+        self._highest: list[float] = [0.0] * len(optimizer.param_groups)
+        self._gain_cap: float = 1.0
         self._noted: list[float] = []  # rates
         self._own: list[Any] | None = None  # the user's rates, while others are set
+
+    @property
+    def gain_cap(self) -> float:
+        return self._gain_cap
 
     def note(self) -> None:
         rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         if rates == self._noted:  # nothing to learn, and steps may be short
             return
         self._noted = rates
-        self.highest += [0.0] * (len(rates) - len(self.highest))  # groups may be added
-        self.highest = [max(high, lr) for high, lr in zip(self.highest, rates)]
+        self._highest += [0.0] * (len(rates) - len(self._highest))  # groups may be added
+        self._highest = [max(high, lr) for high, lr in zip(self._highest, rates)]
         rooms = [
-            self.settings.headroom * high / lr for high, lr in zip(self.highest, rates) if lr > 0
+            self.settings.headroom * high / lr for high, lr in zip(self._highest, rates) if lr > 0
         ]
         room = max(rooms, default=1.0)
-        self.gain_cap = max(1.0, min(self.settings.cap, room**2 if self.root else room))
+        self._gain_cap = max(1.0, min(self.settings.cap, room**2 if self.root else room))
 
     def raise_for(self, gain: float) -> None:
         self.put_back()
@@ -113,7 +120,7 @@ class LearningRate:
         factor = math.sqrt(factor) if self.root else factor
         groups = self.optimizer.param_groups
         self._own = [group["lr"] for group in groups]
-        for group, lr, highest in zip(groups, self._own, self.highest):
+        for group, lr, highest in zip(groups, self._own, self._highest):
             group["lr"] = max(lr, min(lr * factor, self.settings.headroom * highest))
 
     def put_back(self) -> None:
@@ -123,10 +130,10 @@ class LearningRate:
             self._own = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"highest_lr": list(self.highest)}
+        return {"highest_lr": list(self._highest)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.highest = list(state.get("highest_lr", self.highest))  # others keep none
+        self._highest = list(state.get("highest_lr", self._highest))  # others keep none
         self._noted = []
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from isample.control import Controller
 from isample.control.rates import Rates
 from isample.engine.parts import Sampling
-from isample.scoring.losses import Loss
+from isample.scoring.losses import Loss, make_loss
+from isample.support.describe import described
 from isample.support.processes import Processes
-from isample.support.states import described, differing, refuse
+from isample.support.states import differing, refuse
 
 SAMPLING = ("score", "draws", "presample", "threshold", "tau_momentum")
 NAMED = ("batch_size", "control", "adapt", *SAMPLING)
@@ -36,10 +37,11 @@ class Arguments:
     sampling: Sampling
     processes: Processes
 
-    def config(self, loss: Any) -> dict[str, Any]:
-        """Those that make a run what it is, in plain types; ``loss`` is the one of that name."""
+    def config(self) -> dict[str, Any]:
+        """Those that make a run what it is, in plain types."""
         asked = {name: getattr(self.sampling, name) for name in (*SAMPLING, "scoring")}
         asked |= {"batch_size": self.batch_size, "control": self.control, "adapt": self.adapt}
+        loss = None if self.loss is None else make_loss(self.loss)  # the one of a name
         asked |= {"loss": loss, "objective": self.objective, "processes": self.processes.count}
         return {name: described(value) for name, value in asked.items()}
 

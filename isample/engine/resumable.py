@@ -44,6 +44,7 @@ class Resumable:
         self.steps: Steps = Steps(given.optimizer, rates, given.processes, self.parts.device)
         wishes = Wishes(given.control, given.sampling, given.batch_size, given.adapt is not None)
         self.dealer: Dealer = Dealer(self.parts, wishes, self.steps)
+        self._config = given.config()  # as they are now: objects may change while they are used
 
     @property
     def batch_size(self) -> int | None:
@@ -74,9 +75,7 @@ class Resumable:
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that a state is saved with, in plain types."""
-        known = self.parts.objective
-        config = self._arguments.config(None if known is None else known.loss)
-        return {**config, "batch_size": self.batch_size}
+        return {**self._config, "batch_size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
         """Restores what :meth:`state_dict` gave; before there is a loader, once there is one.

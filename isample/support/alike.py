@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
-
-import torch
-from torch import nn
-
-from isample.support.states import described
-
-PLAIN = (type(None), bool, int, float, str, torch.dtype)
 
 
 def version() -> str:
@@ -20,24 +12,6 @@ def version() -> str:
         return metadata.version("isample")
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def describe(value: Any) -> str:
-    """``value`` in words that are the same in every process: no address, no tensor."""
-    if isinstance(value, PLAIN):
-        return repr(value)
-    if isinstance(value, nn.Module):  # whose repr hides options, as that of CrossEntropyLoss
-        return repr(described(value))
-    if hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    settings = {**_slots(value), **getattr(value, "__dict__", {})}
-    listed = (f"{k}={v!r}" for k, v in sorted(settings.items()) if isinstance(v, PLAIN))
-    return f"{type(value).__qualname__}({', '.join(listed)})"
-
-
-def _slots(value: Any) -> dict[str, Any]:
-    names = getattr(type(value), "__slots__", ())
-    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def unlike(given: Sequence[dict[str, str]], refused: Sequence[str | None]) -> str | None:

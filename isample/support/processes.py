@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from isample.support.alike import describe, unlike, version
+from isample.support.alike import unlike, version
+from isample.support.describe import described, told
 from isample.support.errors import ProcessesError, UnevenProcessesError
 from isample.support.random_state import seed_or_drawn
 from isample.support.readback import read_late
@@ -77,7 +78,7 @@ class Processes:
     def note(self, **given: Any) -> None:
         """Arguments by name that must be alike in all processes."""
         if self.count > 1:
-            self.given.update({name: describe(value) for name, value in given.items()})
+            self.given.update({name: told(described(value)) for name, value in given.items()})
 
     @contextmanager
     def opening(self, **given: Any) -> Iterator[None]:

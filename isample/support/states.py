@@ -1,46 +1,20 @@
-"""States: what they were saved of, and whether they may be loaded."""
+"""States: whether they may be loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
 
+from isample.support.describe import told_apart
 from isample.support.errors import StateError
 
 VERSION = 2
 """Of the states of Engine and Trainer. Those of version 1 say nothing of their configuration."""
 
 SHOWN = 4  # keys of a dict that is refused
-
-
-def described(value: Any) -> Any:
-    """``value`` in plain types, which files hold and which can be compared; an object of a class as
-    a dict that names it."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, torch.dtype | torch.device):
-        return str(value)
-    if isinstance(value, torch.Tensor):
-        return {"of": "torch.Tensor", "shape": list(value.shape), "sum": value.sum().item()}
-    if isinstance(value, tuple | list):
-        return [described(part) for part in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {part.name: getattr(value, part.name) for part in fields(value)}
-        return {"of": _name(type(value)), **{name: described(v) for name, v in parts.items()}}
-    if isinstance(value, nn.Module):
-        own = {**vars(value), **dict(value.named_buffers())}
-        options = {name: described(v) for name, v in own.items() if not name.startswith("_")}
-        return {"of": _name(type(value)), **options}
-    return {"of": _name(value if hasattr(value, "__qualname__") else type(value))}
-
-
-def _name(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def form_of(state: Any, owner: str, forms: Mapping[str, Iterable[str]]) -> str:
@@ -144,9 +118,5 @@ def refuse(differs: Mapping[str, Any], own: Mapping[str, Any], remedy: str) -> N
     """Raises StateError that names what ``differs``, if anything does."""
     if not differs:
         return
-    listed = "; ".join(f"{k}={_short(v)}, here {_short(own[k])}" for k, v in differs.items())
+    listed = "; ".join(f"{k}={told_apart(v, own[k])}" for k, v in differs.items())
     raise StateError(f"state must be of a run with the same arguments; got {listed} ({remedy})")
-
-
-def _short(value: Any) -> str:
-    return value["of"] if isinstance(value, dict) and set(value) == {"of"} else repr(value)

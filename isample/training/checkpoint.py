@@ -14,6 +14,7 @@ from torch import nn
 
 from isample.engine import Engine
 from isample.sources.loader import Loader
+from isample.support.describe import described
 from isample.support.errors import StateError
 from isample.support.processes import unwrapped
 from isample.support.random_state import check_random_state, random_state, restore_random_state
@@ -22,7 +23,6 @@ from isample.support.states import (
     check_keys,
     check_like,
     check_version,
-    described,
     differing,
     refuse,
 )
