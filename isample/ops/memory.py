@@ -76,7 +76,7 @@ def remember(memory: Tensor, indices: Tensor, score: Tensor, *, rate: float = 0.
 
     It keeps the geometric mean old^(1 - rate) fresh^rate, or the fresh score where one of the two
     is not above 0. It leaves out a fresh score that is negative or not finite. If an index comes up
-    twice, the last fresh score counts.
+    twice, its last fresh score alone counts, also where that is left out.
 
     Args:
         memory: float32 [N]; changed in place.
