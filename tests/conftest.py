@@ -1,3 +1,4 @@
+import gc
 import signal
 
 import pytest
@@ -22,6 +23,7 @@ def one_thread():
 @pytest.fixture
 def python_s_handler():
     """Ctrl-C raises KeyboardInterrupt, also where tests run in the background, without it."""
+    gc.collect()  # a run that was left in mid-epoch keeps isample's handler in place
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

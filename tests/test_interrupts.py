@@ -55,7 +55,7 @@ def loader():
 def test_ctrl_c_waits_for_the_end_of_the_update(mode, accumulate):
     model = Interrupting(5, interrupt)
     trainer = make(model, mode=mode, accumulate=accumulate)
-    before = signal.getsignal(signal.SIGINT)  # a run of before may wait to be collected
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(loader(), epochs=4)
     steps = trainer.step_count

@@ -251,7 +251,7 @@ def wrap_expected(score, experience, prior, contradicted, share):
 def wrap_into(expected, score, experience, prior, contradicted, share):
     rest = {"prior": prior, "contradicted": contradicted, "share": share, "into": expected}
     if expected is None:
-        raise TypeError("expected: None asks for new ones, which is another op's call")
+        raise TypeError("expected must be given: None asks another op; got None")
     into, bounded = wrappers.expected_scores(score, experience, **rest)
     if into is not expected:
         raise Fault("the expected scores are another tensor")

@@ -164,7 +164,7 @@ def wrap_prefix_sum(score, floor=0.0):
 
 def wrap_into(sums, score, floor=0.0):
     if sums is None:
-        raise TypeError("sums: None asks for new ones, which is another op's call")
+        raise TypeError("sums must be given: None asks another op; got None")
     table = ops.prefix_sum(score, floor=floor, into=sums)
     if table.sums is not sums:
         raise Fault("the sums are another tensor")
