@@ -14,6 +14,7 @@ from isample.sources.indexed import (
     TensorLoader,
     indexed_loader,
 )
+from isample.support.batch_cuts import rows_of
 
 N, B = 50, 8
 
@@ -143,3 +144,28 @@ def test_one_that_augments_at_random_is_taken_at_its_word():
         IndexedCollate(augments)(ITEMS)
     augments.keeps_rows = True
     assert IndexedCollate(augments)(ITEMS)[0].shape == (B, 3)
+
+
+class Halved(torch.Tensor):
+    """A subclass whose rows are its own business."""
+
+    def __getitem__(self, places):
+        return torch.Tensor.__getitem__(self.as_subclass(torch.Tensor), places) / 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x,
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+        lambda x: x[:, :, ::2],
+        lambda x: x.to(torch.uint8),
+        lambda x: x[:, 0, 0, 0].contiguous(),
+        lambda x: x.as_subclass(Halved),
+    ],
+)
+def test_rows_are_those_that_an_index_gives_in_its_layout(make):
+    tensor = make(torch.arange(4 * 3 * 6 * 5, dtype=torch.float32).reshape(4, 3, 6, 5))
+    places = torch.tensor([3, 0, 0, 2, 1])
+    rows, expected = rows_of(tensor, places), tensor[places]
+    assert rows.equal(expected) and rows.stride() == expected.stride()

@@ -32,6 +32,7 @@ from isample.sources.ordinary import (
     check_shuffles,
 )
 from isample.sources.sampler import MemorySampler
+from isample.support.batch_cuts import rows_of
 from isample.support.errors import NoMemoryWarning
 from isample.support.processes import Processes
 
@@ -230,7 +231,7 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[list[Tensor], Drawn]]:
         for drawn in self.sampler.taken():
             yield (
-                [tensor[drawn.indices.to(tensor.device)] for tensor in self.dataset.tensors],
+                [rows_of(tensor, drawn.indices) for tensor in self.dataset.tensors],
                 drawn,
             )
 

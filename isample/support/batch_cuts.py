@@ -124,9 +124,15 @@ def _rows(tensor: Tensor, which: _Which) -> Tensor:
         rows = tensor.to_sparse_coo().index_select(0, which.indices.to(tensor.device))
         return rows.to_sparse(layout=tensor.layout)
     given = which.given
-    if isinstance(given, Tensor) and given.device != tensor.device:
-        given = given.to(tensor.device)
-    return tensor[given]
+    return rows_of(tensor, given) if isinstance(given, Tensor) else tensor[given]
+
+
+def rows_of(tensor: Tensor, places: Tensor) -> Tensor:
+    """``tensor[places]`` of places int64 [b], in the layout of ``tensor``."""
+    places = places.to(tensor.device)
+    if type(tensor) is Tensor and tensor.is_contiguous():  # whole rows are copied: much faster
+        return tensor.index_select(0, places)
+    return tensor[places]
 
 
 def _nested(rows: list[Tensor], like: Tensor) -> Tensor:
