@@ -225,21 +225,23 @@ class History:
     ) -> None:
         self.evaluations: list[Evaluation] = [*evaluations]
         self._steps: list[StepReport] = [*steps]
-        self._plain: list[tuple[int, float, int, float, float]] = []
+        self._latest: list[StepReport | tuple[int, float, int, float, float]] = []
 
     def add(self, report: StepReport) -> None:
         """Of the step after the last."""
-        self.steps.append(report)
+        self._latest.append(report)
 
     def add_plain(self, step: int, loss: float, size: int, seconds: float, elapsed: float) -> None:
         """Of the step after the last, which was neither scored nor weighted."""
-        self._plain.append((step, loss, size, seconds, elapsed))
+        self._latest.append((step, loss, size, seconds, elapsed))
 
     @property
     def steps(self) -> list[StepReport]:
-        if self._plain:
-            self._steps += [_plain_report(*numbers) for numbers in self._plain]
-            self._plain.clear()
+        if self._latest:
+            self._steps += [
+                _plain_report(*one) if isinstance(one, tuple) else one for one in self._latest
+            ]
+            self._latest.clear()
         return self._steps
 
     def __eq__(self, other: object) -> bool:

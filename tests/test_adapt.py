@@ -137,7 +137,7 @@ def test_the_state_of_rates_that_are_left_alone_is_taken():
     rates = LearningRate(optimizer_of())
     rates.note()
     rates.load_state_dict(make_rates(None, rates.optimizer).state_dict())
-    assert rates.highest == [0.1]
+    assert rates.state_dict() == {"highest_lr": [0.1]}
 
 
 class GainOf(Always):

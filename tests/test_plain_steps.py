@@ -232,7 +232,7 @@ def test_a_schedule_is_noted_in_plain_steps():
     for at, batch in enumerate(engine.loader(make_loader(batch_size=1))):
         optimizer.param_groups[0]["lr"] = 0.2 if 5 < at < 25 else 0.05
         step(model, optimizer, batch)
-    assert engine.steps.rates.highest == [0.2]
+    assert engine.steps.rates.state_dict() == {"highest_lr": [0.2]}
     assert engine.steps.rates.gain_cap == pytest.approx(2 * 0.2 / 0.05)
 
 

@@ -107,17 +107,17 @@ class Dealer:
         plan = self.steps.tick()
         if plan is not self._followed:
             self._follow()
-        limits = self.limits
+        limits, source = self.limits, self.source or self.opened
         try:
             if limits.looks:
                 self._look(candidates)
             within = plan if limits.cuts else limits.within(plan)
-            batch = chosen(self.parts, self.opened, within, candidates, ahead)
+            batch = chosen(self.parts, source, within, candidates, ahead)
         except CannotCutError as error:
-            if candidates.size > self.opened.batch_size:
+            if candidates.size > source.batch_size:
                 raise
             limits.cannot_cut(error)
-            batch = chosen(self.parts, self.opened, limits.within(plan), candidates)
+            batch = chosen(self.parts, source, limits.within(plan), candidates)
         batch.began = self.steps.clock.began
         self.tickets.add(batch)
         return batch

@@ -103,8 +103,9 @@ class Engine(Resumable):
             )
         )
         self._open = self._paused = False
+        self._head = head
         if head is not None:
-            head.register_forward_hook(HeadHook(head, self._at_head))
+            head.register_forward_hook(HeadHook(self._at_head))
         if attach:
             optimizer.register_step_pre_hook(self._before)
             optimizer.register_step_post_hook(self._after)
@@ -180,6 +181,8 @@ class Engine(Resumable):
         return self._rows.through(z, self.dealer.claim("rows"), counts)
 
     def _at_head(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if module is not self._head:  # but a shallow copy of it
+            return None
         if self._rows.marked is None:
             if not module.training or self._paused or not is_grad_enabled():
                 return None

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from torch import nn
 
-AtHead = Callable[[nn.Module, Any, Any], Any]
+def leave_alone(*_: Any) -> None:
+    """What a copy of a head does with its outputs."""
 
 
-class HeadHook:
-    """Calls ``at_head`` after the forward passes of ``head``.
+class HeadHook(partial[Any]):
+    """Calls a function of the engine's after the forward passes of a head.
 
     A copy of the module, such as the mean of its parameters over time, is not trained by the
-    engine. So a copied or unpickled hook does nothing, and holds no engine; nor does one that a
-    shallow copy of the module shares.
+    engine. So a copied or unpickled hook leaves all alone, and holds no engine. A shallow copy of
+    the module shares its hook; so the function must look which module called it.
     """
 
-    def __init__(self, head: nn.Module | None = None, at_head: AtHead | None = None):
-        self._head, self._at_head = head, at_head
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if self._at_head is None or module is not self._head:
-            return None
-        return self._at_head(module, args, output)
-
-    def __reduce__(self) -> tuple[type[HeadHook], tuple[()]]:
-        return HeadHook, ()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HeadHook, (leave_alone,)

@@ -89,7 +89,7 @@ class Steps:
     def tick(self) -> Plan:
         """A batch was fetched: the steps settled since the last one have taken the time between.
         The plan of the next one."""
-        seconds, steering = self.clock.tick() + self._carried, self.steering
+        seconds, steering = self.clock.tick() + self._carried, self._steering or self.steering
         count = len(self._plain) + self._untimed
         if count == 0:
             self._carried = seconds

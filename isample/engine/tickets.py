@@ -48,7 +48,8 @@ class Tickets:
 
     def add(self, batch: Batch) -> None:
         """It was fetched."""
-        self._unfold()
+        if self.plain is not None:
+            self._unfold()
         self._updating = None  # an exception may have broken that update off
         self._waiting.append(batch)
         if (

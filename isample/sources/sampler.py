@@ -289,12 +289,12 @@ class MemorySampler(Sampler[list[int]]):
         if self._left == 0:
             self.epoch, self._left = self.epoch + 1, len(self)
         self._left -= 1
-        plan, size = self.plan, self.batch_size
-        batches = -(-plan.candidates // size) if plan.candidates else 1
+        plan = self.plan
+        batches = -(-plan.candidates // self.batch_size) if plan.candidates else 1
         self.num_batches += batches
         if not plan.importance or self.num_batches <= self._uniform_batches:
             dealt = [self._passes.deal() for _ in range(batches)]
             return Drawn(dealt[0] if batches == 1 else torch.cat(dealt), None)
         self._passes.forget()
-        draws = plan.candidates or min(plan.keep or size, size)
+        draws = plan.candidates or min(plan.keep or self.batch_size, self.batch_size)
         return Drawn(*self.memory.next_batch(draws, plan.gain_cap))
