@@ -217,7 +217,7 @@ class History:
     """All reports of one trainer or engine, in order: ``steps``, and ``evaluations``.
 
     A plain step's report is made when ``steps`` is asked for: small networks take longer to train
-    where one is made in each.
+    where one is made in each. So ask again for those of later steps.
     """
 
     def __init__(

@@ -161,6 +161,11 @@ class Halved(torch.Tensor):
         lambda x: x[:, :, ::2],
         lambda x: x.to(torch.uint8),
         lambda x: x[:, 0, 0, 0].contiguous(),
+        lambda x: x[:, 0, 0, 0].to(torch.uint16),
+        lambda x: x[:, 0].to(torch.uint16),
+        lambda x: x[:, :1].contiguous(memory_format=torch.channels_last),
+        lambda x: x[:, :, :1, :1].contiguous(memory_format=torch.channels_last),
+        lambda x: x.requires_grad_(),
         lambda x: x.as_subclass(Halved),
     ],
 )
@@ -168,4 +173,6 @@ def test_rows_are_those_that_an_index_gives_in_its_layout(make):
     tensor = make(torch.arange(4 * 3 * 6 * 5, dtype=torch.float32).reshape(4, 3, 6, 5))
     places = torch.tensor([3, 0, 0, 2, 1])
     rows, expected = rows_of(tensor, places), tensor[places]
-    assert rows.equal(expected) and rows.stride() == expected.stride()
+    assert rows.dtype == expected.dtype and rows.tolist() == expected.tolist()
+    assert rows.stride() == expected.stride() and type(rows) is type(expected)
+    assert rows.requires_grad == expected.requires_grad

@@ -13,7 +13,7 @@ from isample.engine.steps import Steps
 from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
 from isample.support.errors import StateError
-from isample.support.states import VERSION, check_keys, check_like, check_version
+from isample.support.states import VERSION, check_keys, check_like, check_version, differing
 
 
 class Resumable:
@@ -22,6 +22,7 @@ class Resumable:
     def __init__(self, arguments: Arguments):
         self._rows = Rows()
         self._make(arguments)
+        self._config = arguments.config()  # as given: objects may change while they are used
         self._loader: Loader | None = None
         self._place: dict[str, Any] | None = None  # of a state, until there is a loader
 
@@ -44,7 +45,6 @@ class Resumable:
         self.steps: Steps = Steps(given.optimizer, rates, given.processes, self.parts.device)
         wishes = Wishes(given.control, given.sampling, given.batch_size, given.adapt is not None)
         self.dealer: Dealer = Dealer(self.parts, wishes, self.steps)
-        self._config = given.config()  # as they are now: objects may change while they are used
 
     @property
     def batch_size(self) -> int | None:
@@ -85,11 +85,14 @@ class Resumable:
         Raises StateError, and TypeError for no dict, before anything has changed.
         """
         self.check_state(state)
-        arguments = self._arguments.taking(state.get("config", {}), self.config, strict)
+        saved = state.get("config", {})
+        arguments = self._arguments.taking(saved, self.config, strict)
         if arguments != self._arguments:
             if self._loader is not None:
                 raise StateError("state of other arguments must be loaded before engine.loader")
+            config = {**self._config, **differing(saved, self.config)}
             self._make(arguments)
+            self._config = config
         if self._loader is not None and self.dealer.remembers_more(state["dealer"]):
             raise StateError("state of before the first loader must be loaded before engine.loader")
         if self._loader is not None and state["loader"] is not None:

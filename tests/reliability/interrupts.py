@@ -38,6 +38,7 @@ def interrupt(seed, by_line=None):
     By a line of code the moment is the same every time; by the clock (``by_line`` False) it may be
     within any instruction. Seeds take turns.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in a shell's background
     dice = random.Random(seed)
     run, by_signal = run_of(dice), dice.random() < 0.6
     by_line = dice.random() < 0.5 if by_line is None else by_line
