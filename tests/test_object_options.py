@@ -32,14 +32,16 @@ class Slower(Speedup):
 
 
 class Counting(nn.CrossEntropyLoss):
-    """A loss with a buffer that changes from call to call."""
+    """A loss with a number and a buffer that change from call to call."""
 
     def __init__(self):
         super().__init__(reduction="none")
         self.register_buffer("calls", torch.zeros(()))
+        self.seen = 0
 
     def forward(self, logits, targets):
         self.calls.add_(1)
+        self.seen += 1
         return super().forward(logits, targets)
 
 
@@ -135,13 +137,21 @@ def test_options_are_compared(name):
     make(**{name: saved()}).load_state_dict(state)
 
 
-@pytest.mark.parametrize("name, new", [("control", lambda: Slower(3)), ("loss", Counting)])
-def test_what_changes_while_it_is_used_is_no_option(name, new):
+@pytest.mark.parametrize(
+    "name, new, use",
+    [
+        ("control", lambda: Slower(3), lambda control: setattr(control, "observed", 7)),
+        ("loss", Counting, lambda loss: setattr(loss, "seen", 7)),
+    ],
+)
+def test_what_changes_while_it_is_used_is_no_option(name, new, use):
     again = make(**{name: new()})
     again.load_state_dict(after_an_epoch(**{name: new()}).state_dict())
     assert again.step_count == 8
-    other = make(draws="alias", **{name: new()})
-    other.load_state_dict(again.state_dict(), strict=False)  # it is made anew, of used objects
+    used = new()
+    other = make(draws="alias", **{name: used})
+    use(used)
+    other.load_state_dict(again.state_dict(), strict=False)  # its engine is made anew
     make(**{name: new()}).load_state_dict(other.state_dict())
 
 
