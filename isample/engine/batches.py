@@ -32,8 +32,7 @@ def chosen(
     ``ahead`` is a scoring pass that was made already.
     """
     by_memory, size = given.weights is not None, given.size
-    is_whole = plan.candidates is None and size <= source.batch_size
-    count = size if is_whole else how_many(size, plan, source.batch_size)
+    count = how_many(size, plan, source.batch_size)
     if count >= size:
         return Batch(
             given.batch,
