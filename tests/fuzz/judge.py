@@ -190,8 +190,8 @@ def near(what, got, expected, error, dtype=torch.float32, *, beyond=False):
         close = np.abs(values - truth) <= slack
         close |= (values == truth) | np.isnan(values) & np.isnan(truth)
         close |= beyond & ~np.isfinite(values)
-        overflown = np.isinf(values) & (np.abs(truth) + slack >= top)
-        close |= overflown & (np.sign(values) == np.sign(truth))
+        close |= (values == np.inf) & (truth + slack >= top)
+        close |= (values == -np.inf) & (truth - slack <= -top)
     if not close.all():
         _tell(what, values, truth, ~close)
 

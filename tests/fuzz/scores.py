@@ -167,8 +167,9 @@ class Truth:
                 self.gradient[rows_at, at] = -w[at] * rest / total[:, 0]
             terms = np.where(q == 0 if plain else a == 0, 0, -a * log_p)
             self.loss, self.score = terms.sum(1), np.sqrt((self.gradient**2).sum(1))
-            size = np.abs(mass) * p + np.abs(a)
-            self.gradient_error = self.error * size + EXP_FLOOR * np.abs(mass)
+            largest = np.abs(a).sum(1, keepdims=True)  # the mass may cancel to less
+            size = largest * p + np.abs(a)
+            self.gradient_error = self.error * size + EXP_FLOOR * largest
             self.score_error = np.sqrt((self.gradient_error**2).sum(1))
             if not wide and not plain:  # squares are float32s
                 self.score[self.score > SQUARE_TOP] = np.inf
