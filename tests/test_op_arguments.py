@@ -205,3 +205,21 @@ def test_nobody_met_and_nothing_remembered():
     )
     assert len(expected) == 0 and bounded == 0
     assert len(memory.draw_weights(TABLES["sums"], NONE.long())) == 0
+
+
+@pytest.mark.parametrize("count", [-(2**63), -1, 0, 2**24 + 1, torch.tensor(-1)])
+@pytest.mark.parametrize("source", ["score", "alias", "sums", "fused"])
+def test_a_number_of_draws_is_refused_by_name_of_shapes_alone_too(source, count):
+    meta = LOGITS.to("meta")
+    table = [part.to("meta") for part in TABLES["alias"]]
+    calls = {
+        "score": lambda: torch.ops.isample.draw(meta[:, 0], count),
+        "alias": lambda: torch.ops.isample.draw.table(*table, count),
+        "sums": lambda: torch.ops.isample.draw.prefix_sum(TABLES["sums"].sums.to("meta"), count),
+        "fused": lambda: torch.ops.isample.importance_sample(
+            meta, LABELS.to("meta"), count, torch.zeros((), device="meta")
+        ),
+    }
+    name = "batch_size" if source == "fused" else "count"
+    with pytest.raises(ValueError, match=f"^{name} must lie in"):
+        calls[source]()

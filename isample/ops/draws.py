@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from isample.ops.arguments import check_given, method_name, seed_word, whole_number
-from isample.ops.fakes import register_fake
+from isample.ops.fakes import check_draws, register_fake
 from isample.ops.tables import AliasTable, PrefixSum, check_table, raise_if_nan
 
 DrawMethod = Literal["alias", "systematic", "pps", "stratified"]
@@ -112,16 +112,19 @@ def _stream(
 
 @register_fake("isample::draw")
 def _fake_draw(score, count, *, method="alias", floor=0.0, seed=None, offset=0, generator=None):
+    check_draws("count", count)
     return score.new_empty(count, dtype=torch.int64), score.new_empty(count)
 
 
 @register_fake("isample::draw.table")
 def _fake_draw_table(threshold, alias, mass, total, count, *, seed=None, offset=0, generator=None):
+    check_draws("count", count)
     return threshold.new_empty(count), threshold.new_empty(count, dtype=torch.float32)
 
 
 @register_fake("isample::draw.prefix_sum")
 def _fake_draw_prefix_sum(sums, count, *, method="stratified", seed=None, offset=0, generator=None):
+    check_draws("count", count)
     return sums.new_empty(count), sums.new_empty(count, dtype=torch.float32)
 
 
@@ -205,6 +208,7 @@ def _fake_importance_sample(
     offset=0,
     generator=None,
 ):
+    check_draws("batch_size", batch_size)
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     indices = logits.new_empty(batch_size, dtype=torch.int64)
     return indices, score.new_empty(batch_size), score, torch.empty_like(score), score.new_empty(())

@@ -16,6 +16,8 @@ from torch import Tensor, library
 
 from isample.ops.arguments import check_given
 
+MOST_DRAWS = 2**24  # kMaxDraws in csrc/core/draws.h
+
 
 def check_one_device(arguments: dict[str, Any]) -> None:
     """Raises ValueError if a tensor among ``arguments`` is not on the device of the first one."""
@@ -27,6 +29,12 @@ def check_one_device(arguments: dict[str, Any]) -> None:
                 f"{name} must be on the device of {first}, {tensors[first].device}, "
                 f"got {tensor.device}: move one of them"
             )
+
+
+def check_draws(argument: str, count: Any) -> None:
+    """Raises ValueError for a number of draws that no op makes, unless it is symbolic."""
+    if isinstance(count, int) and not 1 <= count <= MOST_DRAWS:
+        raise ValueError(f"{argument} must lie in [1, 2^24 = {MOST_DRAWS}], got {count}")
 
 
 def tensor_arguments(op: str) -> list[str]:
