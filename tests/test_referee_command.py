@@ -65,7 +65,8 @@ def test_a_comparison_from_end_to_end(compared):
         elapsed = [point["elapsed"] for point in run["points"]]
         budget = run["run"]["share"] * 1.0
         assert elapsed[0] == 0 and elapsed[-2] < budget <= elapsed[-1]
-        assert run["points"][-1]["training_loss"] < run["points"][0]["training_loss"]
+        first, last = (run["points"][at]["training_loss"] for at in (0, -1))
+        assert first > 0.5 and last < first  # how far it falls in a second is the machine's
     # One seed, so all begin alike.
     assert len({run["points"][0]["training_loss"] for run in numbers["runs"]}) == 1
 

@@ -120,8 +120,6 @@ def _check_squares(given, after, gradient):
     if not wide:  # its squares are float32s
         sums[largest > 1.8e19] = np.inf
         sums[np.isnan(scaled).any(1)] = np.nan
-    with np.errstate(over="ignore"):
-        sums = np.where(sums > np.finfo(np.float32).max, np.inf, sums)  # as they are added
     error = SQUARE_ERROR * (sums + np.abs(before)) + scaled.shape[1] * 3e-38
     near("squares", after["squares"].detach(), before + sums, np.where(sums < np.inf, error, 0))
 
