@@ -78,18 +78,22 @@ def play_slice(inputs, tally):
 def _play_until_crash(inputs, tally):
     """The number of inputs that a process played, the one it died of included."""
     told, tell = os.pipe()
-    with tempfile.TemporaryFile("w+") as noise, open(told, encoding="utf8") as lines:
+    with (
+        tempfile.TemporaryFile("w+") as names,  # a pipe would fill while nobody reads the answers
+        tempfile.TemporaryFile("w+") as noise,
+        open(told, encoding="utf8") as lines,
+    ):
+        names.writelines(f"{name}\n" for name in inputs)
+        names.seek(0)
         process = subprocess.Popen(
             [*COMMAND, str(tell)],
             cwd=ROOT,
-            stdin=subprocess.PIPE,
+            stdin=names,
             stdout=noise,
             stderr=noise,
             pass_fds=[tell],
         )
         os.close(tell)
-        process.stdin.write("".join(f"{name}\n" for name in inputs).encode())
-        process.stdin.close()
         begun = None
         played = 0
         for line in lines:
