@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import isample
+from isample.ops.scores import mean_cross_entropy
 from tests.on_cuda import SHAPES, make_logits, needs_cuda, to_cuda
 
 pytestmark = needs_cuda
@@ -75,6 +76,24 @@ def test_the_loss_and_its_gradient_are_those_of_the_cpu(dtype, soft):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_mean_over_what_counts_is_that_of_the_cpu(shape, dtype):
+    """The gradients of half types are rounded to them, here and there from neighbouring floats."""
+    logits, labels = make_logits(shape, dtype)
+    labels[:: max(2, len(labels) // 2)] = -100
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = logits.to(device).requires_grad_()
+        weight = torch.linspace(0.5, 2.0, shape[1], device=device)
+        loss, score, count = mean_cross_entropy(leaf, labels.to(device), weight=weight)
+        loss.backward()
+        results.append([part.detach().cpu() for part in (loss, score, count, leaf.grad)])
+    rounding = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-9}.get(dtype, 2e-5)
+    for mine, theirs, rtol in zip(*results, (5e-6, 5e-6, 1e-12, rounding)):
+        torch.testing.assert_close(mine, theirs, rtol=rtol, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("shape", [(64, 10), (3, 70001), (1, 1), (4, 3, 20, 20)])
 def test_rows_are_those_of_the_cpu(shape, dtype):
     """Products to the bit, squares to float32 rounding."""
@@ -87,3 +106,16 @@ def test_rows_are_those_of_the_cpu(shape, dtype):
         results.append((leaf.grad.cpu(), squares.cpu()))
     assert torch.equal(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1], rtol=4e-6, atol=0)
+
+
+def test_numbers_of_all_kinds_are_packed():
+    values = [
+        torch.tensor(0.5),
+        torch.arange(3),
+        torch.rand(2, 3).double()[:, 1:],
+        torch.ones(1).bool(),
+    ]
+    values += [torch.tensor(float(i)).bfloat16() for i in range(20)]  # more than a launch takes
+    expected = torch.cat([value.double().reshape(-1) for value in values])
+    packed = ops._pack([value.cuda() for value in values])
+    assert packed.dtype == torch.float64 and torch.equal(packed.cpu(), expected)

@@ -39,7 +39,12 @@ def cases():
             (LOGITS, torch.rand(12, 10), torch.rand(12)),
             {"weight": torch.rand(10), "label_smoothing": 0.1},
         )
-    yield ops.cross_entropy, (LOGITS.clone().requires_grad_(), LABELS), {}
+    for op in (ops._mean_cross_entropy, ops._mean_cross_entropy_with_gradient):
+        for dtype in (torch.float32, torch.bfloat16, torch.float64):
+            yield op, (LOGITS.to(dtype), LABELS), {"weight": torch.rand(10), "ignore_index": 3}
+    for op in (ops.cross_entropy, ops._mean_cross_entropy):
+        yield op, (LOGITS.clone().requires_grad_(), LABELS), {}
+    yield ops._pack, ([SCORE, torch.tensor(1.0).bfloat16(), LABELS],), {}
     yield ops._add_row_squares, (torch.rand(12), LOGITS, 1.0), {}
     yield ops._scale_rows, (LOGITS, torch.rand(12), torch.rand(12), 2.0), {}
     yield ops._scale_rows, (LOGITS.t().contiguous().t(), torch.rand(12), None, 1.0), {}

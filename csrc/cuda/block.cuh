@@ -69,6 +69,10 @@ struct Sum {
   }
 };
 
+struct Plus {
+  __device__ double operator()(double a, double b) const { return a + b; }
+};
+
 struct Count {
   int64_t value = 0;
   __device__ void add(const Count& other) { value += other.value; }
@@ -154,6 +158,13 @@ __device__ typename Term::Value sum_span(const Term& term, int64_t begin, int64_
   typename Term::Value own{};
   for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) own.add(term(i));
   return own;
+}
+
+// Until the launch before this one has ended, where this one may begin earlier (Shape::overlaps).
+__device__ __forceinline__ void wait_for_launch_before() {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
 }
 
 // The counters of this file's launches. atomicInc wraps to 0 at the last block, so they need no

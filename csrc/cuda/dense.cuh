@@ -65,8 +65,16 @@ __device__ __forceinline__ MassedTriple<T> dense_triple(const T* logits, int64_t
   return result;
 }
 
-template <class T>
-__device__ __forceinline__ void dense_score_rows(const ScoreTask& task, const RowShape& shape) {
+// Of a score whose gradient nobody wants.
+struct NoGradient {
+  template <class V> __device__ __forceinline__ void store(int64_t, int64_t, V) const {}
+};
+
+// What a row came to, in its first lane; zeros in the others. `gradient` is given every element of
+// it: 0 where a row is ignored, NaN where its label is out of range.
+template <class T, class Gradient>
+__device__ __forceinline__ ScoreLoss dense_score_rows(const ScoreTask& task, const RowShape& shape,
+                                                      const Gradient& gradient) {
   using V = ValueOf<T>;
   using Math = MathOf<T>;
   const int lanes = shape.lanes(), lane = static_cast<int>(threadIdx.x) & (lanes - 1);
@@ -75,7 +83,8 @@ __device__ __forceinline__ void dense_score_rows(const ScoreTask& task, const Ro
   const bool exists = row < task.rows;
   const int64_t label = exists && task.labels != nullptr ? task.labels[row] : 0;
   const bool ignored = task.labels != nullptr && label == task.ignore_index;
-  const int64_t classes = exists && !ignored ? task.classes : 0;
+  const bool wrong = !ignored && (label < 0 || label >= task.classes);
+  const int64_t classes = exists && !ignored && !wrong ? task.classes : 0;
   const T* const logits = static_cast<const T*>(task.logits) + (exists ? row : 0) * task.row_stride;
   const V* const soft = static_cast<const V*>(task.soft);
   const TargetRow<V> targets = {soft == nullptr ? nullptr : soft + row * task.classes,
@@ -91,19 +100,22 @@ __device__ __forceinline__ void dense_score_rows(const ScoreTask& task, const Ro
   DenseSums<V> sums = {V{0}, V{0}};
   const V scale = whole.mass / whole.triple.sum;
   for (int64_t column = lane; column < classes; column += lanes)
-    add_dense<Math>(sums, static_cast<V>(widen(logits[column])), targets.mass(column),
-                    whole.triple.max, scale);
+    gradient.store(row, column,
+                   add_dense<Math>(sums, static_cast<V>(widen(logits[column])),
+                                   targets.mass(column), whole.triple.max, scale));
+  for (int64_t column = lane; exists && classes == 0 && column < task.classes; column += lanes)
+    gradient.store(row, column, ignored ? V{0} : static_cast<V>(NAN));
   sums = row_reduce(sums, lanes, [](const DenseSums<V>& a, const DenseSums<V>& b) {
     return DenseSums<V>{a.gradient_sq + b.gradient_sq, a.loss + b.loss};
   });
 
-  if (lane != 0 || !exists) return;
   ScoreLoss result = {0.f, 0.f};
-  if (task.labels != nullptr && !ignored && (label < 0 || label >= task.classes))
-    result = {NAN, NAN};
+  if (lane != 0 || !exists) return result;
+  if (wrong) result = {NAN, NAN};
   else if (!ignored) result = finish_dense_target<V>(sums, whole.triple.sum, whole.mass);
   task.score[row] = result.score;
   task.loss[row] = result.loss;
+  return result;
 }
 
 }  // namespace isample::cuda

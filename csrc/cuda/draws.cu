@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(128) draw_table_kernel(ConstAliasTable table, 
 
 // Everything from scores to draws by one block.
 __global__ void __launch_bounds__(1024) sample_kernel(DistributionTask task, DrawTask draw) {
+  wait_for_launch_before();
   sample_block(task, draw);
 }
 
@@ -75,9 +76,11 @@ static cudaError_t launch_draw_masses(DistributionTask task, int bits, const Wor
 }
 
 cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace,
-                        const Launcher& launcher) {
+                        const Launcher& launcher, bool follows) {
   if (one_block_draws(task.n, draw.count, launcher))
-    return launch(sample_kernel, {dim3(1), one_block_threads(task.n), BlockItems::bytes(task.n)},
+    return launch(sample_kernel,
+                  {dim3(1), one_block_threads(task.n), BlockItems::bytes(task.n),
+                   follows && launcher.can_overlap},
                   launcher.stream, task, draw);
   const Workspace w(workspace, task.n);
   cudaError_t error = launch_draw_masses(task, draw_bits(draw.method, task.n), w, launcher);

@@ -45,7 +45,7 @@ cudaError_t launch_importance_sample(const ScoreTask& score, const DistributionT
     });
   }
   const cudaError_t error = launch_softmax_score(score, launcher);
-  return error == cudaSuccess ? launch_draw(task, draw, workspace, launcher) : error;
+  return error == cudaSuccess ? launch_draw(task, draw, workspace, launcher, true) : error;
 }
 
 }  // namespace isample::cuda

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "../core/draws.h"
+#include "../core/mean.h"
 #include "../core/memory.h"
 
 namespace isample::cuda {
@@ -20,6 +21,7 @@ struct Launcher {
   // Of the counter by which a launch knows its last block; one launch at a time may use it.
   int slot;
   cudaStream_t stream;
+  bool can_overlap;  // launches, which needs compute capability 9.0
 };
 
 // Slots are zero when the module is loaded and after every launch.
@@ -49,6 +51,24 @@ struct ScoreTask {
 // Scratch for rows that are split over blocks.
 size_t partials_bytes(const ScoreTask& task, const Launcher& launcher);
 cudaError_t launch_softmax_score(const ScoreTask& task, const Launcher& launcher);
+
+// ---- Cross-entropy ------------------------------------------------------------------------------
+
+// Of the loss that a batch learns from, the mean of w_i L_i: scores, the mean, and its gradient
+// with respect to the logits. With `ratio` the mean is one over what the labels count: `mean` is
+// the mean over rows times `ratio`, the gradient still that of the mean over rows.
+struct CrossEntropyTask {
+  ScoreTask rows;
+  const float* weights;  // w [rows], or null: all are 1
+  void* gradient;        // [rows, classes] contiguous, in the type of the arithmetic; or null
+  float* mean;           // NaN of no rows
+  double* count;         // what the labels count in all, and
+  double* ratio;         // rows over it; or both null
+  MeanSums* partials;    // cross_entropy_partials() of them
+};
+
+size_t cross_entropy_partials(const ScoreTask& rows, const Launcher& launcher);
+cudaError_t launch_cross_entropy(const CrossEntropyTask& task, const Launcher& launcher);
 
 // ---- Rows of a gradient -------------------------------------------------------------------------
 
@@ -114,8 +134,10 @@ cudaError_t launch_distribution(const DistributionTask& task, void* workspace,
                                 const Launcher& launcher);
 cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& table,
                                void* workspace, const Launcher& launcher);
+// `follows`: the launch before it is the one that made the scores, and it may begin while that
+// ends.
 cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace,
-                        const Launcher& launcher);
+                        const Launcher& launcher, bool follows = false);
 // `sums` [n]: the inclusive prefix sums of the masses; all 0 where a score is not valid.
 cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace,
                               const Launcher& launcher);
@@ -189,6 +211,25 @@ struct PermutedTask {
 };
 
 cudaError_t launch_permuted(const PermutedTask& task, const Launcher& launcher);
+
+// ---- What a step tells --------------------------------------------------------------------------
+
+// Numbers from several places, as float64, one behind the other.
+constexpr int kMostPacked = 16;
+enum class NumberType { float32, float64, int64, boolean };
+struct PackTask {
+  struct Part {
+    const void* data;
+    NumberType type;
+    int64_t begin;  // in `packed`
+  };
+  Part parts[kMostPacked];
+  int count;
+  int64_t size;  // in all
+  double* packed;
+};
+
+cudaError_t launch_pack(const PackTask& task, const Launcher& launcher);
 
 // ---- All of it ----------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ struct Shape {
   dim3 grid;
   int threads;
   size_t shared_bytes;
+  // Its blocks may begin while the launch before it ends, and wait_for_launch_before().
+  bool overlaps = false;
 };
 
 template <class... Parameters, class... Arguments>
@@ -31,6 +33,11 @@ cudaError_t launch(void (*kernel)(Parameters...), const Shape& shape, cudaStream
   config.blockDim = dim3(static_cast<unsigned>(shape.threads));
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
+  cudaLaunchAttribute overlaps = {};
+  overlaps.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlaps.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &overlaps;
+  config.numAttrs = shape.overlaps ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 

@@ -13,10 +13,6 @@ namespace isample::cuda {
 
 constexpr int kRowThreads = 256;
 
-struct Plus {
-  __device__ double operator()(double a, double b) const { return a + b; }
-};
-
 template <class T>
 __global__ void __launch_bounds__(kRowThreads)
     rows_kernel(RowsTask task, int64_t parts, int64_t part_size, int slot) {

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
 template <class T>
 __global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
     dense_score_kernel(ScoreTask task, RowShape shape) {
-  dense_score_rows<T>(task, shape);
+  dense_score_rows<T>(task, shape, NoGradient());
 }
 
 cudaError_t launch_softmax_score(const ScoreTask& task, const Launcher& launcher) {

@@ -4,9 +4,8 @@
 // element one ex2, a max, two additions, a product and a fused multiply-add, and for 16-bit logits
 // one conversion: about 7 issue slots. At 4.4 TB/s an H200 reads 2.2e12 bfloat16 a second; its ex2
 // units give 3.7e12 (60 % busy), its issue slots 4.2e12 elements (52 %). So long rows hit memory,
-// float32 with room to spare, and short rows (under some 100 classes) hit the few hundred double
-// operations that end a row; those are done for all rows of a block by neighbouring threads at
-// once.
+// float32 with room to spare, and short rows (under some 100 classes) hit the hundred operations
+// that end a row; those are done for all rows of a block by neighbouring threads at once.
 #pragma once
 
 #include "block.cuh"
@@ -29,26 +28,34 @@ struct RowShape {
   __host__ __device__ int rows_per_block() const { return kScoreThreads >> lane_bits; }
 };
 
+__device__ __forceinline__ ScoreLoss finish_target(const SoftmaxTriple<float>& others, float target,
+                                                   float weight) {
+  return finish_hard_target_in_float(others, target, weight);
+}
+__device__ __forceinline__ ScoreLoss finish_target(const SoftmaxTriple<double>& others,
+                                                   double target, double weight) {
+  return finish_hard_target(others, target, weight);
+}
+
+// Gives what it stores.
 template <class T>
-__device__ __forceinline__ void finish_row(const ScoreTask& task, int64_t row,
-                                           const TripleOf<T>& others) {
+__device__ __forceinline__ ScoreLoss finish_row(const ScoreTask& task, int64_t row,
+                                                const TripleOf<T>& others) {
+  using V = ValueOf<T>;
   const int64_t label = task.labels[row];
   ScoreLoss result = {0.f, 0.f};
   if (label != task.ignore_index) {
     if (label < 0 || label >= task.classes) {
       result = {NAN, NAN};  // shows as tau = NaN; nothing was read through it
     } else {
-      const ValueOf<T> target =
-          widen(static_cast<const T*>(task.logits)[row * task.row_stride + label]);
-      const double weight =
-          task.weight == nullptr
-              ? 1.0
-              : static_cast<double>(static_cast<const ValueOf<T>*>(task.weight)[label]);
-      result = finish_hard_target<ValueOf<T>>(others, target, weight);
+      const V target = widen(static_cast<const T*>(task.logits)[row * task.row_stride + label]);
+      const V weight = task.weight == nullptr ? V{1} : static_cast<const V*>(task.weight)[label];
+      result = finish_target(others, target, weight);
     }
   }
   task.score[row] = result.score;
   task.loss[row] = result.loss;
+  return result;
 }
 
 // Merges over the lanes of a row (at most a warp of them). The first lane has the result.
@@ -59,10 +66,11 @@ __device__ __forceinline__ TripleOf<T> merge_lanes(TripleOf<T> triple, int lanes
   return triple;
 }
 
-// The rows of this block. Shared memory: one triple a warp, or one a row where a warp holds
+// Each row of this block, or this block's part of it, in the thread of that number:
+// rows_per_block() threads. Shared memory: one triple a warp, or one a row where a warp holds
 // several.
 template <class T>
-__device__ __forceinline__ void score_rows(const ScoreTask& task, const RowShape& shape) {
+__device__ __forceinline__ TripleOf<T> row_triple(const ScoreTask& task, const RowShape& shape) {
   static_assert(sizeof(TripleOf<T>) * (kScoreThreads / 8) <= kScratchBytes);
   TripleOf<T>* const triples = reinterpret_cast<TripleOf<T>*>(shared_memory());
   const int lanes = shape.lanes(), thread = static_cast<int>(threadIdx.x);
@@ -83,15 +91,29 @@ __device__ __forceinline__ void score_rows(const ScoreTask& task, const RowShape
   if (thread % slice == 0) triples[thread / slice] = triple;
   __syncthreads();
 
-  const int64_t own_row = first_row + thread;
-  if (thread < shape.rows_per_block() && own_row < task.rows) {
+  if (thread < shape.rows_per_block()) {
     const int slices = lanes / slice;
     triple = triples[thread * slices];
     for (int i = 1; i < slices; ++i)
       triple = merge<MathOf<T>>(triple, triples[thread * slices + i]);
-    if (shape.parts == 1) finish_row<T>(task, own_row, triple);
-    else static_cast<TripleOf<T>*>(task.partials)[own_row * shape.parts + blockIdx.y] = triple;
   }
+  return triple;
+}
+
+// The row that this thread ends, or one past all.
+__device__ __forceinline__ int64_t own_row(const ScoreTask& task, const RowShape& shape) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * shape.rows_per_block() + threadIdx.x;
+  return static_cast<int>(threadIdx.x) < shape.rows_per_block() && row < task.rows ? row
+                                                                                   : task.rows;
+}
+
+template <class T>
+__device__ __forceinline__ void score_rows(const ScoreTask& task, const RowShape& shape) {
+  const TripleOf<T> triple = row_triple<T>(task, shape);
+  const int64_t row = own_row(task, shape);
+  if (row == task.rows) return;
+  if (shape.parts == 1) finish_row<T>(task, row, triple);
+  else static_cast<TripleOf<T>*>(task.partials)[row * shape.parts + blockIdx.y] = triple;
 }
 
 // Ends the rows that were split over blocks, in the last block of the launch.

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "../core/mean.h"
 #include "../core/score.h"
 #include "checks.h"
 #include "cpu_rows.h"
@@ -20,15 +21,33 @@ namespace {
 
 using Given = std::optional<at::Tensor>;
 
+template <class T> at::Tensor number(T value) {
+  at::Tensor result = at::empty({}, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value));
+  *result.mutable_data_ptr<T>() = value;
+  return result;
+}
+
 // Of w_i L_i.
-at::Tensor weighted_mean(const at::Tensor& losses, const float* w) {
+MeanSums sums_of(const at::Tensor& losses, const float* w) {
   const float* loss = losses.const_data_ptr<float>();
-  const int64_t n = losses.size(0);
-  double sum = 0.0;
-  for (int64_t i = 0; i < n; ++i) sum += w == nullptr ? double{loss[i]} : double{w[i]} * loss[i];
-  at::Tensor mean = at::empty({}, losses.options());
-  *mean.mutable_data_ptr<float>() = static_cast<float>(sum / static_cast<double>(n));
-  return mean;
+  MeanSums sums;
+  for (int64_t i = 0; i < losses.size(0); ++i)
+    sums.loss += w == nullptr ? double{loss[i]} : double{w[i]} * loss[i];
+  return sums;
+}
+
+// What the labels count, by their class weights; each row counts 1 where targets are soft.
+double count_of(const at::Tensor& targets, const Given& class_weight, int64_t ignore_index) {
+  if (targets.is_floating_point()) return static_cast<double>(targets.size(0));
+  const at::Tensor labels = targets.contiguous();
+  const at::Tensor weight =
+      class_weight.has_value() ? class_weight->to(at::kDouble).contiguous() : at::Tensor();
+  const double* of_class = class_weight.has_value() ? weight.const_data_ptr<double>() : nullptr;
+  double count = 0.0;
+  const int64_t* label = labels.const_data_ptr<int64_t>();
+  for (const int64_t* end = label + labels.size(0); label < end; ++label)
+    if (*label != ignore_index) count += of_class == nullptr ? 1.0 : of_class[*label];
+  return count;
 }
 
 // Softmax of the rows. torch's own takes four times as long for rows this narrow.
@@ -107,30 +126,69 @@ at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, co
   return p;
 }
 
-std::tuple<at::Tensor, at::Tensor> cross_entropy(const at::Tensor& logits,
-                                                 const at::Tensor& targets, const Given& weights,
-                                                 const Given& class_weight, int64_t ignore_index,
-                                                 double label_smoothing) {
+struct Result {
+  MeanSums sums;
+  at::Tensor score, gradient;
+};
+
+Result run(const at::Tensor& logits, const at::Tensor& targets, const Given& weights,
+           const Given& class_weight, int64_t ignore_index, double label_smoothing,
+           bool has_gradient) {
+  const at::AutoDispatchBelowADInplaceOrView guard;  // or the softmax would be recorded
   ScoreLossTensors rows =
       softmax_score(logits, targets, class_weight, ignore_index, label_smoothing);
   check_weights(weights, logits);
   const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
   const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
-  return {weighted_mean(rows.loss, w), std::move(rows.score)};
-}
-
-std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy_with_gradient(
-    const at::Tensor& logits, const at::Tensor& targets, const Given& weights,
-    const Given& class_weight, int64_t ignore_index, double label_smoothing) {
-  const at::AutoDispatchBelowADInplaceOrView guard;  // or the softmax would be recorded
-  auto [loss, score] =
-      cross_entropy(logits, targets, weights, class_weight, ignore_index, label_smoothing);
-  const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
-  const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
+  Result result = {sums_of(rows.loss, w), std::move(rows.score), {}};
+  if (!has_gradient) return result;
   const bool wide = logits.scalar_type() == at::kDouble;
   const auto gradient = wide ? &gradient_rows<double> : &gradient_rows<float>;
-  return {std::move(loss), std::move(score),
-          gradient(logits, targets, w, class_weight, ignore_index, label_smoothing)};
+  result.gradient = gradient(logits, targets, w, class_weight, ignore_index, label_smoothing);
+  return result;
+}
+
+using TwoTensors = std::tuple<at::Tensor, at::Tensor>;
+using ThreeTensors = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using FiveTensors = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+TwoTensors cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const Given& weights,
+                         const Given& class_weight, int64_t ignore_index, double label_smoothing) {
+  Result r = run(logits, targets, weights, class_weight, ignore_index, label_smoothing, false);
+  return {number(static_cast<float>(r.sums.mean(logits.size(0)))), std::move(r.score)};
+}
+
+ThreeTensors cross_entropy_with_gradient(const at::Tensor& logits, const at::Tensor& targets,
+                                         const Given& weights, const Given& class_weight,
+                                         int64_t ignore_index, double label_smoothing) {
+  Result r = run(logits, targets, weights, class_weight, ignore_index, label_smoothing, true);
+  return {number(static_cast<float>(r.sums.mean(logits.size(0)))), std::move(r.score),
+          std::move(r.gradient)};
+}
+
+FiveTensors mean_of(const at::Tensor& logits, const at::Tensor& targets, const Given& class_weight,
+                    int64_t ignore_index, double label_smoothing, bool has_gradient) {
+  Result r =
+      run(logits, targets, std::nullopt, class_weight, ignore_index, label_smoothing, has_gradient);
+  r.sums.count = count_of(targets, class_weight, ignore_index);
+  const int64_t rows = logits.size(0);
+  const double ratio = r.sums.ratio(rows);
+  return {number(static_cast<float>(r.sums.mean(rows) * ratio)), std::move(r.score),
+          std::move(r.gradient), number(r.sums.count), number(ratio)};
+}
+
+ThreeTensors mean_cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
+                                const Given& class_weight, int64_t ignore_index,
+                                double label_smoothing) {
+  auto [loss, score, gradient, count, ratio] =
+      mean_of(logits, targets, class_weight, ignore_index, label_smoothing, false);
+  return {std::move(loss), std::move(score), std::move(count)};
+}
+
+FiveTensors mean_cross_entropy_with_gradient(const at::Tensor& logits, const at::Tensor& targets,
+                                             const Given& class_weight, int64_t ignore_index,
+                                             double label_smoothing) {
+  return mean_of(logits, targets, class_weight, ignore_index, label_smoothing, true);
 }
 
 }  // namespace
@@ -138,6 +196,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_entropy_with_gradient(
 TORCH_LIBRARY_IMPL(isample, CPU, m) {
   m.impl("cross_entropy", &cross_entropy);
   m.impl("_cross_entropy_with_gradient", &cross_entropy_with_gradient);
+  m.impl("_mean_cross_entropy", &mean_cross_entropy);
+  m.impl("_mean_cross_entropy_with_gradient", &mean_cross_entropy_with_gradient);
 }
 
 }  // namespace isample::cpu

@@ -18,7 +18,7 @@ inline Launcher launcher() {
               device->name, " has ", device->major, ".", device->minor,
               ": move the tensors to the CPU or to a newer GPU");
   Launcher result = {device->multiProcessorCount, device->sharedMemPerBlockOptin, 0,
-                     at::cuda::getCurrentCUDAStream().stream()};
+                     at::cuda::getCurrentCUDAStream().stream(), device->major >= 9};
   C10_CUDA_CHECK(take_slot(at::cuda::current_device(), result.stream, &result.slot));
   return result;
 }

@@ -29,6 +29,16 @@ TORCH_LIBRARY(isample, m) {
       "Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
       "-> (Tensor loss, Tensor score, Tensor gradient)");
 
+  // Of cross-entropy as torch's own mean has it, over what the labels count; and that count. The
+  // gradient is that of the mean over rows: `ratio` makes the one of the other.
+  m.def(
+      "_mean_cross_entropy(Tensor logits, Tensor targets, *, Tensor? weight=None, int "
+      "ignore_index=-100, float label_smoothing=0.0) -> (Tensor loss, Tensor score, Tensor count)");
+  m.def(
+      "_mean_cross_entropy_with_gradient(Tensor logits, Tensor targets, *, Tensor? weight=None, "
+      "int ignore_index=-100, float label_smoothing=0.0) "
+      "-> (Tensor loss, Tensor score, Tensor gradient, Tensor count, Tensor ratio)");
+
   // The identity on z. Its backward pass adds the squared norms of the rows of `scale` dL/dz to
   // `squares`, and gives the rows times `factors`.
   m.def("rows(Tensor(a) z, Tensor? factors, Tensor? squares, float scale) -> Tensor(a)");
@@ -110,6 +120,9 @@ TORCH_LIBRARY(isample, m) {
       "_expected_scores_into(Tensor(a!) expected, Tensor score, Tensor experience, *, float prior, "
       "float? contradicted, float share) -> Tensor");
 
+  // Numbers of any shape and type, float64 [all of them], for one copy to the host.
+  m.def("_pack(Tensor[] values) -> Tensor");
+
   m.def(
       "importance_sample(Tensor logits, Tensor targets, SymInt batch_size, Tensor(a!) tau_ema, *, "
       "float momentum=0.9, str draws=\"alias\", float floor=0.0, Tensor? weight=None, int "
@@ -119,11 +132,12 @@ TORCH_LIBRARY(isample, m) {
       {at::Tag::nondeterministic_seeded});
 }
 
-// But for cross_entropy and rows, whose nodes are in files of their own, no op is differentiable:
-// there is nothing for autograd to record, and no time to spend on it.
+// But for the cross-entropies and rows, whose nodes are in files of their own, no op is
+// differentiable: there is nothing for autograd to record, and no time to spend on it.
 TORCH_LIBRARY_IMPL(isample, Autograd, m) {
   for (const char* op : {"softmax_score",
                          "_cross_entropy_with_gradient",
+                         "_mean_cross_entropy_with_gradient",
                          "_add_row_squares",
                          "_scale_rows",
                          "distribution",
@@ -141,6 +155,7 @@ TORCH_LIBRARY_IMPL(isample, Autograd, m) {
                          "meet",
                          "expected_scores",
                          "_expected_scores_into",
+                         "_pack",
                          "importance_sample"})
     m.impl(op, torch::CppFunction::makeFallthrough());
 }

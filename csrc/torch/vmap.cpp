@@ -26,7 +26,7 @@ TORCH_LIBRARY_IMPL(isample, FuncTorchVmapMode, m) {
 TORCH_LIBRARY_IMPL(isample, FuncTorchBatched, m) {
   for (const char* op : {"rows", "_add_row_squares", "_scale_rows", "distribution", "remember",
                          "meet", "recall", "_check_table", "_check_prefix_sums", "_prefix_sum_into",
-                         "_expected_scores_into", "permuted"})
+                         "_expected_scores_into", "permuted", "_pack"})
     m.impl(op, torch::CppFunction::makeFromBoxedFunction<&refuse_batches>());
 }
 

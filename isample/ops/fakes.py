@@ -22,6 +22,10 @@ MOST_DRAWS = 2**24  # kMaxDraws in csrc/core/draws.h
 def check_one_device(arguments: dict[str, Any]) -> None:
     """Raises ValueError if a tensor among ``arguments`` is not on the device of the first one."""
     tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+    for name, values in arguments.items():
+        if isinstance(values, list):
+            each = [value for value in values if isinstance(value, Tensor)]
+            tensors |= {f"{name}[{i}]": value for i, value in enumerate(each)}
     first = next(iter(tensors))
     for name, tensor in tensors.items():
         if tensor.device != tensors[first].device:

@@ -224,3 +224,8 @@ def permuted(places: Tensor, size: int, *, seed: int) -> Tensor:
 @register_fake("isample::permuted")
 def _fake_permuted(places, size, *, seed):
     return torch.empty_like(places, memory_format=torch.contiguous_format)
+
+
+@register_fake("isample::_pack")
+def _fake_pack(values):
+    return values[0].new_empty(sum(value.numel() for value in values), dtype=torch.float64)

@@ -111,3 +111,49 @@ def _fake_cross_entropy_with_gradient(
     score = logits.new_empty(logits.shape[0], dtype=torch.float32)
     arithmetic = torch.float64 if logits.dtype == torch.float64 else torch.float32
     return score.new_empty(()), score, logits.new_empty(logits.shape, dtype=arithmetic)
+
+
+def mean_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`cross_entropy` without weights, its mean as torch's own: over what the labels count.
+
+    Returns:
+        loss: float32, 0-dim; 0 where no label counts.
+        score: float32 [B].
+        count: float64, 0-dim: of the labels that are not ignored, by their class weights.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as :func:`cross_entropy`.
+    """
+    check_given("logits", logits)
+    return torch.ops.isample._mean_cross_entropy.default(
+        logits,
+        targets,
+        weight=weight,
+        ignore_index=whole_number("ignore_index", ignore_index),
+        label_smoothing=label_smoothing,
+    )
+
+
+@register_fake("isample::_mean_cross_entropy")
+def _fake_mean_cross_entropy(
+    logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0
+):
+    score = logits.new_empty(logits.shape[0], dtype=torch.float32)
+    return score.new_empty(()), score, score.new_empty((), dtype=torch.float64)
+
+
+@register_fake("isample::_mean_cross_entropy_with_gradient")
+def _fake_mean_cross_entropy_with_gradient(
+    logits, targets, *, weight=None, ignore_index=-100, label_smoothing=0.0
+):
+    loss, score, count = _fake_mean_cross_entropy(logits, targets)
+    arithmetic = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    gradient = logits.new_empty(logits.shape, dtype=arithmetic)
+    return loss, score, gradient, count, torch.empty_like(count)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isample import ops
+from isample.ops.scores import mean_cross_entropy
 from isample.scoring.contradicted import contradicted_above
 from isample.scoring.counts import TINY, MeanCount, counts_of, is_ratio, shows_at_a_glance
 from isample.scoring.losses import Loss, is_exactly, make_loss, mean_loss, sums, terms_of
@@ -19,6 +20,8 @@ from isample.scoring.scores import (
     leaving_no_trace,
     make_score,
 )
+
+FUSED = ("cpu", "cuda")  # devices on which one op gives loss, scores and gradient
 
 
 class Objective:
@@ -48,7 +51,7 @@ class Objective:
         them it estimates that of the data, see :mod:`isample.scoring.counts`; ``notes`` says
         whether a batch without weights adds to the mean count that this needs.
         """
-        is_fused = self._is_torchs and logits.device.type == "cpu" and self.fuses(logits)
+        is_fused = self._is_torchs and logits.device.type in FUSED and self.fuses(logits)
         if self._may_be_ratio and not targets.is_floating_point():
             if weights is None:
                 return self._ratio(logits, targets, is_fused, notes)
@@ -61,13 +64,8 @@ class Objective:
         self, logits: Tensor, targets: Tensor, is_fused: bool, notes: bool
     ) -> tuple[Tensor, Tensor | None]:
         if is_fused:
-            mean, score = self._fused(logits, targets, None)
-            counts = self._counts(targets)
-            if counts is not None:
-                mean = mean * (len(targets) / counts.sum().clamp(min=TINY)).float()
-            elif not notes:
-                return mean, score
-            count = float(len(targets)) if counts is None else counts.sum()
+            options = cross_entropy_options(cast(nn.CrossEntropyLoss, self.loss))
+            mean, score, count = mean_cross_entropy(logits, targets, **options)
         else:
             (total, count), score = sums(self.loss, logits, targets), None
             mean = total / (count.clamp(min=TINY) if isinstance(count, Tensor) else count)

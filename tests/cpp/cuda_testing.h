@@ -115,14 +115,16 @@ inline bool same_bits(float a, float b) {
 inline constexpr float kUnwritten = -12345.678f;
 
 inline isample::cuda::Launcher small_chip(size_t shared_kilobytes) {
-  return {2, shared_kilobytes * 1024, 5, nullptr};
+  return {2, shared_kilobytes * 1024, 5, nullptr, true};
 }
 
 void test_scores();
+void test_cross_entropy();
 void test_sampling();
 void test_importance_sample();
 void test_rows();
 void test_memory();
+void test_pack();
 void test_large();
 
 }  // namespace testing

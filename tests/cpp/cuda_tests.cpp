@@ -11,16 +11,21 @@ int main(int argc, char** argv) {
   const unsigned long seeds = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
   const std::string suite = argc > 3 ? argv[3] : "all";
   const std::pair<const char*, void (*)()> suites[] = {
-      {"scores", testing::test_scores},     {"importance", testing::test_importance_sample},
-      {"sampling", testing::test_sampling}, {"rows", testing::test_rows},
-      {"memory", testing::test_memory},     {"large", testing::test_large}};
+      {"scores", testing::test_scores},
+      {"cross-entropy", testing::test_cross_entropy},
+      {"importance", testing::test_importance_sample},
+      {"sampling", testing::test_sampling},
+      {"rows", testing::test_rows},
+      {"memory", testing::test_memory},
+      {"pack", testing::test_pack},
+      {"large", testing::test_large}};
   bool known = suite == "all";
   for (const auto& [name, test] : suites) known = known || suite == name;
   if (!known) {
-    std::fprintf(
-        stderr,
-        "the suite must be scores, importance, sampling, rows, memory, large or all, got %s\n",
-        suite.c_str());
+    std::fprintf(stderr,
+                 "the suite must be scores, cross-entropy, importance, sampling, rows, memory, "
+                 "large or all, got %s\n",
+                 suite.c_str());
     return 2;
   }
 #if defined(__CUDACC__)

@@ -8,12 +8,14 @@ import warnings
 import torch
 
 from isample.support.errors import NonFiniteScoreError
-from tests.fuzz import draws, garbage, memory_truth, rows, scores, stored, tables
+from tests.fuzz import draws, garbage, means, memory_truth, rows, scores, stored, tables
 from tests.fuzz.dice import Dice, same_bits
 from tests.fuzz.judge import Fault, Rules, describe, exact, unchanged
 
 OPS = {
-    op.name: op for part in (scores, tables, stored, draws, memory_truth, rows) for op in part.OPS
+    op.name: op
+    for part in (scores, means, tables, stored, draws, memory_truth, rows)
+    for op in part.OPS
 }
 PARTS = ("values", "garbage")
 WILD = 1e18

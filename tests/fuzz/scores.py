@@ -109,7 +109,11 @@ def loss_rules(rules):
         if isinstance(rules.given["logits"], torch.Tensor)
         else None,
     )
-    for name in ("targets", "weights", "weight"):
+    constant_rules(rules, ("targets", "weights", "weight"))
+
+
+def constant_rules(rules, names):
+    for name in names:
         value = rules.given[name]
         constant = not (isinstance(value, torch.Tensor) and value.requires_grad)
         rules.doubt(name, constant, "requires grad")

@@ -228,7 +228,8 @@ int main(int argc, char** argv) {
   cudaDeviceProp device;
   CHECK(cudaGetDeviceProperties(&device, 0));
   CHECK(cudaStreamCreateWithFlags(&bench.stream, cudaStreamNonBlocking));
-  bench.launcher = {device.multiProcessorCount, device.sharedMemPerBlockOptin, 0, bench.stream};
+  bench.launcher = {device.multiProcessorCount, device.sharedMemPerBlockOptin, 0, bench.stream,
+                    device.major >= 9};
   bench.l2_bytes = static_cast<size_t>(device.l2CacheSize);
   bench.flush = device_memory<char>(5 * bench.l2_bytes);
   bench.device = device.name;

@@ -24,6 +24,8 @@ KERNELS = [
     "importance_sample",
     "rows",
     "memory",
+    "cross_entropy",
+    "pack",
 ]
 LINK_FLAGS = []
 FLAGS = ["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
@@ -57,7 +59,7 @@ def compile_kernels(folder, root=ROOT):
 def compile_tests(folder, root=ROOT):
     sources = sorted((root / "tests/cpp").glob("cuda_*.cpp"))
     sources += [
-        root / "tests/cpp/standin/standin.cpp",
+        *(root / f"tests/cpp/standin/{name}.cpp" for name in ("standin", "reads")),
         *(root / f"csrc/cpu/{name}.cpp" for name in CPU_LOOPS),
     ]
     jobs = [(source, folder / f"{source.stem}.o", root) for source in sources]

@@ -28,6 +28,7 @@ struct dim3 {
 
 inline void __syncthreads() { standin::barrier(); }
 inline void __threadfence() { standin::fence(); }
+inline void cudaGridDependencySynchronize() { standin::await_launch_before(); }
 inline uint32_t __shfl_sync(unsigned mask, uint32_t value, int lane) {
   return standin::shuffle(mask, value, lane & 31);
 }
@@ -54,6 +55,7 @@ template <class T> T __ldg(const T* address) {
   return *address;
 }
 template <class T> T __ldcg(const T* address) { return __ldg(address); }
+template <class T> void __stcs(T* address, T value) { *address = value; }
 
 template <class To, class From> To standin_bits(From value) {
   static_assert(sizeof(To) == sizeof(From));
@@ -70,10 +72,19 @@ inline double __hiloint2double(int high, int low) {
 
 // ---- Launches -----------------------------------------------------------------------------------
 
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
@@ -91,6 +102,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const size_t allowed = limit == standin_shared_limits.end() ? 48 * 1024 : limit->second;
   if (config->dynamicSmemBytes > allowed) return cudaErrorInvalidConfiguration;
   standin::run({config->gridDim.x, config->gridDim.y, 1}, config->blockDim.x,
-               config->dynamicSmemBytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+               config->dynamicSmemBytes, config->numAttrs > 0,
+               [&] { kernel(static_cast<Parameters>(arguments)...); });
   return cudaSuccess;
 }

@@ -23,13 +23,13 @@ namespace standin {
 
 long launches = 0;
 
-namespace {
-
-[[noreturn]] void die(const char* message) {
+void die(const char* message) {
   std::fprintf(stderr, "stand-in: %s (block %u, %u, thread %u)\n", message, blockIdx.x, blockIdx.y,
                threadIdx.x);
   std::_Exit(3);
 }
+
+namespace {
 
 uint64_t random_state = 1;
 uint64_t random_word() {  // splitmix64
@@ -52,6 +52,7 @@ struct Fiber {
   unsigned thread = 0;
   bool released = false;  // a fence since the last barrier
   bool acquired = true;   // a fence since the last arrival at a counter
+  bool may_read = true;   // what the launch before wrote
   jmp_buf context;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   bool started = false, done = false;
@@ -61,6 +62,7 @@ struct Fiber {
 };
 
 Fiber* current = nullptr;
+bool overlaps_now = false;  // this launch may have begun before the one before it has ended
 
 // Back to the scheduler, until it picks this fiber again.
 void pause() {
@@ -124,6 +126,7 @@ struct Block {
       fiber.thread = i;
       fiber.done = fiber.released = false;
       fiber.acquired = true;
+      fiber.may_read = !overlaps_now;
       fiber.shuffles = 0;
       make_ready(i);
     }
@@ -188,7 +191,8 @@ void check_shared_fence() {
 
 void seed(uint64_t value) { random_state = value * 0x2545F4914F6CDD1Du + 1; }
 
-void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>& kernel) {
+void run(Index grid, unsigned threads, size_t bytes, bool overlaps,
+         const std::function<void()>& kernel) {
   if (bytes > kSharedBytes || threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0)
     die("not a launch shape");
   ++launches;
@@ -197,6 +201,7 @@ void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>
     for (unsigned x = 0; x < grid.x; ++x) pending.push_back({x, y, 0});
   for (size_t i = pending.size(); i > 1; --i) std::swap(pending[i - 1], pending[random_below(i)]);
   kernel_now = &kernel;
+  overlaps_now = overlaps;
   gridDim = grid;
   blockDim = {threads, 1, 1};
   shared_now = bytes;
@@ -221,6 +226,7 @@ void run(Index grid, unsigned threads, size_t bytes, const std::function<void()>
     if (fiber == nullptr) die("a barrier or a shuffle that some thread never reaches");
     resume(*fiber);
     if (!fiber->done) continue;
+    if (!fiber->may_read) die("a launch that ends without having awaited the one before it");
     if (++block.done < threads) {
       block.release_barrier();
       continue;
@@ -275,22 +281,9 @@ uint32_t arrive(uint32_t* counter, uint32_t last) {
   return before;
 }
 
-std::vector<std::pair<const char*, size_t>> readable;
+void await_launch_before() { current->may_read = true; }
 
-void allow_reads(const void* begin, size_t bytes) {
-  readable.emplace_back(static_cast<const char*>(begin), bytes);
-}
-
-void forbid_reads(const void* begin) {
-  std::erase_if(readable, [begin](const auto& range) { return range.first == begin; });
-}
-
-void check_read(const void* address, size_t bytes) {
-  const char* const first = static_cast<const char*>(address);
-  for (const auto& [begin, size] : readable)
-    if (first >= begin && first + bytes <= begin + size) return;
-  if (!readable.empty()) die("a read beside the inputs");
-}
+bool may_read() { return current->may_read; }
 
 void fence() { current->released = current->acquired = true; }
 

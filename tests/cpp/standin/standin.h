@@ -25,8 +25,10 @@ extern long launches;  // so far
 
 void seed(uint64_t value);  // of all schedules from now on
 
-// Runs `kernel` in every thread of the grid. Blocks have one dimension.
-void run(Index grid, unsigned threads, size_t shared_bytes, const std::function<void()>& kernel);
+// Runs `kernel` in every thread of the grid. Blocks have one dimension. With `overlaps`, each
+// thread must await the launch before.
+void run(Index grid, unsigned threads, size_t shared_bytes, bool overlaps,
+         const std::function<void()>& kernel);
 
 // What __ldg and __ldcg may read. Nothing is checked while nothing is allowed.
 void allow_reads(const void* begin, size_t bytes);
@@ -38,5 +40,9 @@ uint32_t shuffle(unsigned mask, uint32_t value,
                  int source_lane);                  // outside 0...31: the thread's own value
 uint32_t arrive(uint32_t* counter, uint32_t last);  // atomicInc
 void fence();
+void await_launch_before();
+bool may_read();  // what the launch before wrote
+
+[[noreturn]] void die(const char* message);  // naming the thread that runs now
 
 }  // namespace standin
