@@ -19,6 +19,7 @@ from isample.scoring.scores import (
     leaving_no_trace,
     make_score,
 )
+from isample.support.devices import is_read_freely
 
 
 class Objective:
@@ -63,11 +64,11 @@ class Objective:
         if is_fused:
             mean, score = self._fused(logits, targets, None)
             counts = self._counts(targets)
-            if counts is not None:
-                mean = mean * (len(targets) / counts.sum().clamp(min=TINY)).float()
-            elif not notes:
-                return mean, score
-            count = float(len(targets)) if counts is None else counts.sum()
+            if counts is None:
+                count = float(len(targets))
+            else:
+                count = counts.sum()
+                mean = mean * (len(targets) / count.clamp(min=TINY)).float()
         else:
             (total, count), score = sums(self.loss, logits, targets), None
             mean = total / (count.clamp(min=TINY) if isinstance(count, Tensor) else count)
@@ -106,8 +107,8 @@ class Objective:
 
     def _counts(self, targets: Tensor) -> Tensor | None:
         """[b]; None where each sample counts 1."""
-        on_cpu = targets.device.type == "cpu"  # a GPU would be waited for
-        if self._shows and on_cpu and targets.dim() == 1 and torch.min(targets).item() >= 0:
+        looks = self._shows and targets.dim() == 1 and is_read_freely(targets)
+        if looks and torch.min(targets).item() >= 0:
             return None
         return counts_of(self.loss, targets)
 
