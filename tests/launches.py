@@ -3,9 +3,7 @@
 Memory copies count as kernels: they cost a launch, too.
 """
 
-import math
 from collections import Counter
-from contextlib import contextmanager
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -42,10 +40,9 @@ ISAMPLE = {
     "expected_scores": 3,
     "_expected_scores_into": 3,
     "_pack": 1,
+    "prefix_sum": 6,  # of more than one block's items
+    "_prefix_sum_into": 6,
 }
-# n items of one block, and of many
-BY_SIZE = {"prefix_sum": (1, 6), "_prefix_sum_into": (1, 6)}
-ONE_BLOCK = 14463  # items, on an H100
 
 
 class Launches(TorchDispatchMode):
@@ -72,10 +69,6 @@ def launches_of(op, args, kwargs):
     space, _, name = op.name().partition("::")
     bare = name.partition(".")[0]
     if space == "isample":
-        if bare in BY_SIZE:
-            one_block, many = BY_SIZE[bare]
-            score = args[1] if bare.endswith("_into") else args[0]
-            return one_block if score.numel() <= ONE_BLOCK else many
         return ISAMPLE[name]
     if space == "profiler" or op.is_view or bare in FREE:
         return 0
@@ -103,19 +96,10 @@ class FakeEvent:
         return 1.0
 
 
-@contextmanager
-def nothing(*args, **kwargs):
-    yield
-
-
 def act_as_cuda(monkeypatch):
-    """Python takes the branches of CUDA tensors, for those of the CPU."""
+    """Python takes the branches of CUDA tensors, for those of the CPU; an engine's steps also need
+    ``steps.device``."""
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda *device: None)
-    monkeypatch.setattr("isample.scoring.objective.is_read_freely", lambda tensor: False)
-    monkeypatch.setattr("isample.scoring.counts.is_read_freely", lambda tensor: False)
-
-
-def finite(value):
-    assert math.isfinite(value)
-    return value
+    for module in ("scoring.objective", "scoring.counts", "ops.tables"):
+        monkeypatch.setattr(f"isample.{module}.is_read_freely", lambda tensor: False)

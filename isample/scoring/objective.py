@@ -61,7 +61,16 @@ class Objective:
     def _ratio(
         self, logits: Tensor, targets: Tensor, is_fused: bool, notes: bool
     ) -> tuple[Tensor, Tensor | None]:
-        if is_fused:
+        score = None
+        if is_fused and not is_read_freely(targets):
+            # Divided as weights, the loss takes no launch more, nor does its backward pass.
+            counts = self._counts(targets)
+            assert counts is not None
+            share = counts.mean(dtype=torch.float32).clamp_(min=TINY)
+            weights = share.expand(len(targets)).reciprocal()
+            mean, score = self._fused(logits, targets, weights)
+            count = counts.sum() if notes else 0.0
+        elif is_fused:
             mean, score = self._fused(logits, targets, None)
             counts = self._counts(targets)
             if counts is None:
@@ -70,7 +79,7 @@ class Objective:
                 count = counts.sum()
                 mean = mean * (len(targets) / count.clamp(min=TINY)).float()
         else:
-            (total, count), score = sums(self.loss, logits, targets), None
+            total, count = sums(self.loss, logits, targets)
             mean = total / (count.clamp(min=TINY) if isinstance(count, Tensor) else count)
         if notes:
             self.mean_count.add_sum(count, len(targets))
@@ -79,15 +88,21 @@ class Objective:
     def _estimated_ratio(
         self, logits: Tensor, targets: Tensor, weights: Tensor, is_fused: bool
     ) -> tuple[Tensor, Tensor | None]:
+        if is_fused and not is_read_freely(targets):
+            return self._fused(logits, targets, weights / self._mean_count(targets, weights))
         if is_fused:
             mean, score = self._fused(logits, targets, weights)
         else:
             mean, score = (weights * terms_of(self.loss, logits, targets)).mean(), None
-        if self.mean_count.samples == 0:  # a memory's, whose data set was dealt by another engine
-            self.note(targets, weights)
-        count = self.mean_count.value
+        count = self._mean_count(targets, weights)
         is_one = isinstance(count, float) and count == 1.0
         return mean if is_one else mean / count, score
+
+    def _mean_count(self, targets: Tensor, weights: Tensor) -> Tensor | float:
+        """By what a drawn batch's mean divides; call it behind the loss."""
+        if self.mean_count.samples == 0:  # a memory's, whose data set was dealt by another engine
+            self.note(targets, weights)
+        return self.mean_count.value
 
     def note(self, targets: Any, weights: Tensor | None = None) -> None:
         """What the labels of dealt samples count, for the mean count."""
