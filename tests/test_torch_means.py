@@ -214,23 +214,26 @@ def test_the_mean_count_goes_with_the_state():
     assert count.samples >= N
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": (0.2, 3.0, 0.5)}])
+@pytest.mark.parametrize(
+    ("smoothing", "weight"), [(0.0, None), (0.1, None), (0.0, torch.tensor([0.2, 3.0, 0.5]))]
+)
 @pytest.mark.parametrize("ignored", [0, 3, 7])
-def test_a_device_that_must_not_be_waited_for_gives_torch_s_mean(monkeypatch, options, ignored):
+def test_a_device_that_must_not_be_waited_for_gives_torch_s_mean(
+    monkeypatch, smoothing, weight, ignored
+):
     """The labels are counted there; loss, gradient and the mean count are the CPU's."""
     for module in ("objective", "counts"):
         monkeypatch.setattr(f"isample.scoring.{module}.is_read_freely", lambda tensor: False)
-    if "weight" in options:
-        options = {"weight": torch.tensor(options["weight"])}
     random = torch.Generator().manual_seed(3)
     logits = torch.randn(7, 3, generator=random, requires_grad=True)
     targets = torch.randint(3, (7,), generator=random)
     targets[:ignored] = -100
-    objective = Objective(nn.CrossEntropyLoss(reduction="none", **options))
+    objective = Objective(nn.CrossEntropyLoss(weight, reduction="none", label_smoothing=smoothing))
     counts = counts_of(objective.loss, targets)
+    assert counts is not None
     for weights in (None, torch.rand(7, generator=random)):
         mean, score = objective.mean(logits, targets, weights, notes=weights is None)
-        terms = nn.functional.cross_entropy(logits, targets, reduction="none", **options)
+        terms = objective.loss(logits, targets)
         if weights is None:
             expected = terms.sum() / counts.sum().clamp(min=1e-30)
         else:
