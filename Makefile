@@ -62,7 +62,7 @@ CUDA_BIN := .venv-cuda/bin
 
 .PHONY: cuda-build
 cuda-build: .venv-cuda/torch ## build for CUDA and check what the compiler made of it; needs nvcc, but no GPU
-	PATH="$(CURDIR)/$(CUDA_BIN):$$PATH" $(CUDA_BIN)/python bench/kernels/cuda/check_build.py
+	PATH="$(CURDIR)/$(CUDA_BIN):$$PATH" $(CUDA_BIN)/python -m bench.kernels.cuda.check_build
 
 .PHONY: cuda
 cuda: ## on a machine with a GPU, a CUDA torch and nvcc: build, test, sanitize, measure (STAGES=... for some)

@@ -96,7 +96,7 @@ def extension():
     system_flags = [word for path in system for word in ("-isystem", path)]
     arguments = {
         "cxx": flags + system_flags,
-        "nvcc": ["-std=c++20", "-O3", "-lineinfo", "-Xptxas=-v", *system_flags],
+        "nvcc": ["-std=c++20", "-O3", "-lineinfo", *system_flags],
     }
     headers = (
         glob("csrc/**/*.h", recursive=True)

@@ -4,10 +4,16 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
+from isample import ops
+from isample.ops.memory import expected_scores, recall
+from isample.sources.calibration import OCTAVES, PRIOR, SHARE
+from isample.sources.memory import flatten
 from tests.on_cuda import needs_cuda
 
 pytestmark = needs_cuda
@@ -65,3 +71,99 @@ def test_a_step_that_is_not_finite_moves_nothing():
             trainer.step(poisoned, targets)
         assert caught.value.rows == [3]
         assert all(torch.equal(a, c) for a, c in zip(before, trainer.model.parameters()))
+
+
+STEPS = 20
+
+
+def launches_of(step):
+    """What the device runs in each of STEPS calls of ``step``, kernels and copies, in the mean."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        for _ in range(STEPS):
+            step()
+        torch.cuda.synchronize()
+    on_device = [
+        event
+        for event in profiler.events() or ()
+        if event.device_type.name == "CUDA" and not getattr(event, "is_user_annotation", False)
+    ]
+    assert len(on_device) > STEPS  # the profiler sees the device
+    return len(on_device) / STEPS
+
+
+def plain_launches(data):
+    trainer = make_trainer()
+    model, optimizer = trainer.model, trainer.optimizer
+    batches = iter(torch.randperm(len(data[0]), device="cuda").split(12))
+
+    def step():
+        places = next(batches)
+        loss = F.cross_entropy(model(data[0][places]), data[1][places])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    step()
+    return launches_of(step)
+
+
+@pytest.mark.parametrize(
+    ("options", "begin", "most"),
+    [
+        ({"control": "never"}, 2, 2),
+        ({"mode": "memory", "control": "always"}, 384 + 12, 8),
+    ],
+)
+def test_a_step_launches_little_more_than_a_plain_one(options, begin, most):
+    """Tables included: one serves six batches, as for CIFAR-10 in batches of 128."""
+    data = [part.cuda() for part in blobs(6 * 64 * 12)]
+    trainer = make_trainer(seed=3, **options)
+    loader = DataLoader(TensorDataset(*data), batch_size=12, shuffle=True)
+    reports = trainer.iterate(loader, epochs=3)
+    for _ in range(begin):
+        report = next(reports)
+    assert report.active == (most == 8)
+    launches = launches_of(lambda: next(reports))
+    assert launches - plain_launches(data) <= most
+
+
+def test_a_captured_step_is_the_same_step():
+    """All that a step by memory adds, a new table and its draws included, in one CUDA graph."""
+    inputs, targets = (part.cuda() for part in blobs(20_000))
+    weight = torch.randn(8, 5, device="cuda", requires_grad=True)
+    start = torch.rand(len(inputs), device="cuda"), torch.rand(OCTAVES, 3, device="cuda")
+
+    def step(memory, met):
+        expected, bounded = expected_scores(memory, met, prior=PRIOR, contradicted=0.9, share=SHARE)
+        table = ops.prefix_sum(flatten(expected, 2.0, 0.2), floor=0.2)
+        places, weights = ops.draw(table, 128, method="stratified")
+        loss, score = ops.cross_entropy(inputs[places] @ weight, targets[places], weights)
+        (gradient,) = torch.autograd.grad(loss, weight)
+        numbers = recall(memory, met, score, places, weights=weights, table=None, rate=0.5)
+        return places, weights, loss.detach(), gradient, numbers, bounded, table.tau
+
+    def fresh():
+        return [part.clone() for part in start]
+
+    warm, captured = fresh(), fresh()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        step(*warm)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = step(*captured)
+    for part, first in zip(captured, start):
+        part.copy_(first)
+    torch.manual_seed(11)
+    replays = []
+    for _ in range(4):
+        graph.replay()
+        replays.append([part.clone() for part in (*made, *captured)])
+    torch.manual_seed(11)
+    memory, met = fresh()
+    for replayed in replays:
+        expected = [*step(memory, met), memory, met]
+        for one, other in zip(replayed, expected, strict=True):
+            torch.testing.assert_close(one, other)
+        assert torch.equal(replayed[0], expected[0])
+    assert len({tuple(replayed[0].tolist()) for replayed in replays}) == 4

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
+from isample.scoring.counts import counts_of
 from isample.scoring.losses import per_sample_loss
 from isample.scoring.objective import Objective
 
@@ -211,3 +212,35 @@ def test_the_mean_count_goes_with_the_state():
     count = second.engine.parts.known.mean_count
     assert count.value == pytest.approx(WEIGHT[data.tensors[1]].mean().item())
     assert count.samples >= N
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "weight"), [(0.0, None), (0.1, None), (0.0, torch.tensor([0.2, 3.0, 0.5]))]
+)
+@pytest.mark.parametrize("ignored", [0, 3, 7])
+def test_a_device_that_must_not_be_waited_for_gives_torch_s_mean(
+    monkeypatch, smoothing, weight, ignored
+):
+    """The labels are counted there; loss, gradient and the mean count are the CPU's."""
+    for module in ("objective", "counts"):
+        monkeypatch.setattr(f"isample.scoring.{module}.is_read_freely", lambda tensor: False)
+    random = torch.Generator().manual_seed(3)
+    logits = torch.randn(7, 3, generator=random, requires_grad=True)
+    targets = torch.randint(3, (7,), generator=random)
+    targets[:ignored] = -100
+    objective = Objective(nn.CrossEntropyLoss(weight, reduction="none", label_smoothing=smoothing))
+    counts = counts_of(objective.loss, targets)
+    assert counts is not None
+    for weights in (None, torch.rand(7, generator=random)):
+        mean, score = objective.mean(logits, targets, weights, notes=weights is None)
+        terms = objective.loss(logits, targets)
+        if weights is None:
+            expected = terms.sum() / counts.sum().clamp(min=1e-30)
+        else:
+            expected = (weights * terms).mean() / counts.double().mean().clamp(min=1e-30)
+        torch.testing.assert_close(mean, expected.float())
+        gradients = [torch.autograd.grad(loss, logits)[0] for loss in (mean, expected)]
+        torch.testing.assert_close(*gradients)
+        assert score is not None and score.shape == (7,)
+    assert float(objective.mean_count.total) == pytest.approx(float(counts.sum()))
+    assert objective.mean_count.samples == 7

@@ -75,6 +75,7 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
     context->saved_data["dtype"] = static_cast<int64_t>(logits.scalar_type());
     context->save_for_backward({gradient});
     context->mark_non_differentiable({score});
+    context->set_materialize_grads(false);  // the score's gradient: zeros, which nobody reads
     return {std::move(loss), std::move(score)};
   }
 
@@ -95,6 +96,7 @@ struct MeanCrossEntropy : torch::autograd::Function<MeanCrossEntropy> {
     context->saved_data["dtype"] = static_cast<int64_t>(logits.scalar_type());
     context->save_for_backward({gradient, ratio});
     context->mark_non_differentiable({score, count});
+    context->set_materialize_grads(false);  // the others' gradients: zeros, which nobody reads
     return {std::move(loss), std::move(score), std::move(count)};
   }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from isample.ops.arguments import check_given
 from isample.ops.fakes import register_fake
+from isample.support.devices import is_read_freely
 from isample.support.errors import NonFiniteScoreError
 
 
@@ -222,7 +223,7 @@ def _version(tensor: Tensor) -> int:
 def can_look(tensor: Tensor) -> bool:
     """Whether a value may be read at once: on CUDA the host would wait, and torch.compile would
     break its graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    return is_read_freely(tensor) and not torch.compiler.is_compiling()
 
 
 def raise_if_nan(status: Tensor, score: Tensor) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isample.support.devices import is_read_freely
+
 TINY = 1e-30  # in place of 0 as a divisor: of nothing that counts the mean is 0
 
 
@@ -52,6 +54,7 @@ class MeanCount:
     def __init__(self) -> None:
         self.total: Tensor | float = 0.0
         self.samples: int = 0
+        self._value: Tensor | float | None = None  # of them, once it was asked for
 
     def add(self, counts: Tensor, weights: Tensor | None = None) -> None:
         """Of a batch, [b] each."""
@@ -59,17 +62,20 @@ class MeanCount:
         self.add_sum(weighted.sum(dtype=torch.float64), len(counts))
 
     def add_sum(self, total: Tensor | float, samples: int) -> None:
-        on_cpu = isinstance(total, Tensor) and total.device.type == "cpu"
-        self.total = self.total + (float(total) if on_cpu else total)  # waits for no device
+        reads = isinstance(total, Tensor) and is_read_freely(total)
+        self.total = self.total + (float(total) if reads else total)
         self.samples += samples
+        self._value = None
 
     @property
     def value(self) -> Tensor | float:
-        mean = self.total / self.samples
-        return mean.clamp(min=TINY) if isinstance(mean, Tensor) else max(mean, TINY)
+        if self._value is None:
+            mean = self.total / self.samples
+            self._value = mean.clamp(min=TINY) if isinstance(mean, Tensor) else max(mean, TINY)
+        return self._value
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": float(self.total), "samples": self.samples}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.total, self.samples = state["total"], state["samples"]
+        self.total, self.samples, self._value = state["total"], state["samples"], None

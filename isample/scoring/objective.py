@@ -20,6 +20,7 @@ from isample.scoring.scores import (
     leaving_no_trace,
     make_score,
 )
+from isample.support.devices import is_read_freely
 
 FUSED = ("cpu", "cuda")  # devices on which one op gives loss, scores and gradient
 
@@ -76,15 +77,21 @@ class Objective:
     def _estimated_ratio(
         self, logits: Tensor, targets: Tensor, weights: Tensor, is_fused: bool
     ) -> tuple[Tensor, Tensor | None]:
+        if is_fused and not is_read_freely(targets):
+            return self._fused(logits, targets, weights / self._mean_count(targets, weights))
         if is_fused:
             mean, score = self._fused(logits, targets, weights)
         else:
             mean, score = (weights * terms_of(self.loss, logits, targets)).mean(), None
-        if self.mean_count.samples == 0:  # a memory's, whose data set was dealt by another engine
-            self.note(targets, weights)
-        count = self.mean_count.value
+        count = self._mean_count(targets, weights)
         is_one = isinstance(count, float) and count == 1.0
         return mean if is_one else mean / count, score
+
+    def _mean_count(self, targets: Tensor, weights: Tensor) -> Tensor | float:
+        """By what a drawn batch's mean divides; call it behind the loss."""
+        if self.mean_count.samples == 0:  # a memory's, whose data set was dealt by another engine
+            self.note(targets, weights)
+        return self.mean_count.value
 
     def note(self, targets: Any, weights: Tensor | None = None) -> None:
         """What the labels of dealt samples count, for the mean count."""
@@ -104,8 +111,8 @@ class Objective:
 
     def _counts(self, targets: Tensor) -> Tensor | None:
         """[b]; None where each sample counts 1."""
-        on_cpu = targets.device.type == "cpu"  # a GPU would be waited for
-        if self._shows and on_cpu and targets.dim() == 1 and torch.min(targets).item() >= 0:
+        looks = self._shows and targets.dim() == 1 and is_read_freely(targets)
+        if looks and torch.min(targets).item() >= 0:
             return None
         return counts_of(self.loss, targets)
 

@@ -78,6 +78,7 @@ class ScoreMemory:
         self.bounded: Tensor = torch.zeros((), dtype=torch.float32, device=device)
         self.draw_seconds: float = 0.0
         self.rebuild_seconds: float = 0.0
+        self._no_tau = torch.ones((), dtype=torch.float32, device=device)
         self._table: PrefixSum | None = None
         self._age = 0  # batches that were drawn from it
         self._drawn: list[tuple[Tensor, Tensor]] = []  # indices and weights, the next batch last
@@ -86,7 +87,7 @@ class ScoreMemory:
     def tau(self) -> Tensor:
         """Of the table in use, float32 0-dim: 1 before there is one."""
         made = self._table
-        return self.score.new_ones(()) if made is None else made.tau
+        return self._no_tau if made is None else made.tau
 
     def recall(
         self,
@@ -154,8 +155,8 @@ class ScoreMemory:
             generator=self.generator,
             device=self.score.device,
         )
-        order = turns.argsort(dim=1)
-        parts = (p.view(size, batches).gather(1, order).t().contiguous().unbind() for p in drawn)
+        order = turns.argsort(dim=1).t()
+        parts = (p.view(size, batches).t().gather(0, order).unbind() for p in drawn)
         return list(zip(*parts))
 
     def current(self, gain_cap: float) -> PrefixSum:

@@ -1,17 +1,17 @@
 """Builds the extension for CUDA without a GPU and checks the result: `make cuda-build`.
 
 For sm_80, sm_90, sm_100 and PTX, against a CUDA build of torch: compiles, links, imports, finds
-every op's CUDA registration. Prints registers, shared memory and spills of every kernel as the
-assembler reports them. Ends with 1 if the build warns, a kernel spills or has no __launch_bounds__,
-without which its registers may not suffice for its largest block, or an op has no CUDA
-implementation.
+every op's CUDA registration. The kernels alone are compiled for every architecture that they are to
+run on, see :mod:`bench.kernels.cuda.resources`. Ends with 1 if a build warns, a kernel fails that
+check, or an op has no CUDA implementation.
 """
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
+
+from bench.kernels.cuda.resources import examine, table, warnings_of
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build/cuda"
@@ -44,68 +44,20 @@ def build() -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
-            if not line.startswith(("ptxas", "    ")):
-                print(line[:200], end="" if len(line) <= 200 else "\n", flush=True)
+            print(line[:200], end="" if len(line) <= 200 else "\n", flush=True)
     if process.returncode:
         raise SystemExit("".join(lines[-40:]))
     return "".join(lines)
 
 
-def demangle(names: list[str]) -> list[str]:
-    done = subprocess.run(
-        ["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True, check=True
-    )
-    return [
-        re.sub(r"^void |isample::cuda::|\(anonymous namespace\)::", "", name)
-        for name in done.stdout.splitlines()
-    ]
-
-
-def resources(log: str) -> list[tuple[str, str, int, int, int]]:
-    """(kernel, architecture, registers, bytes of static shared memory, bytes spilled) out of what
-    ptxas -v says."""
-    found = re.findall(
-        r"Compiling entry function '(\w+)' for '(sm_\w+)'.*?(\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads\n"
-        r".*?Used (\d+) registers([^\n]*)",
-        log,
-        flags=re.DOTALL,
-    )
-    names = demangle([entry[0] for entry in found])
-    shared = [re.search(r"(\d+) bytes smem", entry[5]) for entry in found]
-    return sorted(
-        (name, entry[1], int(entry[4]), int(size[1]) if size else 0, int(entry[2]) + int(entry[3]))
-        for name, entry, size in zip(names, found, shared)
-    )
-
-
-def unbounded_kernels() -> list[str]:
-    """The kernels that leave the compiler free to use more registers than a block may have."""
-    sources = [path.read_text() for path in sorted((ROOT / "csrc/cuda").glob("*.cu*"))]
-    return [
-        name for text in sources for name in re.findall(r"__global__\s+void\s+(\w+_kernel)", text)
-    ]
-
-
 def main() -> int:
-    for stale in BUILD.glob("temp*/**/*.o"):
-        if "cuda" in stale.parts[-2:]:
-            stale.unlink()  # so that the compiler reports on every kernel
-    log = build()
-    faults = [
-        line for line in log.splitlines() if re.search(r"\bwarning\b", line, flags=re.IGNORECASE)
-    ]
-    faults += [f"{kernel} has no __launch_bounds__" for kernel in unbounded_kernels()]
-    rows = resources(log)
-    print(f"\n{'kernel':<60} {'for':<8} registers  shared  spilled")
-    for name, architecture, registers, shared, spilled in rows:
-        print(f"{name:<60} {architecture:<8} {registers:>9}  {shared:>6}  {spilled:>7}")
-        if spilled:
-            faults.append(f"{name} spills {spilled} bytes on {architecture}")
-    if not rows:
-        faults.append("the assembler reported no kernel")
+    faults = warnings_of(build())
+    kernels, found = examine()
+    faults += found
+    print(f"\n{table(kernels)}")
     (library,) = BUILD.glob("lib.*")
     done = subprocess.run(
         [sys.executable, "-c", CHECK],
@@ -118,7 +70,7 @@ def main() -> int:
     print(
         "\n".join(["FAILED:", *faults])
         if faults
-        else f"\nbuilt, linked and registered; {len(rows)} kernels, no spills, no warnings"
+        else f"\nbuilt, linked and registered; {len(kernels)} kernels can run, no warnings"
     )
     return int(bool(faults))
 
