@@ -152,6 +152,13 @@ class Batch:
         if self.backward_pass is None:
             self.backward_pass = backward_pass()
 
+    def weights_on(self, device: torch.device) -> Tensor | None:
+        """Its weights, where the logits of a model in parts on several devices are."""
+        weights = self.weights
+        if weights is None or weights.device == device:
+            return weights
+        return weights.to(device, non_blocking=True)
+
     @property
     def overhead(self) -> float:
         """Seconds of drawing and remembering."""

@@ -16,6 +16,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from isample import _C
+
 CUDA = torch.device("cuda", 0)
 RealGenerator = torch.Generator
 # of aten, whose result is a number or has a size that depends on numbers
@@ -39,6 +41,7 @@ class Device:
     def __init__(self) -> None:
         self.queued = self.passed = 0  # ops
         self.waits: list[str] = []
+        self.pageable = 0  # copies to it of memory that is not pinned, which a driver makes itself
 
     def wait(self, why: str) -> None:
         if self.passed < self.queued:
@@ -95,6 +98,15 @@ def inner(value: Any) -> Any:
 def queued(value: Any) -> Any:
     plain = isinstance(value, torch.Tensor) and not isinstance(value, Queued)
     return Queued(value) if plain else value
+
+
+def make_queued(model: torch.nn.Module) -> torch.nn.Module:
+    """``model`` with its parameters on the device."""
+    for layer in model.modules():
+        for name, parameter in layer._parameters.items():
+            if parameter is not None:
+                layer._parameters[name] = torch.nn.Parameter(Queued(parameter.detach()))
+    return model
 
 
 def is_cuda(device: Any) -> bool:
@@ -154,6 +166,7 @@ class Placing(TorchFunctionMode):
         DEVICE.queued += 1
         if device.type == "cpu" or not late:
             DEVICE.wait("to")
+        DEVICE.pageable += device.type == "cuda" and not getattr(tensor, "pinned", False)
         dtypes = [a for a in (*args, kwargs.get("dtype")) if isinstance(a, torch.dtype)]
         moved = inner(tensor.detach()).to(*dtypes[:1], copy=True)
         return Queued(moved) if device.type == "cuda" else moved
@@ -211,6 +224,9 @@ def on_stream(stream: Any) -> Iterator[None]:
 def queueing(monkeypatch: Any) -> Iterator[Device]:
     """Within it there is such a device."""
     DEVICE.__init__()
+    built = {**_C.build_info(), "cuda_architectures": "9.0"}
+    monkeypatch.setattr(_C, "build_info", lambda: built)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)

@@ -1,7 +1,7 @@
 """A step on a GPU waits for nothing but its own numbers, and its time is the device's.
 
-The device is played by tests/queueing_device.py, so these run everywhere. A GPU is asked the same in
-tests/test_cuda_trainer.py.
+The device is played by tests/queueing_device.py, so these run everywhere; a GPU is asked the same
+in tests/test_cuda_trainer.py.
 """
 
 import ast
@@ -20,7 +20,7 @@ from isample.support import processes
 from isample.support.processes import Processes
 from isample.support.readback import BlockReader
 from isample.values import Plan
-from tests.queueing_device import CUDA, Queued, queueing
+from tests.queueing_device import CUDA, Queued, make_queued, queueing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 b, B, CLASSES = 2, 6, 5
@@ -80,10 +80,7 @@ def make_model():
     """On the device."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, CLASSES))
-    for layer in model.modules():
-        for name, parameter in layer._parameters.items():
-            layer._parameters[name] = nn.Parameter(Queued(parameter.detach()))
-    return model
+    return make_queued(model)
 
 
 def make_loader(where):
@@ -182,7 +179,7 @@ def test_numbers_of_the_host_travel_late_to_other_processes(device, monkeypatch)
     two = Processes()
     two.count, two.group, two._watch = 2, None, None
     read = two.read_late([Queued(torch.tensor([1.5, 2.5]))], CUDA, (3, 8), (0.25, 4.0))
-    assert device.waits == []
+    assert device.waits == [] and device.pageable == 0
     assert read() == [1.5, 2.5, 0.25, 4.0]
     assert device.waits == ["event"]
 

@@ -109,15 +109,15 @@ def learn_outputs(
         score = batch.score[batch.chosen]  # another pass would tell the same
     elif score is None:
         score = objective.scores(parts.model, batch.batch[0], targets, outputs)
-    learn(parts, source, batch, score)
+    learn(parts, source, batch, score.to(parts.device))
     batch.overheads += (stop(),)
 
 
 def learn_rows(parts: Parts, source: Source, batch: Batch) -> None:
     """Learns from a training pass by the gradient rows at its logits."""
     stop = start_timer(parts.device)
-    squares = reduce(add, (part * scale**2 for part, scale in batch.squares))
-    learn(parts, source, batch, squares.sqrt().float().to(parts.device))
+    heads = ((part * scale**2).to(parts.device) for part, scale in batch.squares)
+    learn(parts, source, batch, reduce(add, heads).sqrt().float())
     batch.overheads += (stop(),)
 
 
