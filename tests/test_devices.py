@@ -14,10 +14,14 @@ from isample.ops.devices import check_device
 from tests.queueing_device import make_queued, queueing
 
 CPU_ONLY = not _C.build_info()["cuda_architectures"]
+COMPOSED = ("cross_entropy", "_cross_entropy_with_gradient", "_check_table", "_check_prefix_sums")
+"""Of other ops, which refuse."""
 OPS = sorted(
     name
     for name in torch._C._dispatch_get_all_op_names()
-    if name.startswith("isample::") and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU")
+    if name.startswith("isample::")
+    and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU")
+    and name.removeprefix("isample::") not in COMPOSED
 )
 
 
@@ -39,15 +43,18 @@ def test_each_op_of_a_build_without_cuda_refuses_cuda(name):
     places = [given.get(str(a.type)) for a in arguments if not a.kwarg_only]
     named = {a.name: given.get(str(a.type)) for a in arguments if a.kwarg_only}
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
-    try:
+    with pytest.raises(NotImplementedError) as caught:
         op.redispatch(keys, *places, **named)
-    except NotImplementedError as error:
-        told = str(error).splitlines()[0]
-        assert "built without CUDA" in told or "got tensors on CUDA" in told
-        assert "ISAMPLE_CUDA=1" in told and "move the tensors to the CPU" in told
-    else:
-        # one of other ops, which refuse
-        assert name in ("cross_entropy", "_cross_entropy_with_gradient", "_check_table")
+    told = str(caught.value).splitlines()[0]
+    assert told.startswith(f"isample::{name}")
+    assert "got tensors on CUDA, and this isample was built without: " in told
+    assert "ISAMPLE_CUDA=1" in told and "move the tensors to the CPU" in told
+
+
+def test_all_other_ops_for_cuda_are_made_of_these():
+    assert len(OPS) >= 19
+    for name in COMPOSED:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"isample::{name}", "CUDA")
 
 
 @pytest.mark.parametrize(

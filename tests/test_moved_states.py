@@ -48,7 +48,7 @@ def numbers(model):
 
 @pytest.mark.parametrize("on_cuda", [True, False])
 @pytest.mark.parametrize("generator", [True, False])
-@pytest.mark.parametrize("at", [5, 30])
+@pytest.mark.parametrize("at", [5, 18])
 @pytest.mark.parametrize(
     "options",
     [
@@ -63,11 +63,8 @@ def test_a_state_whose_tensors_were_moved(monkeypatch, on_cuda, generator, at, o
         trainer, loader = make_run(on_cuda, options, generator)
         for step, _ in enumerate(trainer.iterate(loader, epochs=5), 1):
             if step == at:
-                break
-        saved = {"trainer": trainer.state_dict(), "model": numbers(trainer.model)}
-        momentum = copy.deepcopy(trainer.optimizer.state_dict())
-        for _ in trainer.iterate(loader, epochs=5):
-            pass
+                saved = {"trainer": trainer.state_dict(), "model": numbers(trainer.model)}
+                momentum = copy.deepcopy(trainer.optimizer.state_dict())
         gone_on = numbers(trainer.model)
 
         other, loader = make_run(on_cuda, options, generator)

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import isample
 from isample.control import Choices, make_controller
+from isample.engine.laps import Laps
 from isample.support import processes
+from isample.support.clocks import StepClock, clock_of
 from isample.support.processes import Processes
 from isample.support.readback import BlockReader
 from isample.values import Plan
@@ -159,6 +161,39 @@ def test_a_presampled_step_waits_for_its_own_numbers_only(device, options):
     assert device.waits == ["event"] * steps
 
 
+@pytest.mark.parametrize(
+    ("loss", "soft"),
+    [
+        (
+            lambda: nn.CrossEntropyLoss(torch.rand(CLASSES, device=CUDA) + 0.5, ignore_index=2),
+            False,
+        ),
+        (lambda: nn.CrossEntropyLoss(label_smoothing=0.1), False),
+        (nn.BCEWithLogitsLoss, True),
+    ],
+)
+@pytest.mark.parametrize("mode", ["memory", "presample"])
+def test_other_losses_wait_no_more(device, loss, soft, mode):
+    model, made = make_model(), loss()
+    made.reduction = "none"
+    trainer = isample.Trainer(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.05),
+        loss=made,
+        batch_size=b,
+        mode=mode,
+        control="always",
+        presample=B if mode == "presample" else None,
+    )
+    loader = make_loader("device")
+    if soft:
+        labels = torch.rand(N, CLASSES, device=CUDA)
+        data = TensorDataset(loader.dataset.tensors[0], labels)
+        loader = DataLoader(data, batch_size=b, shuffle=True)
+    steps = len([*measured(trainer, loader, device)])
+    assert device.waits == ["event"] * steps
+
+
 def test_a_wait_is_seen(device, monkeypatch):
     """The counter counts."""
     trainer, _ = make_trainer(PLANS["drawn"])
@@ -218,6 +253,35 @@ def test_a_controller_hears_the_time_of_the_device(device, plan):
     if plan == "drawn":
         overheads = [entry[1] for entry in heard if entry != "seen"]
         assert all(0 < o < s for o, s in zip(overheads, seconds))
+
+
+def test_steps_of_one_lap_share_its_time(device):
+    """Plain ones and others; none is told before the lap is over, unless it is waited for."""
+    told, busy = [], Queued(torch.zeros(1))
+
+    class Told:
+        def plain(self, size, seconds):
+            told.append((size, seconds))
+
+        def clock(self, seconds, overhead):
+            told.append((seconds, overhead))
+
+    clock = clock_of(CUDA)
+    laps = Laps.where_needed(clock, 1)
+    assert Laps.where_needed(clock, 2) is None and Laps.where_needed(StepClock(), 1) is None
+    clock.tick()
+    for count in (40, 8):
+        for _ in range(count):
+            busy.add_(1.0)
+        clock.tick()
+        laps.add([4, 3], 2, 0.25)
+    laps.tell(Told())
+    assert told == []
+    laps.tell(Told(), waits=True)
+    assert (
+        told
+        == [(4, 0.01), (3, 0.01), *[(0.01, 0.25)] * 2, (4, 0.002), (3, 0.002)] + [(0.002, 0.25)] * 2
+    )
 
 
 def test_what_a_pause_queues_is_no_time_of_a_step(device):
