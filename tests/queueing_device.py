@@ -215,6 +215,11 @@ class Stream:
         pass
 
 
+def check_rng_state(state: torch.Tensor, device: Any = None) -> None:
+    """As torch does, whose own check reads it."""
+    assert not isinstance(state, Queued), "a generator's state must be on the CPU"
+
+
 @contextlib.contextmanager
 def on_stream(stream: Any) -> Iterator[None]:
     yield
@@ -233,7 +238,7 @@ def queueing(monkeypatch: Any) -> Iterator[Device]:
     monkeypatch.setattr(torch.cuda, "stream", on_stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device=None: torch.get_rng_state())
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device=None: None)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", check_rng_state)
     monkeypatch.setattr(Queued, "record_stream", lambda self, stream: None, raising=False)
     with Placing():
         yield DEVICE
