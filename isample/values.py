@@ -132,8 +132,8 @@ class Batch:
     """The step's numbers on the device, by name; read as :class:`Observation`."""
     began: float = 0.0
     scoring_seconds: Callable[[], float] | None = None
-    overhead: float = 0.0
-    """Seconds of the host in drawing and remembering."""
+    overheads: tuple[Callable[[], float], ...] = ()
+    """Readers of the seconds of drawing and remembering; to be called once numbers were read."""
     claimed: str = ""
     """Which call took its logits: ``rows`` or ``loss``; empty while it waits."""
     heads: int = 0
@@ -151,6 +151,18 @@ class Batch:
         self.backward = True
         if self.backward_pass is None:
             self.backward_pass = backward_pass()
+
+    def weights_on(self, device: torch.device) -> Tensor | None:
+        """Its weights, where the logits of a model in parts on several devices are."""
+        weights = self.weights
+        if weights is None or weights.device == device:
+            return weights
+        return weights.to(device, non_blocking=True)
+
+    @property
+    def overhead(self) -> float:
+        """Seconds of drawing and remembering."""
+        return sum(read() for read in self.overheads)
 
     def again(self) -> None:
         """Forgets the forward pass: a closure makes another one."""

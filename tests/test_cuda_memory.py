@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import isample
-from isample.ops.memory import draw_weights, expected_scores, meet, recall
+from isample.ops.memory import draw_weights, expected_scores, meet, recall, remember
 from tests.on_cuda import needs_cuda
 
 pytestmark = needs_cuda
@@ -55,3 +55,25 @@ def test_what_scores_foretell_agrees_with_the_cpu(contradicted):
         results.append((met.cpu(), expected.cpu(), bounded.cpu()))
     for mine, theirs in zip(*results):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("count", [40, 5000])
+def test_the_last_of_a_doubled_sample_is_remembered(count):
+    """As on the CPU, to the bit: each of ten samples comes many times."""
+    generator = torch.Generator().manual_seed(4)
+    score = torch.rand(count, generator=generator)
+    indices = torch.randint(10, (count,), generator=generator)
+    memory = torch.rand(16, generator=generator)
+    memory[::3] = -1.0
+    results = []
+    for device in ("cpu", "cuda"):
+        kept = memory.to(device, copy=True)
+        before = remember(kept, indices.to(device), score.to(device), rate=0.3)
+        results.append((kept.cpu(), before.cpu()))
+    for mine, theirs in zip(*results):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=0)
+    fresh = torch.full((16,), -1.0)
+    for index, value in zip(indices.tolist(), score.tolist()):
+        fresh[index] = value
+    unseen = (memory < 0) & (fresh >= 0)
+    assert torch.equal(results[1][0][unseen], fresh[unseen])

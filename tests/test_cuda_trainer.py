@@ -167,3 +167,75 @@ def test_a_captured_step_is_the_same_step():
             torch.testing.assert_close(one, other)
         assert torch.equal(replayed[0], expected[0])
     assert len({tuple(replayed[0].tolist()) for replayed in replays}) == 4
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"control": "never"},
+        {"mode": "memory", "control": "always"},
+        {"mode": "memory", "control": "always", "score": "loss"},
+        {"presample": 60, "control": "always"},
+    ],
+)
+def test_a_step_waits_for_its_own_numbers_only(options, on_device):
+    """torch raises at whatever waits for the device; numbers and indices come by events, which it
+    lets pass. The order of a pass is begun outside."""
+    trainer = make_trainer(**options)
+    data = [part.cuda() if on_device else part for part in blobs()]
+    loader = DataLoader(TensorDataset(*data), batch_size=12, shuffle=True)
+    steps = trainer.iterate(loader, epochs=4)
+    for _ in range(55):
+        next(steps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(30):
+            next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    steps.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "memory", "control": "always"}, {"presample": 60, "control": "always"}],
+)
+def test_a_state_that_was_loaded_onto_the_device_goes_on(options, tmp_path):
+    """Bit for bit; with map_location generators' states come there too."""
+    loader = DataLoader(TensorDataset(*blobs()), batch_size=12, shuffle=True)
+    trainer = make_trainer(**options)
+    whole, rest = [trainer, trainer.model, trainer.optimizer], []
+    for step, report in enumerate(trainer.iterate(loader, epochs=8), 1):
+        rest.append(report.loss)
+        if step == 70:
+            torch.save([part.state_dict() for part in whole], tmp_path / "state.pt")
+            rest.clear()
+
+    other = make_trainer(**options)
+    saved = torch.load(tmp_path / "state.pt", map_location="cuda", weights_only=True)
+    for part, state in zip([other, other.model, other.optimizer], saved):
+        part.load_state_dict(state)
+    assert [report.loss for report in other.iterate(loader, epochs=8)] == rest and rest
+    for mine, theirs in zip(trainer.model.parameters(), other.model.parameters()):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_controller_hears_of_the_work_and_not_of_its_queueing():
+    """A step that queues a long kernel takes its time, though the host goes on at once."""
+    from isample.support.clocks import DeviceClock
+
+    device = torch.device("cuda")
+    large = torch.rand(4096, 4096, device=device)
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    clock = DeviceClock(device)
+    clock.tick()
+    first.record()
+    for _ in range(8):
+        large @ large
+    last.record()
+    clock.tick()
+    lap = clock.lap()
+    seconds = lap.seconds()
+    assert lap.is_over
+    assert seconds >= first.elapsed_time(last) / 1e3 > 0

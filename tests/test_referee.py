@@ -85,6 +85,27 @@ def test_only_the_method_s_time_counts(monkeypatch, clock):
     assert [point.elapsed for point in points] == [i / 64 for i in range(17)]
 
 
+def test_a_gpu_is_waited_for_before_a_clock_is_read(monkeypatch, clock):
+    """A unit queues work of 1/64 s and goes on at once; before the first there was some of 9 s."""
+    queued = [9.0]
+
+    def synchronize(device):
+        assert device.type == "cuda"
+        clock.now += queued.pop() if queued else 0.0
+
+    def method(training):
+        while True:
+            queued.append(1 / 64)
+            yield None
+
+    monkeypatch.setattr(meter.torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(Training, "device", property(lambda self: torch.device("cuda", 0)))
+    made = meter.Meter(line_training(1.0), method)
+    for _ in range(8):
+        made.advance()
+    assert made.elapsed == 8 / 64 and made.cpu_seconds == 4 / 64
+
+
 def test_learning_rate_falls_linearly_to_zero(clock):
     training, rates = line_training(0.1), []
 

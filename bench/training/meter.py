@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
+
 import isample
 from bench.common import machine
 
@@ -19,7 +21,8 @@ class Meter:
     """Makes the method of ``training`` and lets it work, a unit at a time.
 
     Wall-clock time counts from when the method is asked for its next unit of work until it has done
-    it, data loading and whatever the method prepares there included; nothing else counts.
+    it, data loading and whatever the method prepares there included; nothing else counts. A GPU is
+    waited for before each reading of a clock, so that its work counts where it was asked for.
     ``elapsed`` are those seconds, ``cpu_seconds`` those of them that the process had a core,
     ``active_seconds`` those of importance-sampled units, None for a method that tells of none,
     ``kinds`` those of each of `KINDS`, of a method that yields reports; ``updates`` are the
@@ -42,9 +45,15 @@ class Meter:
     def _count(self, *_) -> None:
         self.updates += 1
 
+    def _wait(self) -> None:
+        device = self.training.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     def advance(self) -> bool | None:
         """Lets the method work until it yields, on the clock; whether that was importance-sampled,
         None where the method does not tell."""
+        self._wait()
         # In this order: the former is slow on some systems.
         cpu_began, began = time.process_time(), time.perf_counter()
         try:
@@ -54,6 +63,7 @@ class Meter:
                 f"a method must go on until its time is spent; it ended after {self.elapsed:.1f} s"
             )
             raise RuntimeError(message) from None
+        self._wait()
         seconds = time.perf_counter() - began
         self.cpu_seconds += time.process_time() - cpu_began
         self.elapsed += seconds

@@ -1,5 +1,4 @@
 // cross_entropy for torch on CUDA: one launch.
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
@@ -56,7 +55,7 @@ Result run(const at::Tensor& logits, const at::Tensor& targets, const Given& wei
   const at::Tensor partials =
       scratch(sizeof(MeanSums) * cross_entropy_partials(s.task, on), logits);
   task.partials = static_cast<MeanSums*>(partials.mutable_data_ptr());
-  C10_CUDA_CHECK(launch_cross_entropy(task, on));
+  check_launch(launch_cross_entropy(task, on));
   result.score = std::move(s.score);
   return result;
 }

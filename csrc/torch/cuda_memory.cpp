@@ -1,6 +1,5 @@
 // The ops that remember scores, for torch on CUDA. An index that is out of range shows as NaN.
 #include <ATen/ops/empty_like.h>
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
@@ -30,9 +29,9 @@ at::Tensor draw_weights(const at::Tensor& sums, const at::Tensor& indices) {
   const at::Tensor ends = sums.contiguous(), places = indices.contiguous();
   const int64_t count = places.size(0);
   at::Tensor weights = empty({count}, indices, at::kFloat);
-  C10_CUDA_CHECK(launch_draw_weights(ends.const_data_ptr<int64_t>(), ends.size(0),
-                                     places.const_data_ptr<int64_t>(), count,
-                                     weights.mutable_data_ptr<float>(), launcher()));
+  check_launch(launch_draw_weights(ends.const_data_ptr<int64_t>(), ends.size(0),
+                                   places.const_data_ptr<int64_t>(), count,
+                                   weights.mutable_data_ptr<float>(), launcher()));
   return weights;
 }
 
@@ -42,8 +41,8 @@ at::Tensor draw_moments(const at::Tensor& score, const at::Tensor& weights, bool
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const BatchTensors tensors(score, drawn, weights, std::nullopt, std::nullopt);
   at::Tensor numbers = empty({moment_count(fractions)}, score, at::kDouble);
-  C10_CUDA_CHECK(launch_draw_moments(tensors.batch, fractions_of(fractions),
-                                     numbers.mutable_data_ptr<double>(), launcher()));
+  check_launch(launch_draw_moments(tensors.batch, fractions_of(fractions),
+                                   numbers.mutable_data_ptr<double>(), launcher()));
   return numbers;
 }
 
@@ -54,7 +53,7 @@ at::Tensor remember(at::Tensor& memory, const at::Tensor& indices, const at::Ten
   const at::Tensor places = indices.contiguous(), fresh = score.contiguous();
   at::Tensor before = at::empty_like(fresh);
   count_write(memory);
-  C10_CUDA_CHECK(launch_remember(
+  check_launch(launch_remember(
       {memory.mutable_data_ptr<float>(), memory.size(0), places.const_data_ptr<int64_t>(),
        fresh.const_data_ptr<float>(), fresh.size(0), rate, before.mutable_data_ptr<float>()},
       launcher()));
@@ -66,9 +65,9 @@ void meet(at::Tensor& met, const at::Tensor& remembered, const at::Tensor& fresh
   const c10::cuda::OptionalCUDAGuard guard(met.device());
   const at::Tensor before = remembered.contiguous(), after = fresh.contiguous();
   count_write(met);
-  C10_CUDA_CHECK(launch_meet({met.mutable_data_ptr<float>(), before.const_data_ptr<float>(),
-                              after.const_data_ptr<float>(), after.size(0)},
-                             launcher()));
+  check_launch(launch_meet({met.mutable_data_ptr<float>(), before.const_data_ptr<float>(),
+                            after.const_data_ptr<float>(), after.size(0)},
+                           launcher()));
 }
 
 at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score,
@@ -85,8 +84,8 @@ at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score,
   const RememberTask task = {
       memory.mutable_data_ptr<float>(), memory.size(0), batch.places, batch.score, batch.size, rate,
       before.mutable_data_ptr<float>()};
-  C10_CUDA_CHECK(launch_recall(batch, fractions_of(fractions), numbers.mutable_data_ptr<double>(),
-                               task, met.mutable_data_ptr<float>(), launcher()));
+  check_launch(launch_recall(batch, fractions_of(fractions), numbers.mutable_data_ptr<double>(),
+                             task, met.mutable_data_ptr<float>(), launcher()));
   return numbers;
 }
 
@@ -108,7 +107,7 @@ at::Tensor expected_scores_into(at::Tensor& expected, const at::Tensor& score,
                              expected.mutable_data_ptr<float>(),
                              bounded.mutable_data_ptr<float>()};
   count_write(expected);
-  C10_CUDA_CHECK(launch_expected_scores(task, workspace.mutable_data_ptr(), launcher()));
+  check_launch(launch_expected_scores(task, workspace.mutable_data_ptr(), launcher()));
   return bounded;
 }
 
@@ -128,9 +127,9 @@ at::Tensor permuted(const at::Tensor& places, int64_t size, int64_t seed) {
   const c10::cuda::OptionalCUDAGuard guard(places.device());
   const at::Tensor from = places.contiguous();
   at::Tensor items = at::empty_like(from);
-  C10_CUDA_CHECK(launch_permuted({from.const_data_ptr<int64_t>(), from.size(0), size,
-                                  static_cast<uint64_t>(seed), items.mutable_data_ptr<int64_t>()},
-                                 launcher()));
+  check_launch(launch_permuted({from.const_data_ptr<int64_t>(), from.size(0), size,
+                                static_cast<uint64_t>(seed), items.mutable_data_ptr<int64_t>()},
+                               launcher()));
   return items;
 }
 

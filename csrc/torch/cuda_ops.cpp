@@ -2,7 +2,6 @@
 // generator. Nothing here waits for the device: what can only be seen there (a label out of range,
 // a score that is NaN) shows in tau.
 #include <ATen/cuda/CUDAGeneratorImpl.h>
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
@@ -59,7 +58,7 @@ std::tuple<at::Tensor, at::Tensor> softmax_score_cuda(const at::Tensor& logits,
   const c10::cuda::OptionalCUDAGuard guard(logits.device());
   const Launcher on = launcher();
   Scoring s = scoring(logits, targets, weight, ignore_index, label_smoothing, on);
-  C10_CUDA_CHECK(launch_softmax_score(s.task, on));
+  check_launch(launch_softmax_score(s.task, on));
   return {std::move(s.score), std::move(s.loss)};
 }
 
@@ -84,7 +83,7 @@ std::tuple<at::Tensor, at::Tensor> distribution_cuda(const at::Tensor& score, do
                                  tau_ema.has_value() ? tau_ema->mutable_data_ptr<float>() : nullptr,
                                  momentum};
   if (tau_ema.has_value()) count_write(*tau_ema);
-  C10_CUDA_CHECK(launch_distribution(task, workspace.mutable_data_ptr(), on));
+  check_launch(launch_distribution(task, workspace.mutable_data_ptr(), on));
   return {std::move(probabilities), std::move(tau)};
 }
 
@@ -105,7 +104,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> alias_table_cuda(cons
   const AliasTable table = {threshold.mutable_data_ptr<int64_t>(),
                             alias.mutable_data_ptr<int32_t>(), mass.mutable_data_ptr<int32_t>(),
                             total.mutable_data_ptr<int64_t>(), n};
-  C10_CUDA_CHECK(launch_alias_table(task, table, workspace.mutable_data_ptr(), on));
+  check_launch(launch_alias_table(task, table, workspace.mutable_data_ptr(), on));
   return {std::move(threshold), std::move(alias), std::move(mass), std::move(total)};
 }
 
@@ -127,7 +126,7 @@ std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t co
   const at::Tensor workspace = scratch(workspace_bytes(n, count, on), scores);
   const DistributionTask task = {
       scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
-  C10_CUDA_CHECK(launch_draw(task, d.task, workspace.mutable_data_ptr(), on));
+  check_launch(launch_draw(task, d.task, workspace.mutable_data_ptr(), on));
   return {std::move(d.indices), std::move(d.weights)};
 }
 
@@ -148,7 +147,7 @@ std::tuple<at::Tensor, at::Tensor> draw_table_cuda(const at::Tensor& threshold,
       thresholds.const_data_ptr<int64_t>(), aliases.const_data_ptr<int32_t>(),
       masses.const_data_ptr<int32_t>(), total.const_data_ptr<int64_t>(), n};
   Drawn d = drawing(DrawMethod::alias, count, random, threshold);
-  C10_CUDA_CHECK(launch_draw_table(table, d.task, on));
+  check_launch(launch_draw_table(table, d.task, on));
   return {std::move(d.indices), std::move(d.weights)};
 }
 
@@ -166,7 +165,7 @@ at::Tensor prefix_sum_into_cuda(at::Tensor& sums, const at::Tensor& score, doubl
   const at::Tensor workspace = scratch(workspace_bytes(n, 1, on), scores);
   const DistributionTask task = {scores.const_data_ptr<float>(), n,       floor, nullptr,
                                  tau.mutable_data_ptr<float>(),  nullptr, 0.0};
-  C10_CUDA_CHECK(
+  check_launch(
       launch_prefix_sum(task, sums.mutable_data_ptr<int64_t>(), workspace.mutable_data_ptr(), on));
   return tau;
 }
@@ -190,7 +189,7 @@ std::tuple<at::Tensor, at::Tensor> draw_prefix_sum_cuda(
   const RandomSource random = random_source(seed, offset, generator, sums.device());
   const at::Tensor ends = sums.contiguous();
   Drawn d = drawing(DrawMethod::systematic, count, random, sums);
-  C10_CUDA_CHECK(launch_draw_prefix_sum(ends.const_data_ptr<int64_t>(), n, stratified, d.task, on));
+  check_launch(launch_draw_prefix_sum(ends.const_data_ptr<int64_t>(), n, stratified, d.task, on));
   return {std::move(d.indices), std::move(d.weights)};
 }
 
@@ -224,7 +223,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> importanc
                                  tau_ema.mutable_data_ptr<float>(),
                                  momentum};
   count_write(tau_ema);
-  C10_CUDA_CHECK(launch_importance_sample(s.task, task, d.task, workspace.mutable_data_ptr(), on));
+  check_launch(launch_importance_sample(s.task, task, d.task, workspace.mutable_data_ptr(), on));
   return {std::move(d.indices), std::move(d.weights), std::move(s.score), std::move(s.loss),
           std::move(tau)};
 }

@@ -1,5 +1,4 @@
 // _pack on CUDA: one launch, whatever the values' number and types.
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
@@ -43,7 +42,7 @@ at::Tensor pack_cuda(at::TensorList values) {
                                   task.size};
       task.size += value.numel();
     }
-    C10_CUDA_CHECK(launch_pack(task, launcher()));
+    check_launch(launch_pack(task, launcher()));
     next += task.size;
   }
   return packed;

@@ -1,6 +1,5 @@
 // The ops behind `rows`, on CUDA.
 #include <ATen/ops/empty_like.h>
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
@@ -33,7 +32,7 @@ void pass_rows(const at::Tensor& gradient, const Given& factors, const Given& sq
     partials = scratch(bytes, gradient);
     task.partials = static_cast<double*>(partials.mutable_data_ptr());
   }
-  C10_CUDA_CHECK(launch_rows(task, on));
+  check_launch(launch_rows(task, on));
   if (squares.has_value() && !squares->is_same(sums)) squares->copy_(sums);
 }
 

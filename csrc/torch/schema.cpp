@@ -10,8 +10,10 @@
 #include <map>
 #include <string>
 
+#include "architectures.h"
 #include "build_info.h"
 #include "interrupt.h"
+#include "no_cuda.h"
 
 TORCH_LIBRARY(isample, m) {
   m.def(
@@ -163,7 +165,10 @@ TORCH_LIBRARY_IMPL(isample, Autograd, m) {
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled ops of isample; importing it registers torch.ops.isample.";
   isample::find_main_thread();
+  isample::refuse_cuda();
   m.def("build_info", &isample::build_info,
         "What was built: compiler, torch version, the CPU instruction set in use, CUDA "
         "architectures or why none.");
+  m.def("has_code", &isample::has_code, py::arg("architectures"), py::arg("major"),
+        py::arg("minor"), "Whether code for such architectures runs on such a GPU.");
 }

@@ -4,7 +4,6 @@ tell."""
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable
 from functools import reduce
 from operator import add
@@ -19,6 +18,7 @@ from isample.ops.memory import draw_moments
 from isample.scoring.scorers import ScoredAhead
 from isample.sources.base import Source
 from isample.support.batch_cuts import take
+from isample.support.clocks import start_timer
 from isample.support.errors import NonFiniteScoreError
 from isample.support.pytree import as_pair
 from isample.values import Batch, Candidates, Plan
@@ -53,7 +53,7 @@ def chosen(
         selection, seconds = scorer.select(given.batch, size, count, prior, **known)
     except NonFiniteScoreError as error:
         raise candidates_error(error, given.places, _parameters(parts)) from None
-    began = time.perf_counter()
+    stop = start_timer(parts.device)
     if parts.objective is not None and not by_memory:
         parts.objective.note(as_pair(given.batch)[1])
     indices = selection.indices
@@ -75,7 +75,7 @@ def chosen(
     batch.told["candidates"] = source.learn_candidates(given, selection.score)
     batch.told.update(source.facts())
     batch.told.update(tau=selection.tau, tau_ema=parts.selector.tau_ema)
-    batch.overhead = time.perf_counter() - began
+    batch.overheads += (stop(),)
     return batch
 
 
@@ -101,7 +101,7 @@ def learn_outputs(
 ) -> None:
     """Learns from a training pass by its outputs; ``score``, float32 [b], where it came with the
     loss."""
-    began = time.perf_counter()
+    stop = start_timer(parts.device)
     objective = parts.known
     if score is None and objective.score.from_logits is not None:
         score = objective.scores(None, None, targets, outputs)
@@ -109,16 +109,16 @@ def learn_outputs(
         score = batch.score[batch.chosen]  # another pass would tell the same
     elif score is None:
         score = objective.scores(parts.model, batch.batch[0], targets, outputs)
-    learn(parts, source, batch, score)
-    batch.overhead += time.perf_counter() - began
+    learn(parts, source, batch, score.to(parts.device))
+    batch.overheads += (stop(),)
 
 
 def learn_rows(parts: Parts, source: Source, batch: Batch) -> None:
     """Learns from a training pass by the gradient rows at its logits."""
-    began = time.perf_counter()
-    squares = reduce(add, (part * scale**2 for part, scale in batch.squares))
-    learn(parts, source, batch, squares.sqrt().float().to(parts.device))
-    batch.overhead += time.perf_counter() - began
+    stop = start_timer(parts.device)
+    heads = ((part * scale**2).to(parts.device) for part, scale in batch.squares)
+    learn(parts, source, batch, reduce(add, heads).sqrt().float())
+    batch.overheads += (stop(),)
 
 
 def learn(parts: Parts, source: Source, batch: Batch, score: Tensor) -> None:

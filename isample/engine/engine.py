@@ -198,7 +198,8 @@ class Engine(Resumable):
             return objective.mean(outputs, targets)[0]
         plain = self.dealer.tickets.pass_plain("loss", outputs)
         batch = plain or self.dealer.claim("loss")
-        mean, score = objective.mean(outputs, targets, batch.weights, notes=batch.observe)
+        weights = batch.weights_on(outputs.device)
+        mean, score = objective.mean(outputs, targets, weights, notes=batch.observe)
         if self.dealer.tickets.is_settled(batch) or (plain is not None and self._open):
             return mean
         tell_loss(batch, mean)

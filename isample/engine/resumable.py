@@ -10,6 +10,7 @@ from isample.engine.arguments import Arguments
 from isample.engine.dealer import Dealer
 from isample.engine.parts import Parts, Wishes, make_parts
 from isample.engine.steps import Steps
+from isample.ops.devices import check_device
 from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
 from isample.support.errors import StateError
@@ -42,6 +43,8 @@ class Resumable:
             sampling=given.sampling,
             seed=given.seed,
         )
+        if given.control != "never":
+            check_device("optimizer's parameters", self.parts.device)
         self.steps: Steps = Steps(given.optimizer, rates, given.processes, self.parts.device)
         wishes = Wishes(given.control, given.sampling, given.batch_size, given.adapt is not None)
         self.dealer: Dealer = Dealer(self.parts, wishes, self.steps)

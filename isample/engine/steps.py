@@ -13,9 +13,10 @@ from torch import Tensor
 from isample.control.base import Controller
 from isample.control.rates import Rates
 from isample.engine.faults import loss_error
+from isample.engine.laps import Laps
 from isample.engine.numbers import check_finite, observation, report_of
 from isample.engine.steering import Steering
-from isample.support.clocks import StepClock
+from isample.support.clocks import StepClock, clock_of
 from isample.support.processes import Processes
 from isample.support.readback import as_numbers
 from isample.values import Batch, History, Observation, Plan, StepReport
@@ -44,7 +45,7 @@ class Steps:
         self.rates: Rates = rates
         self.processes: Processes = processes
         self.device: torch.device = device
-        self.clock: StepClock = StepClock()
+        self.clock: StepClock = clock_of(device)
         self.history: History = History()
         self.count: int = 0
         self.elapsed: float = 0.0
@@ -60,6 +61,7 @@ class Steps:
         self._carried = 0.0  # seconds that no settled batch has taken yet
         self._overhead = 0.0
         self._timed: list[tuple[float, float]] = []  # of which other processes have not heard
+        self._laps: Laps | None = Laps.where_needed(self.clock, processes.count)
 
     def control(
         self, controller: Controller[Any], batch_size: int, informed: Callable[[], bool]
@@ -95,6 +97,9 @@ class Steps:
             self._carried = seconds
             return steering.plan
         each, self._carried = seconds / count, 0.0
+        if self._laps is not None:
+            self._end_lap(self._laps, seconds)
+            return steering.plan
         for size in self._plain:
             steering.plain(size, each)
             self.elapsed += each
@@ -116,6 +121,13 @@ class Steps:
         for _ in range(steps):
             self.steering.clock(seconds, overhead)
             self.elapsed += seconds
+
+    def _end_lap(self, laps: Laps, seconds: float) -> None:
+        """The controller hears a GPU's time once it is known; ``elapsed`` is the host's."""
+        laps.add(self._plain, self._untimed, self._overhead / max(self._untimed, 1))
+        self._plain, self._untimed, self._overhead = [], 0, 0.0
+        self.elapsed += seconds
+        laps.tell(self.steering)
 
     def stop(self) -> None:
         """The last step of a run is over; what comes before the next one is not its time."""
@@ -160,13 +172,12 @@ class Steps:
         if self._reads_at_once:
             return
         told = list(batch.told.values())
+        times: tuple[float, ...] = ()
         if self.processes.count > 1:
-            seconds = sum(seconds for seconds, _ in self._timed)
-            overhead = sum(overhead for _, overhead in self._timed)
-            told.append(torch.tensor([seconds, overhead], dtype=torch.float64, device=self.device))
-        if told:
+            times = tuple(map(sum, zip(*self._timed))) or (0.0, 0.0)
+        if told or times:
             signs = (self.processes.epoch, batch.out_of, batch.size, batch.scored)
-            self._reads[id(batch)] = self.processes.read_late(told, self.device, signs)
+            self._reads[id(batch)] = self.processes.read_late(told, self.device, signs, times)
 
     def settle(self, batch: Batch) -> None:
         """Reads what ``batch`` tells, and tells the controller.
@@ -177,6 +188,8 @@ class Steps:
         self.rates.note()
         informed = self._informed()
         told = self._numbers(batch)
+        if self._laps is not None:
+            self._laps.tell(self.steering, waits=True)
         seen = observation(batch, told, informed, self.rates.gain_cap)
         check_finite(batch, seen, self._parameters(), self.processes.count)
         self.steering.observe(seen)
@@ -261,6 +274,8 @@ class Steps:
     # ---- State --------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
+        if self._laps is not None and self._steering is not None:
+            self._laps.tell(self._steering, waits=True)
         return {
             "count": self.count,
             "elapsed": self.running,
@@ -277,6 +292,8 @@ class Steps:
         self.rates.load_state_dict(state["rates"])
         self.steering.load_state_dict(state["controller"])
         self.clock.stop()
-        self._untimed, self._carried = 0, 0.0
+        self._untimed, self._overhead, self._carried = 0, 0.0, 0.0
         self._plain.clear()
+        if self._laps is not None:
+            self._laps.clear()
         self.discard()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ def masses(score: Tensor, floor: float = 0.0, bits: int = SUM_BITS) -> Tensor:
     """
     n, largest = len(score), float(score.max())
     if largest == 0:
-        mass = torch.ones(n, dtype=torch.int64)
+        mass = torch.ones(n, dtype=torch.int64, device=score.device)
     else:
         scale = 2.0**bits / largest
         mass = torch.where(score > 0, (score.double() * scale).round().clamp_min(1), 0).long()
@@ -68,7 +69,7 @@ def masses(score: Tensor, floor: float = 0.0, bits: int = SUM_BITS) -> Tensor:
         share = floor * (float(mass.sum()) / n)
         # a fused multiply-add: rounded once
         lifted = [round(float(Fraction(1.0 - floor) * k + Fraction(share))) for k in mass.tolist()]
-        mass = torch.tensor(lifted).clamp_min(1)
+        mass = torch.tensor(lifted, device=score.device).clamp_min(1)
     return mass
 
 
@@ -162,10 +163,14 @@ def draw(
     return draws[method](mass, count, seed, offset)
 
 
+def _on_cpu(numbers: list[Any], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(numbers, dtype=dtype, device="cpu")
+
+
 def _with_weights(mass: Tensor, indices: list[int]) -> tuple[Tensor, Tensor]:
     n, total = len(mass), int(mass.sum())
     weights = [float(total) / (float(n) * float(mass[i])) for i in indices]
-    return torch.tensor(indices), torch.tensor(weights, dtype=torch.float64).float()
+    return _on_cpu(indices, torch.int64), _on_cpu(weights, torch.float64).float()
 
 
 def _draw_alias(mass, count, seed, offset):
@@ -180,7 +185,9 @@ def _draw_alias(mass, count, seed, offset):
 
 
 def _first_above(ends: Tensor, points: list[int]) -> list[int]:
-    return torch.searchsorted(ends, torch.tensor(points, dtype=torch.int64), right=True).tolist()
+    return torch.searchsorted(
+        ends, torch.tensor(points, dtype=torch.int64, device=ends.device), right=True
+    ).tolist()
 
 
 def _draw_systematic(mass, count, seed, offset):
@@ -225,7 +232,7 @@ def _draw_pps(mass, count, seed, offset):
     n = len(mass)
     rounds, step, lengths = pps_lengths(mass, count)
     order = permutation(seed, offset, n)
-    ends = torch.tensor([lengths[i] for i in order]).cumsum(0)
+    ends = torch.tensor([lengths[i] for i in order], device="cpu").cumsum(0)
     start = scaled(philox(seed, offset, 0)[0], step)
     sure = [i for i in range(n) if mass[i] > 0] * rounds
     points = [start + j * step for j in range(count - len(sure))]
@@ -233,7 +240,7 @@ def _draw_pps(mass, count, seed, offset):
     weights = [
         float(count) * float(step) / (float(n) * float(rounds * step + lengths[i])) for i in indices
     ]
-    return torch.tensor(indices), torch.tensor(weights, dtype=torch.float64).float()
+    return _on_cpu(indices, torch.int64), _on_cpu(weights, torch.float64).float()
 
 
 # ---- What one writes without isample -------------------------------------------------------------

@@ -99,7 +99,8 @@ class Overlap:
         stream.wait_stream(self.side)
 
         def read_here(tensor: Tensor) -> Tensor:
-            tensor.record_stream(stream)  # the side stream's allocator must know who else reads it
+            if tensor.is_cuda:  # the side stream's allocator must know who else reads it
+                tensor.record_stream(stream)
             return tensor
 
         map_tensors(read_here, (given.batch, *(() if ahead is None else (ahead.logits,))))

@@ -110,11 +110,13 @@ class Rows:
         relative = self._relative_count(batch, counts)
         batch.heads += 1
         factors = batch.weights
+        if factors is not None or batch.observe:
+            device = next(leaf.device for leaf in tensors_in(z) if leaf.is_floating_point())
+            factors = batch.weights_on(device)
         if factors is not None and relative is not None:
             factors = (factors * (relative / batch.size)).float()
         squares = None
         if batch.observe:
-            device = next(leaf.device for leaf in tensors_in(z) if leaf.is_floating_point())
             squares = torch.zeros(batch.size, dtype=torch.float32, device=device)
             scale = float(batch.size) if relative is None else relative
             batch.squares.append((squares, scale))

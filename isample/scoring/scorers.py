@@ -129,7 +129,7 @@ class ObjectiveScorer:
         device = self.selector.tau_ema.device
         with leaving_no_trace(self.model, device):
             stop = start_timer(device)
-            on_device = map_tensors(lambda tensor: tensor.to(device), batch)
+            on_device = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
             if not self._is_checked and size > 1:
                 self._check_reduction(on_device, size)
                 self._is_checked = True

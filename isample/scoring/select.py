@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isample import ops
 from isample.scoring.objective import Objective
-from isample.support.random_state import seed_or_drawn
+from isample.support.random_state import restore_generator, seed_or_drawn
 from isample.support.registry import look_up
 
 
@@ -119,7 +119,7 @@ class Selector:
         """
         indices = torch.arange(count, device=score.device)
         ones = torch.ones(count, dtype=torch.float32, device=score.device)
-        return Selection(indices, ones, score, score.new_tensor(float("nan")))
+        return Selection(indices, ones, score, score.new_full((), float("nan")))
 
     def observe(self, score: Tensor) -> Tensor:
         """tau of scores, float32 0-dim; its moving average goes on."""
@@ -136,4 +136,4 @@ class Selector:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tau_ema.copy_(state["tau_ema"])
-        self.generator.set_state(state["generator"])
+        restore_generator(self.generator, state["generator"])

@@ -35,6 +35,7 @@ from isample.sources.sampler import MemorySampler
 from isample.support.batch_cuts import rows_of
 from isample.support.errors import NoMemoryWarning
 from isample.support.processes import Processes
+from isample.support.readback import BlockReader
 
 
 class MapStyle(Protocol):
@@ -209,13 +210,15 @@ class InProcessLoader:
         self.fetch: IndexedDataset = IndexedDataset(dataset)
         self.collate: IndexedCollate = IndexedCollate(collate)
         self.sampler: MemorySampler = sampler
+        self._reader = BlockReader()
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[Any, Drawn]]:
         for drawn in self.sampler.taken():
-            yield self.collate(self.fetch.__getitems__(drawn.indices.tolist()))[0], drawn
+            indices = self._reader.on_host(drawn.indices).tolist()
+            yield self.collate(self.fetch.__getitems__(indices))[0], drawn
 
 
 class TensorLoader:
@@ -224,16 +227,17 @@ class TensorLoader:
     def __init__(self, dataset: TensorDataset, sampler: MemorySampler):
         self.dataset: TensorDataset = dataset  # whose tensors may be others in the next epoch
         self.sampler: MemorySampler = sampler
+        self._reader = BlockReader()
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[list[Tensor], Drawn]]:
         for drawn in self.sampler.taken():
-            yield (
-                [rows_of(tensor, drawn.indices) for tensor in self.dataset.tensors],
-                drawn,
-            )
+            yield [self._rows(tensor, drawn.indices) for tensor in self.dataset.tensors], drawn
+
+    def _rows(self, tensor: Tensor, indices: Tensor) -> Tensor:
+        return rows_of(tensor, self._reader.on_host(indices) if tensor.is_cpu else indices)
 
 
 Indexed = DataLoader[Any] | InProcessLoader | TensorLoader

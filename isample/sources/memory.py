@@ -54,7 +54,7 @@ class ScoreMemory:
     Attributes:
         score: float32 [N]; below 0 where a sample was never seen.
         bounded: float32 0-dim, 1 where the table holds down draws of contradicted samples.
-        draw_seconds, rebuild_seconds: the time of all draws, and of the tables among them.
+        draw_seconds, rebuild_seconds: the host's time in all draws, and in the tables among them.
     """
 
     def __init__(

@@ -181,6 +181,21 @@ class Pending:
         self._batches = deque((indices, Drawn(*drawn)) for indices, drawn in state)
 
 
+def joined(dealt: list[Tensor]) -> Tensor:
+    """Batches, one behind the other; a view where they were cut from one block, which a GPU's
+    reader has on the host already."""
+    first, end = dealt[0], dealt[0].storage_offset()
+    for part in dealt:
+        if part.storage_offset() != end or not _share_storage(part, first):
+            return torch.cat(dealt)
+        end += len(part)
+    return first if len(dealt) == 1 else first.as_strided((end - first.storage_offset(),), (1,))
+
+
+def _share_storage(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
 def as_pending(drawn: Drawn) -> tuple[Indices, tuple[Tensor, Tensor | None]]:
     """A batch as :meth:`Pending.state` has it."""
     return drawn.indices.tolist(), (drawn.indices, drawn.weights)

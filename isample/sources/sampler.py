@@ -14,10 +14,11 @@ from torch.utils.data import Sampler
 
 from isample.sources.arguments import check_memory, check_size
 from isample.sources.memory import ScoreMemory, rebuild_interval
-from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending, epoch_length
+from isample.sources.order import Drawn, Indices, Passes, Pending, as_pending, epoch_length, joined
 from isample.sources.upgrade import upgraded
 from isample.support.pytree import map_tensors
-from isample.support.random_state import seed_or_drawn
+from isample.support.random_state import restore_generator, seed_or_drawn
+from isample.support.readback import BlockReader
 from isample.support.states import load_whole
 from isample.values import Plan
 
@@ -54,8 +55,8 @@ class MemorySampler(Sampler[list[int]]):
         :mod:`isample.scoring.contradicted`. None, the default, sets no bound.
     rebuild_every: batches between two renewals of the table; N / 64b by default.
     seed: of the draws; by default taken from torch's generator.
-    device: where scores, draws and weights live. On a GPU nothing waits for the host but
-        ``__iter__``, whose indices are Python integers, and a pass's begin.
+    device: where scores, draws and weights live. On a GPU nothing waits for the host but a pass's
+        begin and, once for all batches drawn together, ``__iter__``: it yields Python integers.
 
     It keeps 12 bytes a sample: a float32 score and an int64 prefix sum. On a GPU, a new table takes
     20 bytes a sample more for a while.
@@ -94,7 +95,7 @@ class MemorySampler(Sampler[list[int]]):
             half_life=half_life * len(self),
             rebuild_every=self.rebuild_every,
         )
-        self._pending = Pending()
+        self._pending, self._reader = Pending(), BlockReader()
         self._uniform_batches = math.ceil(uniform_epochs * len(self))
         self._left = len(self)  # batches that this epoch still has to draw
 
@@ -148,7 +149,7 @@ class MemorySampler(Sampler[list[int]]):
         pending = self._pending.again()
         yield from pending
         for batch in self._rest(bool(pending)):
-            indices = batch.indices.tolist()
+            indices = self._reader.on_host(batch.indices).tolist()
             self._pending.add(indices, batch)
             yield indices
 
@@ -265,7 +266,7 @@ class MemorySampler(Sampler[list[int]]):
         load_whole(self._load, upgraded(state), self.state_dict(), "memory")
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
         state = map_tensors(lambda tensor: tensor.to(self.score.device, copy=True), state)
         self.drop_last, self._rebuild_every = state["drop_last"], state["rebuild_every"]
         self._passes.resize(state["size"], state["batch_size"], self.drop_last)
@@ -293,8 +294,7 @@ class MemorySampler(Sampler[list[int]]):
         batches = -(-plan.candidates // self.batch_size) if plan.candidates else 1
         self.num_batches += batches
         if not plan.importance or self.num_batches <= self._uniform_batches:
-            dealt = [self._passes.deal() for _ in range(batches)]
-            return Drawn(dealt[0] if batches == 1 else torch.cat(dealt), None)
+            return Drawn(joined([self._passes.deal() for _ in range(batches)]), None)
         self._passes.forget()
         draws = plan.candidates or min(plan.keep or self.batch_size, self.batch_size)
         return Drawn(*self.memory.next_batch(draws, plan.gain_cap))

@@ -33,7 +33,7 @@ class _Which:
     def indices(self) -> Tensor:
         """int64, on the CPU."""
         if isinstance(self.given, slice):
-            return torch.arange(self.size)[self.given]
+            return torch.arange(self.size, device="cpu")[self.given]
         return self.given.cpu()
 
     @cached_property

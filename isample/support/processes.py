@@ -28,7 +28,7 @@ from isample.support.alike import unlike, version
 from isample.support.describe import described, told
 from isample.support.errors import ProcessesError, UnevenProcessesError
 from isample.support.random_state import seed_or_drawn
-from isample.support.readback import read_late
+from isample.support.readback import on_device, read_late
 from isample.support.watch import Run, Watch, watch_of
 
 Step = TypeVar("Step")
@@ -203,23 +203,26 @@ class Processes:
             yield from steps
 
     def read_late(
-        self, values: list[Tensor], device: torch.device, signs: tuple[int, ...] = ()
+        self,
+        values: list[Tensor],
+        device: torch.device,
+        signs: tuple[int, ...] = (),
+        numbers: tuple[float, ...] = (),
     ) -> Callable[[], list[float]]:
-        """:func:`isample.support.readback.read_late` of the means over all processes.
+        """:func:`isample.support.readback.read_late` of the means over all processes, those of
+        ``numbers`` of the host behind those of ``values``.
 
         ``signs`` are those of ``SIGNS``: where they are not alike, reading raises
         UnevenProcessesError in all processes.
         """
         if self.count == 1:
             return read_late(values, device)
-        told = [value.detach().double().reshape(-1) for value in values]
-        length = sum(value.numel() for value in told)
+        told = [value.detach().to(device, torch.float64).reshape(-1) for value in values]
+        length = sum(value.numel() for value in told) + len(numbers)
         rests = [sign % PRIME for sign in signs]
         beside = [*rests, *(rest * rest for rest in rests)]
         filling = [0.0] * (WIDTH - length - len(beside))
-        joined = torch.cat(
-            [*told, torch.tensor([*beside, *filling], dtype=torch.float64).to(device)]
-        )
+        joined = torch.cat([*told, on_device([*numbers, *beside, *filling], device)])
         with self.explained():
             distributed.all_reduce(joined, group=self.group)
         read = read_late([joined], device)

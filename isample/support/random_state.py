@@ -35,9 +35,9 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     """Puts back what :func:`random_state` gave."""
-    torch.set_rng_state(state["cpu"])
+    torch.set_rng_state(state["cpu"].cpu())  # torch.load's map_location may have moved it
     if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     if "numpy" in state:  # states of before have torch's alone
         numpy.random.set_state(state["numpy"])
         random.setstate(state["python"])
@@ -45,7 +45,7 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 def check_random_state(state: dict[str, Any]) -> None:
     """Raises an error for what :func:`restore_random_state` cannot take."""
-    torch.Generator().set_state(state["cpu"])
+    torch.Generator("cpu").set_state(state["cpu"].cpu())
     if "numpy" in state or "python" in state:
         check_like(state["numpy"], _listed(numpy.random.get_state(legacy=False)), "random state")
         numpy.random.RandomState().set_state(state["numpy"])
@@ -71,7 +71,7 @@ def generator_state(generator: Generator) -> Any:
 def restore_generator(generator: Generator, state: Any) -> None:
     """Puts back what :func:`generator_state` gave."""
     if isinstance(generator, torch.Generator):
-        generator.set_state(state)
+        generator.set_state(state.cpu())
     elif isinstance(generator, random.Random):
         generator.setstate(state)
     elif isinstance(generator, numpy.random.RandomState):

@@ -1,4 +1,4 @@
-"""Reads numbers from a device on the host, without making the device wait."""
+"""Numbers between a device and the host, without making either wait for the other."""
 
 from __future__ import annotations
 
@@ -19,14 +19,50 @@ def read_late(values: list[torch.Tensor], device: torch.device) -> Callable[[], 
     """
     if device.type != "cuda":
         return lambda: [number for value in values for number in as_numbers(value)]
-    joined = torch.ops.isample._pack(values)
-    pinned = torch.empty(joined.shape, dtype=joined.dtype, device="cpu", pin_memory=True)
-    pinned.copy_(joined, non_blocking=True)
-    done = torch.cuda.Event()
-    done.record()
+    placed = [value.to(device, non_blocking=True) for value in values]
+    read = copy_late(torch.ops.isample._pack(placed))
+    return lambda: read().tolist()
 
-    def read() -> list[float]:
+
+def copy_late(value: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A reader of a copy of ``value`` on the host, which waits for it; the call queues it.
+
+    The stream is that of the tensor's own device, which need not be the current one.
+    """
+    pinned = torch.empty(value.shape, dtype=value.dtype, device="cpu", pin_memory=True)
+    pinned.copy_(value, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(value.device))
+
+    def read() -> torch.Tensor:
         done.synchronize()
-        return pinned.tolist()
+        return pinned
 
     return read
+
+
+def on_device(numbers: list[float], device: torch.device) -> torch.Tensor:
+    """``numbers`` of the host as a tensor, float64 [n], on ``device``; the copy is queued."""
+    is_cuda = device.type == "cuda"
+    held = torch.tensor(numbers, dtype=torch.float64, device="cpu", pin_memory=is_cuda)
+    return held.to(device, non_blocking=True)
+
+
+class BlockReader:
+    """Brings parts of larger tensors on a device to the host: with the first part of one comes all
+    of it, so that the rest is there already."""
+
+    def __init__(self) -> None:
+        self._storage: torch.UntypedStorage | None = None  # of the last one; held, so that its
+        self._block = torch.empty(0, device="cpu")  # address is no other's
+
+    def on_host(self, part: torch.Tensor) -> torch.Tensor:
+        """``part``, a vector that is written to no more, on the host."""
+        if part.is_cpu:
+            return part
+        storage, begin = part.untyped_storage(), part.storage_offset()
+        if self._storage is None or storage.data_ptr() != self._storage.data_ptr():
+            length = storage.nbytes() // part.element_size()
+            self._block = copy_late(part.as_strided((length,), (1,), 0))()
+            self._storage = storage
+        return self._block[begin : begin + len(part)]
