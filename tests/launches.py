@@ -1,12 +1,4 @@
-"""How many kernels a CUDA device would run for what runs on the CPU: counted op by op, without one.
-
-Memory copies count as kernels: they cost a launch, too.
-"""
-
-from collections import Counter
-
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+"""How many kernels an op runs on a CUDA device; a copy counts as one, since it costs a launch."""
 
 # of torch's ops that run no kernel; views are known by their schema
 FREE = (
@@ -39,6 +31,13 @@ ISAMPLE = {
     "draw_weights": 1,
     "permuted": 1,
     "draw.prefix_sum": 1,
+    "draw.table": 1,
+    "rows": 0,  # which is a view; its backward pass is the next two
+    "_add_row_squares": 1,
+    "_scale_rows": 1,
+    "distribution": 1,  # and these two, of one block's items
+    "draw": 1,
+    "importance_sample": 1,
     "expected_scores": 3,
     "_expected_scores_into": 3,
     "_pack": 1,
@@ -47,27 +46,7 @@ ISAMPLE = {
 }
 
 
-class Launches(TorchDispatchMode):
-    """Counts, within it, what each op would launch; ``by_op`` has them by name."""
-
-    def __init__(self):
-        super().__init__()
-        self.by_op = Counter()
-
-    @property
-    def total(self):
-        return sum(self.by_op.values())
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        kwargs.pop("pin_memory", None)  # which takes a device
-        count = launches_of(op, args, kwargs)
-        if count:
-            self.by_op[op.name()] += count
-        return op(*args, **kwargs)
-
-
-def launches_of(op, args, kwargs):
+def launches_of(op, args):
     space, _, name = op.name().partition("::")
     bare = name.partition(".")[0]
     if space == "isample":
@@ -77,31 +56,3 @@ def launches_of(op, args, kwargs):
     if bare.startswith("index_put") or bare == "_index_put_impl_":
         return SCATTER if len(args) > 3 and args[3] else 1
     return SEVERAL.get(bare, 1)
-
-
-class FakeEvent:
-    """torch.cuda.Event where there is no CUDA: everything is done at once."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def record(self, stream=None):
-        pass
-
-    def synchronize(self):
-        pass
-
-    def query(self):
-        return True
-
-    def elapsed_time(self, end):
-        return 1.0
-
-
-def act_as_cuda(monkeypatch):
-    """Python takes the branches of CUDA tensors, for those of the CPU; an engine's steps also need
-    ``steps.device``."""
-    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda *device: None)
-    for module in ("scoring.objective", "scoring.counts", "ops.tables"):
-        monkeypatch.setattr(f"isample.{module}.is_read_freely", lambda tensor: False)

@@ -9,6 +9,7 @@ on two devices raise, as they do on a GPU.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from isample import _C
+from tests.launches import launches_of
 
 CUDA = torch.device("cuda", 0)
 RealGenerator = torch.Generator
@@ -42,11 +44,21 @@ class Device:
         self.queued = self.passed = 0  # ops
         self.waits: list[str] = []
         self.pageable = 0  # copies to it of memory that is not pinned, which a driver makes itself
+        self.launches: Counter[str] = Counter()  # of kernels and copies, by op
 
     def wait(self, why: str) -> None:
         if self.passed < self.queued:
             self.waits.append(why)
         self.passed = self.queued
+
+    def launch(self, name: str, count: int) -> None:
+        if count:
+            self.launches[name] += count
+
+    def copy(self) -> None:
+        """From the host or to it."""
+        self.queued += 1
+        self.launch("copy", 1)
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """One op on tensors of the device."""
@@ -55,6 +67,7 @@ class Device:
         if name not in COPIES and any(not isinstance(x, Queued) and x.dim() for x in leaves):
             raise RuntimeError(f"{func}: expected all tensors on one device, got cpu and cuda")
         self.queued += 1
+        self.launch(func.name(), launches_of(func, args))
         masks = name in ("index", "index_put_") and any(
             x.dtype in (torch.bool, torch.uint8) for x in tree_leaves(args[1])
         )
@@ -140,7 +153,7 @@ class Placing(TorchFunctionMode):
                 host = source if isinstance(to, Queued) else to
                 late = kwargs.get("non_blocking", False) and getattr(host, "pinned", False)
                 if host.dim() or host is to:
-                    DEVICE.queued += 1
+                    DEVICE.copy()
                     if not late:
                         DEVICE.wait("copy_")
                 inner(to).copy_(inner(source))
@@ -163,7 +176,7 @@ class Placing(TorchFunctionMode):
                 tensor.to(*args, **rest) if args or rest.get("copy") or "dtype" in rest else tensor
             )
         late = kwargs.get("non_blocking", False)
-        DEVICE.queued += 1
+        DEVICE.copy()
         if device.type == "cpu" or not late:
             DEVICE.wait("to")
         DEVICE.pageable += device.type == "cuda" and not getattr(tensor, "pinned", False)

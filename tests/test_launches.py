@@ -1,6 +1,7 @@
 """Kernel launches of a training step on CUDA beside a plain loop's, counted without a device.
 
-tests/test_cuda_trainer.py counts them on one.
+They are counted op by op (tests/launches.py) on a played device; tests/test_cuda_trainer.py counts
+them on a real one.
 """
 
 from collections import Counter
@@ -14,8 +15,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import isample
-from tests.launches import Launches, act_as_cuda
+from tests.queueing_device import Queued, make_queued, queueing
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 b, TABLE = 8, 4
 N = 64 * TABLE * b  # samples: a table serves TABLE batches
 SERVED = 6  # batches: by a table for CIFAR-10 in batches of 128
@@ -30,7 +32,7 @@ class Counted(NamedTuple):
 
     @property
     def total(self):
-        return sum(self.by_op.values())
+        return self.by_op.total()
 
     @property
     def makes_table(self):
@@ -41,44 +43,61 @@ def make_data():
     random = torch.Generator().manual_seed(1)
     targets = torch.randint(5, (N,), generator=random)
     centres = 2 * torch.randn(5, 8, generator=random)
-    return TensorDataset(centres[targets] + torch.randn(N, 8, generator=random), targets)
+    inputs = centres[targets] + torch.randn(N, 8, generator=random)
+    return TensorDataset(Queued(inputs), Queued(targets))
 
 
 def make_model():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 5))
+    make_queued(model)
     return model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 
 
-@pytest.fixture(scope="module")
-def plain():
+@pytest.fixture
+def device(monkeypatch):
+    with queueing(monkeypatch) as device:
+        yield device
+
+
+def counted(device, work):
+    """What ``work`` launches."""
+    device.launches = Counter()
+    work()
+    return device.launches
+
+
+@pytest.fixture
+def plain(device):
     """The launches of a step of a plain loop over tensors on the device."""
     model, optimizer = make_model()
-    data, order = make_data(), torch.randperm(N)
-    for places in order.split(b)[:3]:
-        with torch.autograd.set_multithreading_enabled(False), Launches() as launches:
-            inputs, targets = (tensor[places] for tensor in data.tensors)
-            loss = F.cross_entropy(model(inputs), targets)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return launches.total
+    data = make_data()
+    order = torch.randperm(N, device="cuda")
+
+    def step(places):
+        inputs, targets = (tensor[places] for tensor in data.tensors)
+        loss = F.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    first, second, *_ = order.split(b)
+    step(first)
+    return counted(device, lambda: step(second)).total()
 
 
-def steps_of(monkeypatch, count, **options):
+def steps_of(device, count, **options):
     """What each of the first ``count`` steps of a trainer launches."""
-    act_as_cuda(monkeypatch)
     model, optimizer = make_model()
     trainer = isample.Trainer(model, optimizer, batch_size=b, seed=3, **options)
-    trainer.engine.steps.device = torch.device("cuda")
     loader = DataLoader(make_data(), batch_size=b, shuffle=True)
-    counted = []
-    with torch.autograd.set_multithreading_enabled(False), Launches() as launches:
-        for report in trainer.iterate(loader, epochs=3):
-            counted.append(Counted(launches.by_op, report.active))
-            launches.by_op = Counter()
-            if len(counted) == count:
-                return counted
+    steps = []
+    device.launches = Counter()
+    for report in trainer.iterate(loader, epochs=3):
+        steps.append(Counted(device.launches, report.active))
+        device.launches = Counter()
+        if len(steps) == count:
+            return steps
     raise AssertionError("the run was too short")
 
 
@@ -94,9 +113,9 @@ def extra(steps):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(device):
     """Steps of whole tables, which all draw by them."""
-    steps = steps_of(monkeypatch, EPOCH + 21 * TABLE, mode="memory", control="always")
+    steps = steps_of(device, EPOCH + 21 * TABLE, mode="memory", control="always")
     steps = steps[EPOCH + 1 :]
     assert all(step.active for step in steps)
     first, *_, last = [place for place, step in enumerate(steps) if step.makes_table]
@@ -104,37 +123,35 @@ def drawn(monkeypatch):
     return steps[first:last]
 
 
-def test_the_count_is_of_forward_and_backward():
-    weight = torch.ones(3, 2, requires_grad=True)
-    with Launches() as launches:
-        (weight.unsqueeze(0) * 2).sum().backward()
-    assert launches.by_op == {"aten::mul.Tensor": 2, "aten::sum": 1, "aten::ones_like": 1}
-    places = torch.tensor([1, 1])
-    with Launches() as launches:
-        torch.empty(4).index_put_((places,), weight.detach()[:, 0][:2], accumulate=True)
-    assert launches.by_op == {"aten::index_put_": 11}
-    with Launches() as launches:
-        torch.empty(4, pin_memory=True).copy_(weight.detach().view(-1)[:4], non_blocking=True)
-        isample.prefix_sum(torch.ones(20))
-    del launches.by_op["aten::ones"], launches.by_op["aten::_local_scalar_dense"]
-    assert launches.by_op == {"aten::copy_": 1, "isample::prefix_sum": 6}
+def test_the_count_is_of_forward_and_backward(device):
+    weight = Queued(torch.ones(3, 2)).requires_grad_()
+    launches = counted(device, lambda: (weight.unsqueeze(0) * 2).sum().backward())
+    assert launches == {"aten::mul.Tensor": 2, "aten::sum": 1, "aten::ones_like": 1}
+    places, values = Queued(torch.tensor([1, 1])), weight.detach()[:2, 0]
+    zeros = Queued(torch.zeros(4))
+    scatter = counted(device, lambda: zeros.index_put_((places,), values, accumulate=True))
+    assert scatter == {"aten::index_put_": 11}
+    host = torch.empty(4, pin_memory=True)
+    assert counted(device, lambda: host.copy_(zeros, non_blocking=True)) == {"copy": 1}
+    score = Queued(torch.ones(20))
+    assert counted(device, lambda: isample.prefix_sum(score)) == {"isample::prefix_sum": 6}
 
 
-def test_a_loop_s_cross_entropy_is_four_launches():
-    logits = torch.zeros(4, 3, requires_grad=True)
-    with Launches() as launches:
-        F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
-    assert launches.total - launches.by_op["aten::ones_like"] == 4
+def test_a_loop_s_cross_entropy_is_four_launches(device):
+    logits, targets = Queued(torch.zeros(4, 3)), Queued(torch.tensor([0, 1, 2, 0]))
+    logits.requires_grad_()
+    launches = counted(device, lambda: F.cross_entropy(logits, targets).backward())
+    assert launches.total() - launches["aten::ones_like"] == 4
 
 
-def test_a_closed_gate_costs_few_launches(monkeypatch, plain):
-    steps = steps_of(monkeypatch, 100, control="never")[1:]
+def test_a_closed_gate_costs_few_launches(device, plain):
+    steps = steps_of(device, 100, control="never")[1:]
     assert not any(step.active for step in steps)
     assert median(more(steps, plain)) <= CLOSED
 
 
-def test_a_scored_uniform_step_costs_few_launches(monkeypatch, plain):
-    steps = steps_of(monkeypatch, EPOCH - 1, mode="memory", control="always")[1:]
+def test_a_scored_uniform_step_costs_few_launches(device, plain):
+    steps = steps_of(device, EPOCH - 1, mode="memory", control="always")[1:]
     assert not any(step.active for step in steps)
     assert all(step.by_op["isample::recall"] == 1 for step in steps)
     assert sum(more(steps, plain)) / len(steps) <= ACTIVE
@@ -156,8 +173,8 @@ def test_a_table_costs_few_launches(drawn):
 
 
 @pytest.mark.parametrize("options", [{"control": "never"}, {"mode": "memory", "control": "always"}])
-def test_no_op_reads_a_number_back(monkeypatch, options):
+def test_no_op_reads_a_number_back(device, options):
     """The step's numbers come by one copy, which no op waits for."""
-    steps = steps_of(monkeypatch, EPOCH + 20, **options)[1:]
+    steps = steps_of(device, EPOCH + 20, **options)[1:]
     assert not any(step.by_op["aten::_local_scalar_dense"] for step in steps)
-    assert all(step.by_op["aten::copy_"] == 1 for step in steps)
+    assert all(step.by_op["copy"] == 1 for step in steps)
