@@ -4,19 +4,17 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from bench.gpu import __main__ as runner
-from bench.gpu import machine, pack, packed, processes, summary
-from bench.gpu.programs import NotBuilt, Programs
-from bench.gpu.stages import CALLS, LOAD, STAGES, Call, Outcome, Stage, extension
+from bench.gpu import machine, summary
+from bench.gpu.programs import NotBuilt
+from bench.gpu.stages import CALLS, LOAD, STAGES, Outcome, Stage
 from bench.gpu.targets import compared, targets
 
 ROOT = Path(__file__).parent.parent
-FACTS = {"tag": "cpython-312", "torch": "2.11.0+cu130", "capability": "9.0", "nvcc": None}
 
 
 # ---- A call -------------------------------------------------------------------------------------
@@ -115,137 +113,6 @@ def test_what_cannot_be_done_is_refused(monkeypatch):
     with pytest.raises(SystemExit, match="name first or second"):
         runner.main([])
     assert runner.calls_of(["ops", "kernels"]) == {"kernels-ops": ("machine", "kernels", "ops")}
-
-
-# ---- Processes ----------------------------------------------------------------------------------
-
-
-def dies(process):
-    """Waits for a process that was killed; one that was not would sleep on. It may stay a zombie,
-    until whoever adopts it reaps it."""
-    for _ in range(600):
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return True
-        if state in "ZX":
-            return True
-        time.sleep(0.1)
-    return False
-
-
-@pytest.mark.parametrize("deaf", [False, True])
-def test_a_time_out_keeps_the_output_and_kills_grandchildren(tmp_path, deaf):
-    ignore = "trap '' INT; " if deaf else ""
-    script = f"{ignore}echo kept; sh -c '{ignore}sleep 600' & echo $!; wait"
-    ended = processes.run(["sh", "-c", script], tmp_path / "out", 4.0)
-    kept, grandchild = (tmp_path / "out").read_text().split()[:2]
-    assert ended.code is None and not ended.ok and "4 s were up" in str(ended)
-    assert kept == "kept" and dies(grandchild)
-
-
-def test_what_a_command_leaves_behind_is_killed_too(tmp_path):
-    ended = processes.run(["sh", "-c", "sleep 600 & echo $!"], tmp_path / "out", 60)
-    assert ended.ok and dies((tmp_path / "out").read_text().strip())
-
-
-def test_an_interrupted_command_may_say_what_it_has_found(tmp_path):
-    script = "import time\ntry: time.sleep(600)\nexcept KeyboardInterrupt: print('3 failed')"
-    ended = processes.run([sys.executable, "-c", script], tmp_path / "out", 8.0)
-    assert ended.code is None and (tmp_path / "out").read_text() == "3 failed\n"
-
-
-def test_errors_and_status_are_kept_apart(tmp_path):
-    command = ["sh", "-c", "echo one; echo two >&2; exit 3"]
-    ended = processes.run(command, tmp_path / "out", 60, errors=tmp_path / "err")
-    assert (ended.code, str(ended)) == (3, "exit status 3")
-    assert (tmp_path / "out").read_text() == "one\n" and processes.last_line(
-        tmp_path / "err"
-    ) == "two"
-
-
-def test_a_long_output_keeps_its_ends(tmp_path):
-    (tmp_path / "out").write_text("first" + "." * 10_000 + "last")
-    processes.shorten(tmp_path / "out", 1000)
-    text = (tmp_path / "out").read_text()
-    assert len(text) <= 1000 and text.startswith("first") and text.endswith("last")
-
-
-# ---- The pack -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sources(tmp_path):
-    """A root with sources of its own, and a pack that was built from them."""
-    for name in ("setup.py", "csrc/core/a.h", "csrc/cuda/a.cu", "tests/cpp/cuda_a.cpp"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
-    box = tmp_path / ".gpu"
-    box.mkdir()
-    known = {**FACTS, "commit": "0" * 40}
-    known["parts"] = {part.file: packed.digest(part, tmp_path) for part in packed.PARTS}
-    (box / packed.MANIFEST).write_text(json.dumps(known))
-    for part in packed.PARTS:
-        (box / part.file).write_text("built")
-    return tmp_path
-
-
-def refused(sources, part, **facts):
-    return packed.refusal(part, FACTS | facts, sources / ".gpu", sources)
-
-
-def test_a_pack_of_these_sources_is_used(sources):
-    assert [refused(sources, part) for part in packed.PARTS] == [None] * 3
-    assert refused(sources, packed.EXTENSION, torch="2.11.0") is None
-    assert refused(sources, packed.KERNELS, torch="2.12.0", tag="cpython-313") is None
-
-
-@pytest.mark.parametrize("change", ["content", "name", "new file"])
-def test_a_stale_pack_is_refused(sources, change):
-    if change == "content":
-        (sources / "csrc/cuda/a.cu").write_text("csrc/cuda/b.cu")
-    elif change == "name":
-        (sources / "csrc/cuda/a.cu").rename(sources / "csrc/cuda/b.cu")
-    else:
-        (sources / "csrc/cuda/new.cu").write_text("")
-    for part in packed.PARTS:
-        assert "stale" in refused(sources, part)
-
-
-def test_what_the_pack_is_not_for_is_refused(sources):
-    assert "capability 9.0, not 8.0" in refused(sources, packed.KERNELS, capability="8.0")
-    assert "torch 2.11.0, not cpython-312" in refused(sources, packed.EXTENSION, torch="2.12.0")
-    assert "cpython-313" in refused(sources, packed.EXTENSION, tag="cpython-313")
-    (sources / ".gpu/bench").unlink()
-    assert refused(sources, packed.KERNELS) == "there is no packed bench"
-    (sources / ".gpu" / packed.MANIFEST).unlink()
-    assert refused(sources, packed.EXTENSION).startswith("there is no packed _C.")
-
-
-def test_each_part_is_built_from_sources_that_are_here():
-    for part in packed.PARTS:
-        assert len(packed.digest(part)) == 64
-        for pattern in part.sources:
-            assert any(path.is_file() for path in ROOT.glob(pattern)), pattern
-
-
-def test_without_nvcc_what_must_be_built_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "PACK", tmp_path)
-    facts = FACTS | {"capability": "8.6"}
-    with pytest.raises(NotBuilt, match="nvcc is not on the PATH: install the CUDA toolkit"):
-        Programs(facts, tmp_path).get(packed.KERNELS, processes.Deadline(60))
-    call = Call(tmp_path, facts, Programs(facts, tmp_path))
-    ok, said = extension(call, tmp_path / "extension.txt", processes.Deadline(60))
-    assert not ok and "nvcc is not on the PATH" in said
-
-
-def test_a_pack_that_is_too_large_is_refused(tmp_path):
-    (tmp_path / "a").write_bytes(b"x" * 2000)
-    pack.check_size(tmp_path, 2000)
-    with pytest.raises(SystemExit, match="must be under"):
-        pack.check_size(tmp_path, 1999)
-    with pytest.raises(SystemExit, match=r"--data must be a folder with load.py"):
-        pack.add_data(tmp_path, tmp_path)
 
 
 # ---- What is said -------------------------------------------------------------------------------

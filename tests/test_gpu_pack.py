@@ -1,0 +1,87 @@
+"""What is built ahead for a GPU is used where it fits, and refused where it is stale."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.gpu import pack, packed, processes
+from bench.gpu.programs import NotBuilt, Programs
+from bench.gpu.stages import Call, extension
+
+ROOT = Path(__file__).parent.parent
+FACTS = {"tag": "cpython-312", "torch": "2.11.0+cu130", "capability": "9.0", "nvcc": None}
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A root with sources of its own, and a pack that was built from them."""
+    for name in ("setup.py", "csrc/core/a.h", "csrc/cuda/a.cu", "tests/cpp/cuda_a.cpp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    box = tmp_path / ".gpu"
+    box.mkdir()
+    known = {**FACTS, "commit": "0" * 40}
+    known["parts"] = {part.file: packed.digest(part, tmp_path) for part in packed.PARTS}
+    (box / packed.MANIFEST).write_text(json.dumps(known))
+    for part in packed.PARTS:
+        (box / part.file).write_text("built")
+    return tmp_path
+
+
+def refused(sources, part, **facts):
+    return packed.refusal(part, FACTS | facts, sources / ".gpu", sources)
+
+
+def test_a_pack_of_these_sources_is_used(sources):
+    assert [refused(sources, part) for part in packed.PARTS] == [None] * 3
+    assert refused(sources, packed.EXTENSION, torch="2.11.0") is None
+    assert refused(sources, packed.KERNELS, torch="2.12.0", tag="cpython-313") is None
+
+
+@pytest.mark.parametrize("change", ["content", "name", "new file"])
+def test_a_stale_pack_is_refused(sources, change):
+    if change == "content":
+        (sources / "csrc/cuda/a.cu").write_text("csrc/cuda/b.cu")
+    elif change == "name":
+        (sources / "csrc/cuda/a.cu").rename(sources / "csrc/cuda/b.cu")
+    else:
+        (sources / "csrc/cuda/new.cu").write_text("")
+    for part in packed.PARTS:
+        assert "stale" in refused(sources, part)
+
+
+def test_what_the_pack_is_not_for_is_refused(sources):
+    assert "capability 9.0, not 8.0" in refused(sources, packed.KERNELS, capability="8.0")
+    assert "torch 2.11.0, not cpython-312" in refused(sources, packed.EXTENSION, torch="2.12.0")
+    assert "cpython-313" in refused(sources, packed.EXTENSION, tag="cpython-313")
+    (sources / ".gpu/bench").unlink()
+    assert refused(sources, packed.KERNELS) == "there is no packed bench"
+    (sources / ".gpu" / packed.MANIFEST).unlink()
+    assert refused(sources, packed.EXTENSION).startswith("there is no packed _C.")
+
+
+def test_each_part_is_built_from_sources_that_are_here():
+    for part in packed.PARTS:
+        assert len(packed.digest(part)) == 64
+        for pattern in part.sources:
+            assert any(path.is_file() for path in ROOT.glob(pattern)), pattern
+
+
+def test_without_nvcc_what_must_be_built_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "PACK", tmp_path)
+    facts = FACTS | {"capability": "8.6"}
+    with pytest.raises(NotBuilt, match="nvcc is not on the PATH: install the CUDA toolkit"):
+        Programs(facts, tmp_path).get(packed.KERNELS, processes.Deadline(60))
+    call = Call(tmp_path, facts, Programs(facts, tmp_path))
+    ok, said = extension(call, tmp_path / "extension.txt", processes.Deadline(60))
+    assert not ok and "nvcc is not on the PATH" in said
+
+
+def test_a_pack_that_is_too_large_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 2000)
+    pack.check_size(tmp_path, 2000)
+    with pytest.raises(SystemExit, match="must be under"):
+        pack.check_size(tmp_path, 1999)
+    with pytest.raises(SystemExit, match=r"--data must be a folder with load.py"):
+        pack.add_data(tmp_path, tmp_path)
