@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.gpu import pack, packed, processes
+from bench.gpu import pack, packed, processes, stages
 from bench.gpu.programs import NotBuilt, Programs
 from bench.gpu.stages import Call, extension
 
@@ -14,29 +14,31 @@ FACTS = {"tag": "cpython-312", "torch": "2.11.0+cu130", "capability": "9.0", "nv
 
 
 @pytest.fixture
-def sources(tmp_path):
+def sources(tmp_path, monkeypatch):
     """A root with sources of its own, and a pack that was built from them."""
+    monkeypatch.setattr(packed, "ROOT", tmp_path)
+    monkeypatch.setattr(packed, "PACK", tmp_path / ".gpu")
     for name in ("setup.py", "csrc/core/a.h", "csrc/cuda/a.cu", "tests/cpp/cuda_a.cpp"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     box = tmp_path / ".gpu"
     box.mkdir()
     known = {**FACTS, "commit": "0" * 40}
-    known["parts"] = {part.file: packed.digest(part, tmp_path) for part in packed.PARTS}
+    known["parts"] = {part.file: packed.digest(part) for part in packed.PARTS}
     (box / packed.MANIFEST).write_text(json.dumps(known))
     for part in packed.PARTS:
         (box / part.file).write_text("built")
     return tmp_path
 
 
-def refused(sources, part, **facts):
-    return packed.refusal(part, FACTS | facts, sources / ".gpu", sources)
+def refused(part, **facts):
+    return packed.refusal(part, FACTS | facts)
 
 
 def test_a_pack_of_these_sources_is_used(sources):
-    assert [refused(sources, part) for part in packed.PARTS] == [None] * 3
-    assert refused(sources, packed.EXTENSION, torch="2.11.0") is None
-    assert refused(sources, packed.KERNELS, torch="2.12.0", tag="cpython-313") is None
+    assert [refused(part) for part in packed.PARTS] == [None] * 3
+    assert refused(packed.EXTENSION, torch="2.11.0") is None
+    assert refused(packed.KERNELS, torch="2.12.0", tag="cpython-313") is None
 
 
 @pytest.mark.parametrize("change", ["content", "name", "new file"])
@@ -48,17 +50,44 @@ def test_a_stale_pack_is_refused(sources, change):
     else:
         (sources / "csrc/cuda/new.cu").write_text("")
     for part in packed.PARTS:
-        assert "stale" in refused(sources, part)
+        assert "stale" in refused(part)
 
 
 def test_what_the_pack_is_not_for_is_refused(sources):
-    assert "capability 9.0, not 8.0" in refused(sources, packed.KERNELS, capability="8.0")
-    assert "torch 2.11.0, not cpython-312" in refused(sources, packed.EXTENSION, torch="2.12.0")
-    assert "cpython-313" in refused(sources, packed.EXTENSION, tag="cpython-313")
+    assert "capability 9.0, not 8.0" in refused(packed.KERNELS, capability="8.0")
+    assert "torch 2.11.0, not cpython-312" in refused(packed.EXTENSION, torch="2.12.0")
+    assert "cpython-313" in refused(packed.EXTENSION, tag="cpython-313")
     (sources / ".gpu/bench").unlink()
-    assert refused(sources, packed.KERNELS) == "there is no packed bench"
+    assert refused(packed.KERNELS) == "there is no packed bench"
     (sources / ".gpu" / packed.MANIFEST).unlink()
-    assert refused(sources, packed.EXTENSION).startswith("there is no packed _C.")
+    assert refused(packed.EXTENSION).startswith("there is no packed _C.")
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_the_packed_programs_are_run_and_watched(sources, tmp_path, monkeypatch):
+    """By stand-ins for a device: scripts in place of the programs and of compute-sanitizer."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    monkeypatch.setattr(stages, "WORK", tools)
+    script(tools / "compute-sanitizer", 'echo "under $2"; [ "$2" != racecheck ] || exit 9')
+    script(packed.PACK / "cuda_tests", "echo 0 failures")
+    script(packed.PACK / "bench", "echo '{}'; echo 'no device' >&2; exit 2")
+    call = Call(tmp_path, FACTS, Programs(FACTS, tmp_path))
+    limit = processes.Deadline(60)
+    assert stages.device_tests(call, tmp_path / "a.txt", limit) == (True, "0 failures")
+    ok, said = stages.kernels(call, tmp_path / "b.jsonl", limit)
+    assert (ok, said) == (False, "exit status 2 after 1 lines: no device")
+    assert (tmp_path / "b.jsonl").read_text() == "{}\n"
+    ok, said = stages.sanitizer(call, tmp_path / "c.txt", limit)
+    assert not ok and "racecheck of the kernels: exit status 9: under racecheck" in said
+    text = (tmp_path / "c.txt").read_text()
+    for check in ("memcheck of the kernels: ok", "initcheck of every op: ok", "under synccheck"):
+        assert check in text
 
 
 def test_each_part_is_built_from_sources_that_are_here():

@@ -279,7 +279,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a file for lines of JSON")
     parser.add_argument("--limit", type=float, default=125.0, help="seconds at most")
     given = parser.parse_args()
-    measure_all(Rows(given.out), given.limit)
+    rows = Rows(given.out)
+    measure_all(rows, given.limit)
+    own = [row for row in rows.errors if row["how"].startswith("isample")]
+    if own:  # a baseline may fail
+        raise SystemExit(f"{len(own)} of isample's own failed, the first by {own[0]}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from .processes import ROOT
 
@@ -35,35 +34,35 @@ KERNELS = Part("bench", ("csrc/core/*", "csrc/cuda/*", "bench/kernels/cuda/*.cu*
 PARTS = (EXTENSION, DEVICE_TESTS, KERNELS)
 
 
-def digest(part: Part, root: Path = ROOT) -> str:
+def digest(part: Part) -> str:
     """SHA-256 over the names and the contents of a part's sources."""
-    found = {path for pattern in part.sources for path in root.glob(pattern) if path.is_file()}
+    found = {path for pattern in part.sources for path in ROOT.glob(pattern) if path.is_file()}
     if not found:
-        raise FileNotFoundError(f"no sources of {part.file} in {root}: {', '.join(part.sources)}")
+        raise FileNotFoundError(f"no sources of {part.file} in {ROOT}: {', '.join(part.sources)}")
     total = hashlib.sha256()
     for path in sorted(found):
         content = path.read_bytes()
-        total.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+        total.update(f"{path.relative_to(ROOT).as_posix()} {len(content)}\n".encode())
         total.update(content)
     return total.hexdigest()
 
 
-def manifest(pack: Path = PACK) -> dict | None:
-    path = pack / MANIFEST
+def manifest() -> dict | None:
+    path = PACK / MANIFEST
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def commit(pack: Path = PACK) -> str:
-    known = manifest(pack)
+def commit() -> str:
+    known = manifest()
     return known["commit"][:12] if known else "unknown"
 
 
-def refusal(part: Part, facts: dict, pack: Path = PACK, root: Path = ROOT) -> str | None:
+def refusal(part: Part, facts: dict) -> str | None:
     """Why ``part`` of the pack may not be used on the machine of these ``facts``, or None."""
-    known = manifest(pack)
-    if known is None or part.file not in known["parts"] or not (pack / part.file).is_file():
+    known = manifest()
+    if known is None or part.file not in known["parts"] or not (PACK / part.file).is_file():
         return f"there is no packed {part.file}"
-    if known["parts"][part.file] != digest(part, root):
+    if known["parts"][part.file] != digest(part):
         return f"the packed {part.file} is stale: it was built from other sources"
     here = facts["capability"]
     if known["capability"] != here:
