@@ -64,19 +64,30 @@ CUDA_BIN := .venv-cuda/bin
 cuda-build: .venv-cuda/torch ## build for CUDA and check what the compiler made of it; needs nvcc, but no GPU
 	PATH="$(CURDIR)/$(CUDA_BIN):$$PATH" $(CUDA_BIN)/python -m bench.kernels.cuda.check_build
 
-.PHONY: cuda
-cuda: ## on a machine with a GPU, a CUDA torch and nvcc: build, test, sanitize, measure (STAGES=... for some)
-	$(PYTHON) -m bench.gpu $(STAGES)
+# What the GPU machines have; PyPI's build of it is the CUDA one.
+PY312 ?= python3.12
+PACK_TORCH ?= torch==2.11.0
+PACK_BIN := .venv312/bin
+DATA ?=
+
+.PHONY: gpu-pack
+gpu-pack: .venv312/torch ## build ahead, into .gpu, what make gpu runs; needs nvcc, but no GPU (DATA=FOLDER adds CIFAR-10)
+	PATH="$(CURDIR)/$(PACK_BIN):$$PATH" $(PACK_BIN)/python -m bench.gpu.pack $(if $(DATA),--data "$(DATA)")
+
+.PHONY: gpu
+gpu: ## on a machine with a GPU: test, sanitize, measure and train (ARGS=first, ARGS=second or some stages)
+	$(PYTHON) -m bench.gpu $(ARGS)
 
 .PHONY: clean
 clean: ## remove whatever was built, the virtual environment included
-	rm -rf .venv .venv-cuda build out isample.egg-info .pytest_cache isample/*.so
+	rm -rf .venv .venv-cuda .venv312 .gpu build out isample.egg-info .pytest_cache isample/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
 # A venv without ensurepip (Debian's python3 without python3-venv) takes its pip from the system's, where there is one.
-.venv/made .venv-cuda/made:
+.venv312/made: override PYTHON = $(PY312)
+.venv/made .venv-cuda/made .venv312/made:
 	@command -v $(PYTHON) >/dev/null || { echo 'isample needs $(PYTHON): apt-get install python3 python3-venv python3-dev' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "isample needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 1; }
@@ -101,6 +112,11 @@ clean: ## remove whatever was built, the virtual environment included
 .venv-cuda/torch: .venv-cuda/made
 	@command -v nvcc >/dev/null || { echo 'make cuda-build compiles for CUDA and needs nvcc on the PATH: install the CUDA toolkit' >&2; exit 1; }
 	$(CUDA_BIN)/pip install -q $(CUDA_TORCH) numpy setuptools wheel ninja
+	@touch $@
+
+.venv312/torch: .venv312/made
+	@command -v nvcc >/dev/null || { echo 'make gpu-pack compiles for CUDA and needs nvcc on the PATH: install the CUDA toolkit' >&2; exit 1; }
+	$(PACK_BIN)/pip install -q $(PACK_TORCH) numpy setuptools wheel ninja
 	@touch $@
 
 .venv/built: .venv/torch $(SOURCES)

@@ -1,1 +1,1 @@
-"""Everything that wants a GPU, by one command: `python -m bench.gpu`, or `make cuda`."""
+"""Everything that wants a GPU, by one command: `python -m bench.gpu`, or `make gpu`."""

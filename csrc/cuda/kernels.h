@@ -137,7 +137,7 @@ cudaError_t launch_alias_table(const DistributionTask& task, const AliasTable& t
 // `follows`: the launch before it is the one that made the scores, and it may begin while that
 // ends.
 cudaError_t launch_draw(const DistributionTask& task, const DrawTask& draw, void* workspace,
-                        const Launcher& launcher, bool follows = false);
+                        const Launcher& launcher, bool follows);
 // `sums` [n]: the inclusive prefix sums of the masses; all 0 where a score is not valid.
 cudaError_t launch_prefix_sum(const DistributionTask& task, int64_t* sums, void* workspace,
                               const Launcher& launcher);

@@ -126,7 +126,7 @@ std::tuple<at::Tensor, at::Tensor> draw_cuda(const at::Tensor& score, int64_t co
   const at::Tensor workspace = scratch(workspace_bytes(n, count, on), scores);
   const DistributionTask task = {
       scores.const_data_ptr<float>(), n, floor, nullptr, nullptr, nullptr, 0.0};
-  check_launch(launch_draw(task, d.task, workspace.mutable_data_ptr(), on));
+  check_launch(launch_draw(task, d.task, workspace.mutable_data_ptr(), on, /*follows=*/false));
   return {std::move(d.indices), std::move(d.weights)};
 }
 

@@ -98,7 +98,7 @@ template <class V> struct Batch {
     if (which.counted) task.count = count.data(), task.ratio = ratio.data();
     Fenced<double> partials(2 * cross_entropy_partials(task.rows, launcher), NAN);
     task.partials = reinterpret_cast<isample::MeanSums*>(partials.data());
-    expect_done(launch_cross_entropy(task, launcher), 1);
+    expect_runs(1, launch_cross_entropy, task, launcher);
     score.expect_fences("score");
     loss.expect_fences("loss");
     mean.expect_fences("mean");
@@ -178,7 +178,7 @@ template <class V> struct Batch {
     const Launcher launcher = small_chip(227);
     Fenced<uint64_t> partials((partials_bytes(task, launcher) + 7) / 8, ~uint64_t{0});
     task.partials = partials.size() == 0 ? nullptr : partials.data();
-    expect_done(launch_softmax_score(task, launcher), 1);
+    expect_runs(1, launch_softmax_score, task, launcher);
     for (size_t i = 0; i < score.size(); ++i) {
       const auto near = [&](float a, float b) {
         return partials.size() == 0 ? same_bits(a, b) : std::fabs(a - b) <= 2e-6f * std::fabs(b);

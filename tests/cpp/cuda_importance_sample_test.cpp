@@ -47,13 +47,13 @@ void check(const Case& c, const Launcher& launcher) {
   const DrawTask draw = {
       c.method, c.count, {3, 4, nullptr, nullptr, 0}, drawn.indices.data(), drawn.weights.data()};
   Fenced<uint64_t> workspace((workspace_bytes(c.rows, c.count, launcher) + 7) / 8, ~uint64_t{0});
-  expect_done(launch_importance_sample(task, distribution, draw, workspace.data(), launcher),
-              c.launches);
+  expect_runs(c.launches, launch_importance_sample, task, distribution, draw, workspace.data(),
+              launcher);
 
   Fenced<float> alone(rows, kUnwritten), alone_loss(rows, kUnwritten);
   task.score = alone.data();
   task.loss = alone_loss.data();
-  expect_done(launch_softmax_score(task, launcher), 1);
+  expect_runs(1, launch_softmax_score, task, launcher);
   for (size_t i = 0; i < rows; ++i)
     if (!same_bits(score[i], alone[i]) || !same_bits(loss[i], alone_loss[i])) {
       expect(false, "row %zu scores %g, alone %g", i, score[i], alone[i]);

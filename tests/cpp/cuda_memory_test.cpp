@@ -114,9 +114,8 @@ void batches(size_t n, size_t items) {
     isample::cpu::remember(memory.data(), task.places, task.fresh, task.count, task.rate,
                            before.data());
     isample::cpu::meet(met.data(), before.data(), task.fresh, task.count);
-    expect_done(launch_recall(scored, batch.fractions, batch.numbers.data(), task, batch.met.data(),
-                              small_chip(99)),
-                1);
+    expect_runs(1, launch_recall, scored, batch.fractions, batch.numbers.data(), task,
+                batch.met.data(), small_chip(99));
     expect_numbers(batch, scored);
     expect_bits("before", batch.before, before);
     expect_bits("the memory", batch.memory, memory);
@@ -125,26 +124,24 @@ void batches(size_t n, size_t items) {
   Batch batch(n, items);  // the parts on their own
   ScoredBatch scored = batch.scored(true, false);
   scored.places = nullptr;
-  expect_done(launch_draw_moments(scored, batch.fractions, batch.numbers.data(), small_chip(99)),
-              1);
+  expect_runs(1, launch_draw_moments, scored, batch.fractions, batch.numbers.data(),
+              small_chip(99));
   expect_numbers(batch, scored);
   std::vector<float> memory = copy_of(batch.memory), met = copy_of(batch.met), before(n),
                      weights(n);
   const RememberTask task = batch.remembering();
   isample::cpu::remember(memory.data(), task.places, task.fresh, task.count, task.rate,
                          before.data());
-  expect_done(launch_remember(task, small_chip(99)), 1);
+  expect_runs(1, launch_remember, task, small_chip(99));
   expect_bits("the memory", batch.memory, memory);
   isample::cpu::meet(met.data(), before.data(), task.fresh, task.count);
-  expect_done(
-      launch_meet({batch.met.data(), batch.before.data(), task.fresh, task.count}, small_chip(99)),
-      1);
+  expect_runs(1, launch_meet, {batch.met.data(), batch.before.data(), task.fresh, task.count},
+              small_chip(99));
   expect_bits("met", batch.met, met);
   isample::cpu::draw_weights(batch.sums.data(), scored.items, task.places, task.count,
                              weights.data());
-  expect_done(launch_draw_weights(batch.sums.data(), scored.items, task.places, task.count,
-                                  batch.weights.data(), small_chip(99)),
-              1);
+  expect_runs(1, launch_draw_weights, batch.sums.data(), scored.items, task.places, task.count,
+              batch.weights.data(), small_chip(99));
   expect_bits("weights", batch.weights, weights);
 }
 
@@ -160,9 +157,8 @@ void faults() {
   for (size_t i = 11; i < 14; ++i) batch.places[i] = static_cast<int64_t>(i);
   for (size_t i = 14; i < 40; ++i) batch.places[i] = 20 + below(80);
   const std::vector<float> memory = copy_of(batch.memory);
-  expect_done(launch_recall(batch.scored(false, true), batch.fractions, batch.numbers.data(),
-                            batch.remembering(), batch.met.data(), small_chip(99)),
-              1);
+  expect_runs(1, launch_recall, batch.scored(false, true), batch.fractions, batch.numbers.data(),
+              batch.remembering(), batch.met.data(), small_chip(99));
   expect(std::isnan(batch.numbers[0]), "the mean is %g, expected NaN", batch.numbers[0]);
   for (const size_t i : {3, 7})
     expect(std::isnan(batch.before[i]), "before %zu is %g", i, batch.before[i]);
@@ -171,16 +167,14 @@ void faults() {
     expect(same_bits(batch.memory[i], memory[i]), "score %zu was remembered", i);
   Batch bad(5, 10);
   bad.places[2] = 10;
-  expect_done(launch_draw_weights(bad.sums.data(), 10, bad.places.data(), 5, bad.weights.data(),
-                                  small_chip(99)),
-              1);
+  expect_runs(1, launch_draw_weights, bad.sums.data(), 10, bad.places.data(), 5, bad.weights.data(),
+              small_chip(99));
   expect(std::isnan(bad.weights[2]) && !std::isnan(bad.weights[1]), "the weight of no item is %g",
          bad.weights[2]);
   Batch out(5, 10);
   out.places[2] = 10;
-  expect_done(launch_recall(out.scored(true, false), out.fractions, out.numbers.data(),
-                            out.remembering(), out.met.data(), small_chip(99)),
-              1);
+  expect_runs(1, launch_recall, out.scored(true, false), out.fractions, out.numbers.data(),
+              out.remembering(), out.met.data(), small_chip(99));
   expect(std::isnan(out.numbers[0]), "the mean is %g, expected NaN", out.numbers[0]);
 }
 
@@ -205,8 +199,8 @@ void foretelling(int64_t n, float above) {
   Fenced<uint64_t> workspace((expected_workspace_bytes() + 7) / 8, ~uint64_t{0});
   const ExpectedTask task = {score.data(), n,    experience.data(), 2.0,
                              above,        0.25, expected.data(),   bounded.data()};
-  expect_done(launch_expected_scores(task, workspace.data(), small_chip(99)),
-              above < INFINITY ? 3 : 2);
+  expect_runs(above < INFINITY ? 3 : 2, launch_expected_scores, task, workspace.data(),
+              small_chip(99));
 
   std::vector<float> wanted(size);
   const bool lowered = isample::cpu::expected_scores(
@@ -227,7 +221,7 @@ void check_permuted(int64_t count, int64_t size) {
   Fenced<int64_t> places(static_cast<size_t>(count), 0), items(static_cast<size_t>(count), -77);
   for (int64_t i = 0; i < count; ++i)
     places[static_cast<size_t>(i)] = i % 7 ? below(size) : i % 2 ? -1 : size;
-  expect_done(launch_permuted({places.data(), count, size, 5, items.data()}, small_chip(99)), 1);
+  expect_runs(1, launch_permuted, {places.data(), count, size, 5, items.data()}, small_chip(99));
   items.expect_fences("items");
   for (size_t i = 0; i < items.size(); ++i) {
     int64_t wanted = -1;

@@ -22,14 +22,14 @@ void test_pack() {
   task.count = 4;
   task.size = 206;
   task.packed = packed.data();
-  expect_done(launch_pack(task, small_chip(227)), 1);
+  expect_runs(1, launch_pack, task, small_chip(227));
   packed.expect_fences("packed");
   for (size_t i = 0; i < 3; ++i) expect(packed[i] == double{floats[i]}, "float %zu", i);
   for (size_t i = 0; i < 200; ++i) expect(packed[3 + i] == doubles[i], "double %zu", i);
   expect(packed[203] == static_cast<double>(whole[0]), "integer");
   expect(packed[204] == 0 && packed[205] == 1, "flags");
   task.size = task.count = 0;
-  expect_done(launch_pack(task, small_chip(227)));
+  expect_runs(kAnyNumber, launch_pack, task, small_chip(227));
 }
 
 }  // namespace testing

@@ -42,7 +42,7 @@ void check(const Case& c, const Format& format, const Launcher& launcher) {
   expect((bytes > 0) == (c.size >= 16384 && c.rows <= 4), "%zu bytes of partials", bytes);
   Fenced<double> partials(bytes / 8, NAN);
   task.partials = bytes > 0 ? partials.data() : nullptr;
-  expect_done(launch_rows(task, launcher), c.rows * c.size > 0 ? 1 : 0);
+  expect_runs(c.rows * c.size > 0 ? 1 : kAnyNumber, launch_rows, task, launcher);
   if (c.size == 0) return;
 
   for (int64_t i = 0; i < c.rows; ++i) {

@@ -75,7 +75,7 @@ void run(ScoreTask task, Results& results, const Launcher& launcher = small_chip
   task.loss = results.loss.data();
   Fenced<uint64_t> partials((partials_bytes(task, launcher) + 7) / 8, ~uint64_t{0});
   task.partials = partials.size() == 0 ? nullptr : partials.data();
-  expect_done(launch_softmax_score(task, launcher), task.rows > 0 ? 1 : 0);
+  expect_runs(task.rows > 0 ? 1 : kAnyNumber, launch_softmax_score, task, launcher);
   results.score.expect_fences("score");
   results.loss.expect_fences("loss");
   partials.expect_fences("partials");

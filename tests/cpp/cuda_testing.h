@@ -8,39 +8,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
+#include <optional>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "../../csrc/cuda/kernels.h"
-
-#if defined(__CUDACC__)  // on a GPU
-#include <cuda_runtime.h>
-#else
-#include "standin.h"
-#endif
+#include "cuda_arguments.h"
 
 namespace testing {
-
-// Memory that kernels and tests both reach by the same address.
-#if defined(__CUDACC__)
-template <class T> struct Shared {
-  using value_type = T;
-  Shared() = default;
-  template <class U> Shared(const Shared<U>&) {}
-  T* allocate(size_t n) {
-    void* memory = nullptr;
-    if (cudaHostAlloc(&memory, n * sizeof(T), cudaHostAllocMapped) != cudaSuccess)
-      throw std::bad_alloc();
-    return static_cast<T*>(memory);
-  }
-  void deallocate(T* memory, size_t) { cudaFreeHost(memory); }
-  template <class U> bool operator==(const Shared<U>&) const { return true; }
-};
-#else
-template <class T> using Shared = std::allocator<T>;
-#endif
 
 inline int failures = 0;
 inline char context[256] = "";  // the case at hand, for messages
@@ -65,12 +41,8 @@ template <class T> class Fenced {
       : poison_(poison), size_(n), storage_(n + 2 * kFence + 16, poison) {
     const size_t misaligned = reinterpret_cast<uintptr_t>(storage_.data()) % 16 / sizeof(T);
     first_ = kFence + (16 / sizeof(T) - misaligned) % (16 / sizeof(T)) + offset;
-#if !defined(__CUDACC__)
-    standin::allow_reads(data(), n * sizeof(T));
-  }
-  ~Fenced() {
-    standin::forbid_reads(data());
-#endif
+    mirror_.emplace(storage_.data(), storage_.size() * sizeof(T), first_ * sizeof(T),
+                    n * sizeof(T));
   }
   Fenced(const Fenced&) = delete;
   T* data() { return storage_.data() + first_; }
@@ -91,20 +63,30 @@ template <class T> class Fenced {
   static constexpr size_t kFence = 64;
   T poison_;
   size_t size_, first_;
-  std::vector<T, Shared<T>> storage_;
+  std::vector<T> storage_;
+  std::optional<Mirror> mirror_;
 };
 
-// The kernels of a call have run. `launches`: how many there must have been, 0 for any number.
-inline void expect_done(cudaError_t error, [[maybe_unused]] long launches = 0) {
-#if defined(__CUDACC__)
-  if (error == cudaSuccess) error = cudaDeviceSynchronize();
-#else
-  static long seen = 0;
-  const long made = standin::launches - seen;
-  seen = standin::launches;
-  expect(launches == 0 || made == launches, "%ld launches, expected %ld", made, launches);
+// Calls `launch` with the arguments that tests know by their host addresses, on the device's copies
+// of them, and waits. `launches`: how many kernels it must start, kAnyNumber for any.
+inline constexpr long kAnyNumber = 0;
+
+template <class... Parameters>
+void expect_runs([[maybe_unused]] long launches, cudaError_t (*launch)(Parameters...),
+                 const std::type_identity_t<std::decay_t<Parameters>>&... arguments) {
+  Mirror::upload_all();
+#if !defined(__CUDACC__)
+  const long before = standin::launches;
 #endif
+  const cudaError_t error = launch(for_device(arguments)...);
   expect(error == cudaSuccess, "CUDA error %d", static_cast<int>(error));
+#if defined(__CUDACC__)
+  check_cuda(cudaDeviceSynchronize(), context);
+#else
+  const long made = standin::launches - before;
+  expect(launches == kAnyNumber || made == launches, "%ld launches, expected %ld", made, launches);
+#endif
+  Mirror::download_all();
 }
 
 inline bool same_bits(float a, float b) {
