@@ -13,7 +13,6 @@ import isample
 from isample import ops
 from isample.ops.memory import expected_scores, recall
 from isample.sources.calibration import OCTAVES, PRIOR, SHARE
-from isample.sources.memory import flatten
 from tests.on_cuda import needs_cuda
 
 pytestmark = needs_cuda
@@ -134,8 +133,9 @@ def test_a_captured_step_is_the_same_step():
     start = torch.rand(len(inputs), device="cuda"), torch.rand(OCTAVES, 3, device="cuda")
 
     def step(memory, met):
-        expected, bounded = expected_scores(memory, met, prior=PRIOR, contradicted=0.9, share=SHARE)
-        table = ops.prefix_sum(flatten(expected, 2.0, 0.2), floor=0.2)
+        bound = {"contradicted": 0.9, "share": SHARE, "gain_cap": 2.0, "floor": 0.2}
+        expected, bounded = expected_scores(memory, met, prior=PRIOR, **bound)
+        table = ops.prefix_sum(expected, floor=0.2)
         places, weights = ops.draw(table, 128, method="stratified")
         loss, score = ops.cross_entropy(inputs[places] @ weight, targets[places], weights)
         (gradient,) = torch.autograd.grad(loss, weight)

@@ -169,7 +169,11 @@ def test_a_drawn_step_and_its_share_of_a_table_cost_few_launches(drawn, plain):
 
 
 def test_a_table_costs_few_launches(drawn):
-    assert extra(drawn) <= 33  # six of them for the draws of all its batches, three to learn
+    tables = [step for step in drawn if step.makes_table]
+    assert all(
+        step.by_op["isample::_expected_scores_into"] == 3 for step in tables
+    )  # flattened, too
+    assert extra(drawn) <= 20  # six of them for the draws of all its batches, three to learn
 
 
 @pytest.mark.parametrize("options", [{"control": "never"}, {"mode": "memory", "control": "always"}])

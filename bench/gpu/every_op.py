@@ -213,8 +213,9 @@ def remembering(same: Comparison, memory: Tensor, sums: Tensor, count: int) -> N
             rate=0.3,
             tolerance=SUMS,
         )
-    for contradicted in (None, 0.5):
-        options = {"prior": 2.0, "contradicted": contradicted, "share": 0.25, "tolerance": SUMS}
+    for contradicted, gain_cap in ((None, None), (0.5, None), (0.5, 1.5)):
+        options = {"prior": 2.0, "contradicted": contradicted, "share": 0.25}
+        options |= {"gain_cap": gain_cap, "floor": 0.2, "tolerance": SUMS}
         same(ops.expected_scores.default, memory, met, **options)
         same(ops._expected_scores_into.default, torch.empty(len(memory)), memory, met, **options)
 

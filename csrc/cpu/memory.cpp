@@ -77,20 +77,18 @@ bool expected_scores(const ExpectedTask& task, Look look) {
   SeenSums seen;
   for_all([&](int64_t i) { seen.add(task.score[i]); });
   const float mean = seen.mean();
-  BoundSums sums;
+  ExpectedSums sums;
   for_all([&](int64_t i) {
     const float score = task.score[i];
     task.expected[i] = curve.at(score >= 0 ? score : mean);
     sums.add(task.expected[i], score > task.above);
   });
-  const float factor = sums.factor(task.size, task.share);
-  if (!(factor < 1.f)) return false;
-  const float factors[] = {1.f, factor};
-  for_all([&](int64_t i) {
-    task.expected[i] *=
-        factors[task.score[i] > task.above];  // no branch, which would be a coin's toss
-  });
-  return true;
+  const Ending ending(sums, task.size, task.share, task.gain_cap, task.floor);
+  if (ending.lowers() || ending.flattens)
+    for_all([&](int64_t i) {
+      task.expected[i] = ending(task.expected[i], task.score[i] > task.above);
+    });
+  return ending.lowers();
 }
 
 }  // namespace isample::cpu

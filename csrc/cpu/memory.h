@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "../core/foretelling.h"
 #include "../core/memory.h"
 #include "look.h"
 
@@ -31,6 +32,8 @@ struct ExpectedTask {
   double prior;
   float above;  // what is above it is contradicted; INFINITY: nothing is
   double share;
+  double gain_cap;  // of a draw, for which they are flattened; INFINITY: they are not
+  double floor;     // that a table of them will mix in
   float* expected;
 };
 

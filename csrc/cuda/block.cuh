@@ -19,7 +19,7 @@ namespace isample::cuda {
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr size_t kScratchBytes = 32 * 32;  // one value of up to 32 bytes for each warp of a block
+constexpr size_t kScratchBytes = 32 * 48;  // one value of up to 48 bytes for each warp of a block
 
 __device__ inline unsigned char* shared_memory() {
   return reinterpret_cast<unsigned char*>(isample_shared_memory);

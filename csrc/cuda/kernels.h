@@ -180,6 +180,8 @@ struct ExpectedTask {
   double prior;
   float above;  // what is above it is contradicted; INFINITY: nothing is
   double share;
+  double gain_cap;  // of a draw, for which they are flattened; INFINITY: they are not
+  double floor;     // that a table of them will mix in
   float* expected;
   float* bounded;  // 1 where the bound lowered some of them, else 0
 };
@@ -195,7 +197,7 @@ cudaError_t launch_meet(const MeetTask& task, const Launcher& launcher);
 cudaError_t launch_recall(const ScoredBatch& batch, const Fractions& fractions, double* numbers,
                           const RememberTask& remember, float* met, const Launcher& launcher);
 
-// Three launches, two where nothing can be contradicted.
+// Three launches, two where nothing can be contradicted and nothing is flattened.
 size_t expected_workspace_bytes();
 cudaError_t launch_expected_scores(const ExpectedTask& task, void* workspace,
                                    const Launcher& launcher);

@@ -1,6 +1,7 @@
 // What a step does with its fresh scores beside drawing: a batch of them by one block, since each
 // is a few dozen bytes of work and a launch is microseconds. And what remembered scores foretell,
-// over all of them: 12 bytes an item, 8 more where some are contradicted, bound by memory.
+// over all of them: 12 bytes an item, 12 more where they are lowered or
+// flattened, bound by memory.
 #include "memory.cuh"
 
 #include "launch.cuh"
@@ -87,7 +88,8 @@ namespace {
 // What the launches tell each other.
 struct Foretold {
   Curve curve;
-  float mean, factor;
+  float mean;
+  Ending ending;
 };
 constexpr size_t kForetoldBytes = (sizeof(Foretold) + 15) / 16 * 16;
 
@@ -113,28 +115,28 @@ __global__ void __launch_bounds__(kStageThreads)
     expected_kernel(ExpectedTask task, Foretold* state, void* partials, int slot) {
   const Span span = block_span(task.size);
   const float mean = state->mean;
-  BoundSums own;
+  ExpectedSums own;
   for (int64_t i = span.begin + threadIdx.x; i < span.end; i += blockDim.x) {
     const float score = task.score[i], expected = state->curve.at(score >= 0 ? score : mean);
     task.expected[i] = expected;
     own.add(expected, score > task.above);
   }
-  BoundSums all;
+  ExpectedSums all;
   if (!grid_reduce(block_sum(own), Sum(), partials, slot, all)) return;
   if (threadIdx.x != 0) return;
-  state->factor = all.factor(task.size, task.share);
-  *task.bounded = state->factor < 1.f ? 1.f : 0.f;
+  state->ending = Ending(all, task.size, task.share, task.gain_cap, task.floor);
+  *task.bounded = state->ending.lowers() ? 1.f : 0.f;
 }
 
 __global__ void __launch_bounds__(kStageThreads)
-    bound_kernel(ExpectedTask task, const Foretold* state) {
-  const float factor = state->factor;
-  if (!(factor < 1.f)) return;
+    ending_kernel(ExpectedTask task, const Foretold* state) {
+  const Ending ending = state->ending;
+  if (!ending.lowers() && !ending.flattens) return;
   for (int64_t i = first_thread(); i < task.size; i += all_threads())
-    if (task.score[i] > task.above) task.expected[i] *= factor;
+    task.expected[i] = ending(task.expected[i], task.score[i] > task.above);
 }
 
-size_t expected_workspace_bytes() { return kForetoldBytes + sizeof(BoundSums) * kStageBlocks; }
+size_t expected_workspace_bytes() { return kForetoldBytes + sizeof(ExpectedSums) * kStageBlocks; }
 
 cudaError_t launch_expected_scores(const ExpectedTask& task, void* workspace,
                                    const Launcher& launcher) {
@@ -146,8 +148,9 @@ cudaError_t launch_expected_scores(const ExpectedTask& task, void* workspace,
       launch(seen_kernel, shape, launcher.stream, task, state, partials, launcher.slot);
   if (error == cudaSuccess)
     error = launch(expected_kernel, shape, launcher.stream, task, state, partials, launcher.slot);
-  if (error != cudaSuccess || !(task.above < INFINITY)) return error;
-  return launch(bound_kernel, shape, launcher.stream, task, state);
+  const bool may_end = task.above < INFINITY || task.gain_cap < static_cast<double>(INFINITY);
+  if (error != cudaSuccess || !may_end) return error;
+  return launch(ending_kernel, shape, launcher.stream, task, state);
 }
 
 }  // namespace isample::cuda

@@ -1,6 +1,7 @@
 // What one block does with a batch's fresh scores. Its threads are as many as there are octaves.
 #pragma once
 
+#include "../core/foretelling.h"
 #include "../core/memory.h"
 #include "block.cuh"
 

@@ -93,15 +93,16 @@ at::Tensor recall_op(at::Tensor& memory, at::Tensor& met, const at::Tensor& scor
 
 at::Tensor expected_scores_into_op(at::Tensor& expected, const at::Tensor& score,
                                    const at::Tensor& experience, double prior,
-                                   std::optional<double> contradicted, double share) {
-  check_expected(score, experience, prior, contradicted, share);
+                                   std::optional<double> contradicted, double share,
+                                   std::optional<double> gain_cap, double floor) {
+  check_expected(score, experience, prior, contradicted, share, gain_cap, floor);
   check_receiver("expected", expected, score);
   const at::Tensor scores = score.contiguous();
   count_write(expected);
   const bool bounded = expected_scores(
       {scores.const_data_ptr<float>(), scores.size(0), experience.const_data_ptr<float>(), prior,
        contradicted ? static_cast<float>(*contradicted) : INFINITY, share,
-       expected.mutable_data_ptr<float>()},
+       gain_cap.value_or(INFINITY), floor, expected.mutable_data_ptr<float>()},
       look_for_signals);
   return at::full({}, static_cast<double>(bounded), score.options());
 }
@@ -109,11 +110,12 @@ at::Tensor expected_scores_into_op(at::Tensor& expected, const at::Tensor& score
 std::tuple<at::Tensor, at::Tensor> expected_scores_op(const at::Tensor& score,
                                                       const at::Tensor& experience, double prior,
                                                       std::optional<double> contradicted,
-                                                      double share) {
+                                                      double share, std::optional<double> gain_cap,
+                                                      double floor) {
   check_tensor("score", score);
   at::Tensor expected = at::empty_like(score, at::MemoryFormat::Contiguous);
-  at::Tensor bounded =
-      expected_scores_into_op(expected, score, experience, prior, contradicted, share);
+  at::Tensor bounded = expected_scores_into_op(expected, score, experience, prior, contradicted,
+                                               share, gain_cap, floor);
   return {std::move(expected), std::move(bounded)};
 }
 

@@ -91,8 +91,9 @@ at::Tensor recall(at::Tensor& memory, at::Tensor& met, const at::Tensor& score,
 
 at::Tensor expected_scores_into(at::Tensor& expected, const at::Tensor& score,
                                 const at::Tensor& experience, double prior,
-                                std::optional<double> contradicted, double share) {
-  check_expected(score, experience, prior, contradicted, share);
+                                std::optional<double> contradicted, double share,
+                                std::optional<double> gain_cap, double floor) {
+  check_expected(score, experience, prior, contradicted, share, gain_cap, floor);
   check_receiver("expected", expected, score);
   const c10::cuda::OptionalCUDAGuard guard(score.device());
   const at::Tensor scores = score.contiguous();
@@ -104,6 +105,8 @@ at::Tensor expected_scores_into(at::Tensor& expected, const at::Tensor& score,
                              prior,
                              contradicted ? static_cast<float>(*contradicted) : INFINITY,
                              share,
+                             gain_cap.value_or(INFINITY),
+                             floor,
                              expected.mutable_data_ptr<float>(),
                              bounded.mutable_data_ptr<float>()};
   count_write(expected);
@@ -113,12 +116,12 @@ at::Tensor expected_scores_into(at::Tensor& expected, const at::Tensor& score,
 
 std::tuple<at::Tensor, at::Tensor> expected_scores(const at::Tensor& score,
                                                    const at::Tensor& experience, double prior,
-                                                   std::optional<double> contradicted,
-                                                   double share) {
+                                                   std::optional<double> contradicted, double share,
+                                                   std::optional<double> gain_cap, double floor) {
   check_tensor("score", score);
   at::Tensor expected = at::empty_like(score, at::MemoryFormat::Contiguous);
-  at::Tensor bounded =
-      expected_scores_into(expected, score, experience, prior, contradicted, share);
+  at::Tensor bounded = expected_scores_into(expected, score, experience, prior, contradicted, share,
+                                            gain_cap, floor);
   return {std::move(expected), std::move(bounded)};
 }
 

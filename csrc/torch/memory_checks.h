@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "../core/foretelling.h"
 #include "../core/memory.h"
 #include "checks.h"
 #include "written.h"
@@ -81,13 +82,16 @@ inline void check_meet(const at::Tensor& met, const at::Tensor& remembered,
 }
 
 inline void check_expected(const at::Tensor& score, const at::Tensor& experience, double prior,
-                           std::optional<double> contradicted, double share) {
+                           std::optional<double> contradicted, double share,
+                           std::optional<double> gain_cap, double floor) {
   check_scores("score", score);
   check_by_octave("experience", experience, score);
   TORCH_CHECK_VALUE(prior > 0.0, "prior must be > 0, got ", prior);
   TORCH_CHECK_VALUE(std::isfinite(prior), "prior must be finite, got ", prior);
   TORCH_CHECK_VALUE(!contradicted || !std::isnan(*contradicted), "contradicted must not be NaN");
   TORCH_CHECK_VALUE(share >= 0.0 && share < 1.0, "share must lie in [0, 1), got ", share);
+  TORCH_CHECK_VALUE(!gain_cap || *gain_cap >= 1.0, "gain_cap must be >= 1; got ", *gain_cap);
+  check_share("floor", floor);
 }
 
 // What receives a number for each of `score`; it may be the upper half of a table to be.

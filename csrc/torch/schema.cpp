@@ -113,14 +113,14 @@ TORCH_LIBRARY(isample, m) {
       "float[] fractions, *, float rate=0.5) -> Tensor");
 
   // What remembered scores foretell by such sums, those above `contradicted` with `share` of the
-  // draws at most; and, 1 or 0, whether that lowered them.
+  // draws at most, and flattened until a draw gains `gain_cap`; and, 1 or 0, whether that share
+  // lowered them.
   m.def(
       "expected_scores(Tensor score, Tensor experience, *, float prior, float? contradicted, float "
-      "share) "
-      "-> (Tensor expected, Tensor bounded)");
+      "share, float? gain_cap=None, float floor=0.0) -> (Tensor expected, Tensor bounded)");
   m.def(
       "_expected_scores_into(Tensor(a!) expected, Tensor score, Tensor experience, *, float prior, "
-      "float? contradicted, float share) -> Tensor");
+      "float? contradicted, float share, float? gain_cap=None, float floor=0.0) -> Tensor");
 
   // Numbers of any shape and type, float64 [all of them], for one copy to the host.
   m.def("_pack(Tensor[] values) -> Tensor");

@@ -166,6 +166,8 @@ def expected_scores(
     prior: float,
     contradicted: float | None,
     share: float,
+    gain_cap: float | None = None,
+    floor: float = 0.0,
     into: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What remembered scores foretell: :mod:`isample.sources.calibration` and
@@ -179,6 +181,11 @@ def expected_scores(
         contradicted: the bound on samples with remembered scores above it; None sets no bound.
         share: of the draws that these get together at most, or their share of the samples if that
             is more.
+        gain_cap: of a draw in proportion to what is expected, over a uniform one: tau^2. What is
+            expected then comes in units of its mean, with as much of the uniform distribution
+            mixed in as keeps a draw's gain at the cap (``csrc/core/foretelling.h``). None or
+            infinity leaves it as it is.
+        floor: in [0, 1]: the share of uniform draws that a table of it will mix in as well.
         into: float32 [N], contiguous, apart from ``score``: becomes what is expected, in place of a
             new tensor.
 
@@ -188,22 +195,27 @@ def expected_scores(
 
     Raises:
         ValueError, TypeError: wrong shape, device or dtype; a prior that is not positive, a share
-            outside [0, 1).
+            outside [0, 1), a ``gain_cap`` below 1, a floor outside [0, 1].
     """
     check_given("score", score)
     options = {"prior": prior, "contradicted": contradicted, "share": share}
+    options |= {"gain_cap": gain_cap, "floor": floor}
     if into is None:
         return torch.ops.isample.expected_scores.default(score, experience, **options)
     return into, torch.ops.isample._expected_scores_into(into, score, experience, **options)
 
 
 @register_fake("isample::expected_scores")
-def _fake_expected_scores(score, experience, *, prior, contradicted, share):
+def _fake_expected_scores(
+    score, experience, *, prior, contradicted, share, gain_cap=None, floor=0.0
+):
     return torch.empty_like(score, memory_format=torch.contiguous_format), score.new_empty(())
 
 
 @register_fake("isample::_expected_scores_into")
-def _fake_expected_scores_into(expected, score, experience, *, prior, contradicted, share):
+def _fake_expected_scores_into(
+    expected, score, experience, *, prior, contradicted, share, gain_cap=None, floor=0.0
+):
     return score.new_empty(())
 
 

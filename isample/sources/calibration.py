@@ -61,6 +61,9 @@ class Calibration:
         self,
         score: torch.Tensor,
         contradicted: float | None = None,
+        *,
+        gain_cap: float = math.inf,
+        floor: float = 0.0,
         into: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What remembered scores ``score``, float32 [N], foretell.
@@ -69,10 +72,12 @@ class Calibration:
             score: remembered, float32 [N].
             contradicted: scores above it are lowered to their share, see
                 :mod:`isample.scoring.contradicted`; None lowers none.
+            gain_cap, floor: how far it is flattened, as in
+                :func:`isample.ops.memory.expected_scores`.
             into: float32 [N] for what is expected; None makes a new tensor.
 
         Returns:
-            expected: float32 [N], the root of the expected squared fresh score.
+            expected: float32 [N], the root of the expected squared fresh score; flattened.
             bounded: float32 0-dim, 1 where any was lowered, else 0.
         """
         return expected_scores(
@@ -81,5 +86,7 @@ class Calibration:
             prior=PRIOR,
             contradicted=contradicted,
             share=SHARE,
+            gain_cap=gain_cap,
+            floor=floor,
             into=into,
         )

@@ -11,8 +11,8 @@ with the augmentation and the last few updates, and part of that averages out. e
 remembered score still foretells, see :mod:`isample.sources.calibration`.
 
 Old scores cost variance, never bias: the weight belongs to the p of the draw. The floor bounds
-weights by 1 / floor, so no sample is forgotten. :func:`flatten` mixes in more of the uniform
-distribution where less noise is of no use.
+weights by 1 / floor, so no sample is forgotten. :func:`isample.ops.memory.expected_scores` mixes in
+more of the uniform distribution where less noise is of no use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from isample.sources.calibration import Calibration
 from isample.sources.order import BATCHES_AT_ONCE
 
 NEVER_SEEN = -1.0  # in place of a score
-TINY = 1e-30  # in place of 0 as a divisor
 AT_ONCE = 2**18  # scores, where something is computed from them that needs memory
 
 
@@ -175,8 +174,10 @@ class ScoreMemory:
             self._fade()
         sums = torch.empty(self.score.shape, dtype=torch.int64, device=self.score.device)
         upper = sums.view(torch.float32)[len(sums) :]  # all that a table is made of stands here
-        expected, self.bounded = self.calibration.expected(self.score, self.contradicted, upper)
-        return prefix_sum(flatten(expected, gain_cap, self.floor), floor=self.floor, into=sums)
+        expected, self.bounded = self.calibration.expected(
+            self.score, self.contradicted, gain_cap=gain_cap, floor=self.floor, into=upper
+        )
+        return prefix_sum(expected, floor=self.floor, into=sums)
 
     def _fade(self) -> None:
         """Brings all scores nearer to their mean, by the batches since the last table."""
@@ -238,27 +239,3 @@ class ScoreMemory:
         self.draw_seconds, self.rebuild_seconds = state["draw_seconds"], state["rebuild_seconds"]
         self._table = None if state["table"] is None else PrefixSum(*state["table"])
         self._age, self._drawn = state["age"], state["drawn"]
-
-
-def flatten(expected: Tensor, gain_cap: float, floor: float) -> Tensor:
-    """Flattens ``expected`` scores e, float32 [N], in place until a draw gains ``gain_cap``.
-
-    Returns them in units of their mean, with the uniform distribution mixed in; as they were where
-    ``gain_cap`` is infinite.
-
-    kappa is the share of draws in proportion to e, and tau^2 = E[e^2] / E[e]^2. The gain is
-    kappa tau^2 + 1 - kappa where equals carry all of the noise, and more otherwise. (Jensen:
-    1 / (N p) is concave in E[e] / e, whose mean weighted by e^2 is 1 / tau^2.) Hence
-    kappa = min(1 - floor, (gain_cap - 1) / (tau^2 - 1)). The table mixes in ``floor`` anyway.
-
-    Raises ValueError if ``gain_cap`` is below 1.
-    """
-    if not gain_cap >= 1:
-        raise ValueError(f"gain_cap must be >= 1; got {gain_cap}")
-    if gain_cap == math.inf:
-        return expected
-    relative = expected.div_(expected.mean().clamp(min=TINY))
-    surplus = relative.dot(relative) / len(relative) - 1.0
-    # kappa / (1 - floor)
-    kept = ((gain_cap - 1.0) / ((1.0 - floor) * surplus).clamp(min=TINY)).clamp(max=1.0)
-    return relative.mul_(kept).add_(1.0 - kept)

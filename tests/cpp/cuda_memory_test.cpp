@@ -178,9 +178,9 @@ void faults() {
   expect(std::isnan(out.numbers[0]), "the mean is %g, expected NaN", out.numbers[0]);
 }
 
-void foretelling(int64_t n, float above) {
-  std::snprintf(context, sizeof context, "what %ld scores foretell, bound at %g",
-                static_cast<long>(n), above);
+void foretelling(int64_t n, float above, double gain_cap) {
+  std::snprintf(context, sizeof context, "what %ld scores foretell, bound at %g, flattened to %g",
+                static_cast<long>(n), above, gain_cap);
   const size_t size = static_cast<size_t>(n);
   Fenced<float> score(size, NAN, 1), expected(size, kUnwritten, 3), bounded(1, kUnwritten);
   Fenced<float> experience(isample::kOctaves * isample::kOctaveSums, NAN);
@@ -197,21 +197,21 @@ void foretelling(int64_t n, float above) {
                                   : i % 50 == 2 ? 0
                                                 : 0.9 * std::pow(uniform(), 5));
   Fenced<uint64_t> workspace((expected_workspace_bytes() + 7) / 8, ~uint64_t{0});
-  const ExpectedTask task = {score.data(), n,    experience.data(), 2.0,
-                             above,        0.25, expected.data(),   bounded.data()};
-  expect_runs(above < INFINITY ? 3 : 2, launch_expected_scores, task, workspace.data(),
-              small_chip(99));
+  const ExpectedTask task = {score.data(), n,   experience.data(), 2.0,           above, 0.25,
+                             gain_cap,     0.2, expected.data(),   bounded.data()};
+  expect_runs(above < INFINITY || gain_cap < INFINITY ? 3 : 2, launch_expected_scores, task,
+              workspace.data(), small_chip(99));
 
   std::vector<float> wanted(size);
   const bool lowered = isample::cpu::expected_scores(
-      {score.data(), n, experience.data(), 2.0, above, 0.25, wanted.data()});
+      {score.data(), n, experience.data(), 2.0, above, 0.25, gain_cap, 0.2, wanted.data()});
   expect(bounded[0] == (lowered ? 1.f : 0.f), "bounded is %g, expected %d", bounded[0], lowered);
   expect(lowered == (above < 1.1f && n > 50), "the test's own bound");
   expected.expect_fences("the expected scores");
   bounded.expect_fences("bounded");
   workspace.expect_fences("the workspace");
   for (size_t i = 0; i < size; ++i) {
-    if (score[i] >= 0 && !(score[i] > above))
+    if (score[i] >= 0 && !(score[i] > above) && !(gain_cap < INFINITY))
       expect(same_bits(expected[i], wanted[i]), "score %zu differs", i);
     expect_near("an expected score", expected[i], wanted[i], 2e-7);
   }
@@ -243,7 +243,8 @@ void test_memory() {
     batches(n, items);
   faults();
   for (const float above : {INFINITY, 1.f, 5.f})
-    for (const int64_t n : {0, 1, 70, 1500, 30000}) foretelling(n, above);
+    for (const double gain_cap : {double{INFINITY}, 1.0, 1.2, 3.0})
+      for (const int64_t n : {0, 1, 70, 1500, 30000}) foretelling(n, above, gain_cap);
 }
 
 }  // namespace testing

@@ -1,5 +1,7 @@
 """The ops of memory: moments in long doubles, blends and sums by their formulas."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -111,6 +113,8 @@ def make_expected(dice):
         "prior": dice.choice((2.0, 1e-6, 1e6, dice.random() + 1e-9)),
         "contradicted": dice.choice((None, 0.0, 1.0, 0.3, 1e-30, dice.random())),
         "share": dice.choice((0.0, 0.25, 0.999999, dice.random())),
+        "gain_cap": dice.choice((None, math.inf, 1.0, 1.5, 1e6, 1 + dice.random())),
+        "floor": dice.share(),
     }
 
 
@@ -207,6 +211,8 @@ def expected_rules(rules):
     rules.number("prior", lambda value: value > 0)
     rules.number("share", lambda value: 0 <= value < 1)
     rules.number("contradicted", lambda value: True, optional=True)
+    rules.number("gain_cap", lambda value: value >= 1, optional=True)
+    rules.share("floor")
 
 
 def into_rules(rules):
@@ -243,16 +249,14 @@ def wrap_recall(memory, met, score, indices, weights, sums, fractions, **rest):
     return wrappers.recall(memory, met, score, indices, **rest)
 
 
-def wrap_expected(score, experience, prior, contradicted, share):
-    rest = {"prior": prior, "contradicted": contradicted, "share": share}
+def wrap_expected(score, experience, **rest):
     return wrappers.expected_scores(score, experience, **rest)
 
 
-def wrap_into(expected, score, experience, prior, contradicted, share):
-    rest = {"prior": prior, "contradicted": contradicted, "share": share, "into": expected}
+def wrap_into(expected, score, experience, **rest):
     if expected is None:
         raise TypeError("expected must be given: None asks another op; got None")
-    into, bounded = wrappers.expected_scores(score, experience, **rest)
+    into, bounded = wrappers.expected_scores(score, experience, **rest, into=expected)
     if into is not expected:
         raise Fault("the expected scores are another tensor")
     return bounded

@@ -13,6 +13,7 @@ from tests.fuzz.draws import weights_of
 from tests.fuzz.judge import Op, exact, near
 
 FLOAT_ULP = 1.2e-7
+DIVISOR = 1e-30  # at least
 
 
 def _sums_weights(sums, indices):
@@ -179,7 +180,26 @@ def check_expected(given, after, result):
     edge = abs(factor - 1) < 1e-6 or np.abs(value).sum() < 1e7 * len(scores) * DENORMAL
     near("bounded", bounded, lowered, 1.0 if edge and above.any() else 0.0)
     value = np.where(above, value * (factor if lowered else 1.0), value)
-    near("expected", expected, value, 4 * FLOAT_ULP * np.abs(value) + 1e-12 * size)
+    error = 4 * FLOAT_ULP * np.abs(value) + 1e-12 * size
+    cap = math.inf if given["gain_cap"] is None else float(given["gain_cap"])
+    if math.isfinite(cap) and len(scores):
+        if lowered:  # by a float32, which may be 0
+            value = np.where(above, floats * float(np.float32(factor)), value)
+        value, error = flattened(value.astype(np.longdouble), error, cap, float(given["floor"]))
+    near("expected", expected, value, error)
+
+
+def flattened(value, error, gain_cap, floor):
+    """In units of the mean, mixed with the uniform distribution until a draw gains ``gain_cap``."""
+    mean = max(value.mean(), DIVISOR)
+    surplus = (value**2).mean() / mean**2 - 1
+    room = (1 - floor) * surplus
+    kept = min(1, (gain_cap - 1) / max(room, DIVISOR))
+    # the squares' rounding, of which a surplus near 0 is made; no more than all can be kept
+    slack = 1e-5 * kept * (1 + 1e-2 / max(surplus, 1e-9)) if kept < 1 or room < 1e-6 else 0
+    relative = value / mean
+    error = error / mean * kept + np.abs(relative - 1) * slack + 4 * FLOAT_ULP * (relative + 1)
+    return relative * kept + 1 - kept, error
 
 
 def check_permuted(given, after, result):
