@@ -14,7 +14,7 @@ from isample.ops.devices import check_device
 from tests.queueing_device import make_queued, queueing
 
 CPU_ONLY = not _C.build_info()["cuda_architectures"]
-COMPOSED = ("cross_entropy", "_cross_entropy_with_gradient", "_check_table", "_check_prefix_sums")
+COMPOSED = ("_check_table", "_check_prefix_sums")
 """Of other ops, which refuse."""
 OPS = sorted(
     name
@@ -38,6 +38,7 @@ def test_each_op_of_a_build_without_cuda_refuses_cuda(name):
         "float": 0.5,
         "bool": True,
         "List[float]": [0.5],
+        "List[Tensor]": [vector],
     }
     arguments = [a for a in op._schema.arguments if not a.has_default_value()]
     places = [given.get(str(a.type)) for a in arguments if not a.kwarg_only]
