@@ -109,8 +109,8 @@ def learning(same: Comparison) -> None:
         y[::3] = -100
         given = {"weight": torch.rand(z.shape[1]) + 0.5, "tolerance": SUMS | {"atol": 1e-6}}
         for label_smoothing in (0.0, 0.1):
-            for op in (ops._mean_cross_entropy, ops._mean_cross_entropy_with_gradient):
-                same(op.default, z, y, label_smoothing=label_smoothing, **given)
+            same(ops._mean_cross_entropy.default, z, y, label_smoothing=label_smoothing, **given)
+        mean_gradients(same, z, y, given["weight"])
         for weights in (None, torch.rand(len(z))):
             same(ops.cross_entropy.default, z, y, weights, tolerance=SCORES)
             for label_smoothing in (0.0, 0.1):
@@ -136,6 +136,18 @@ def learning(same: Comparison) -> None:
                 gradients[1:],
                 tolerance=step,
             )
+
+
+def mean_gradients(same: Comparison, z: Tensor, y: Tensor, weight: Tensor) -> None:
+    """Through the node: on the CPU the gradient is that of the mean, on CUDA by a ratio."""
+    same.called.add("_mean_cross_entropy_with_gradient")
+    results = []
+    for device in ("cpu", same.device):
+        own = z.to(device, copy=True).requires_grad_()
+        loss = ops._mean_cross_entropy(own, y.to(device), weight=weight.to(device))[0]
+        results.append([loss.detach(), torch.autograd.grad(loss, own)[0]])
+    step = {"rtol": 2**-7, "atol": 1e-6} if z.dtype == torch.bfloat16 else SUMS
+    same.compare(f"_mean_cross_entropy's gradient {tuple(z.shape)}", *results, tolerance=step)
 
 
 def packed(same: Comparison) -> None:

@@ -105,9 +105,9 @@ template <class T> void gradient_row(T* p, const Targets<T>& targets, int64_t ro
 
 template <class T>
 at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, const float* weights,
-                         const Given& class_weight, int64_t ignore_index, double label_smoothing) {
+                         const Given& class_weight, int64_t ignore_index, double label_smoothing,
+                         double scale) {
   at::Tensor p = probabilities<T>(logits.to(c10::CppTypeToScalarType<T>::value).contiguous());
-  const double scale = 1.0 / static_cast<double>(p.size(0));
   const bool hard = !targets.is_floating_point();
   const at::Tensor goals = hard ? targets.contiguous() : targets.to(p.scalar_type()).contiguous();
   const at::Tensor of_classes =
@@ -129,11 +129,13 @@ at::Tensor gradient_rows(const at::Tensor& logits, const at::Tensor& targets, co
 struct Result {
   MeanSums sums;
   at::Tensor score, gradient;
+  double ratio = 1.0;
 };
 
+// `is_mean_of_count`: the gradient is that of the mean over what the labels count.
 Result run(const at::Tensor& logits, const at::Tensor& targets, const Given& weights,
            const Given& class_weight, int64_t ignore_index, double label_smoothing,
-           bool has_gradient) {
+           bool has_gradient, bool is_mean_of_count = false) {
   const at::AutoDispatchBelowADInplaceOrView guard;  // or the softmax would be recorded
   ScoreLossTensors rows =
       softmax_score(logits, targets, class_weight, ignore_index, label_smoothing);
@@ -141,11 +143,20 @@ Result run(const at::Tensor& logits, const at::Tensor& targets, const Given& wei
   const at::Tensor factors = weights.has_value() ? weights->contiguous() : at::Tensor();
   const float* w = weights.has_value() ? factors.const_data_ptr<float>() : nullptr;
   Result result = {sums_of(rows.loss, w), std::move(rows.score), {}};
+  if (is_mean_of_count) {
+    result.sums.count = count_of(targets, class_weight, ignore_index);
+    result.ratio = result.sums.ratio(logits.size(0));
+  }
   if (!has_gradient) return result;
   const bool wide = logits.scalar_type() == at::kDouble;
   const auto gradient = wide ? &gradient_rows<double> : &gradient_rows<float>;
-  result.gradient = gradient(logits, targets, w, class_weight, ignore_index, label_smoothing);
+  result.gradient = gradient(logits, targets, w, class_weight, ignore_index, label_smoothing,
+                             result.ratio / static_cast<double>(logits.size(0)));
   return result;
+}
+
+float mean_of(const Result& result, int64_t rows) {
+  return static_cast<float>(result.sums.mean(rows) * result.ratio);
 }
 
 using TwoTensors = std::tuple<at::Tensor, at::Tensor>;
@@ -155,40 +166,32 @@ using FiveTensors = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, a
 TwoTensors cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const Given& weights,
                          const Given& class_weight, int64_t ignore_index, double label_smoothing) {
   Result r = run(logits, targets, weights, class_weight, ignore_index, label_smoothing, false);
-  return {number(static_cast<float>(r.sums.mean(logits.size(0)))), std::move(r.score)};
+  return {number(mean_of(r, logits.size(0))), std::move(r.score)};
 }
 
 ThreeTensors cross_entropy_with_gradient(const at::Tensor& logits, const at::Tensor& targets,
                                          const Given& weights, const Given& class_weight,
                                          int64_t ignore_index, double label_smoothing) {
   Result r = run(logits, targets, weights, class_weight, ignore_index, label_smoothing, true);
-  return {number(static_cast<float>(r.sums.mean(logits.size(0)))), std::move(r.score),
-          std::move(r.gradient)};
-}
-
-FiveTensors mean_of(const at::Tensor& logits, const at::Tensor& targets, const Given& class_weight,
-                    int64_t ignore_index, double label_smoothing, bool has_gradient) {
-  Result r =
-      run(logits, targets, std::nullopt, class_weight, ignore_index, label_smoothing, has_gradient);
-  r.sums.count = count_of(targets, class_weight, ignore_index);
-  const int64_t rows = logits.size(0);
-  const double ratio = r.sums.ratio(rows);
-  return {number(static_cast<float>(r.sums.mean(rows) * ratio)), std::move(r.score),
-          std::move(r.gradient), number(r.sums.count), number(ratio)};
+  return {number(mean_of(r, logits.size(0))), std::move(r.score), std::move(r.gradient)};
 }
 
 ThreeTensors mean_cross_entropy(const at::Tensor& logits, const at::Tensor& targets,
                                 const Given& class_weight, int64_t ignore_index,
                                 double label_smoothing) {
-  auto [loss, score, gradient, count, ratio] =
-      mean_of(logits, targets, class_weight, ignore_index, label_smoothing, false);
-  return {std::move(loss), std::move(score), std::move(count)};
+  Result r =
+      run(logits, targets, std::nullopt, class_weight, ignore_index, label_smoothing, false, true);
+  return {number(mean_of(r, logits.size(0))), std::move(r.score), number(r.sums.count)};
 }
 
+// The count is known before the gradient is made here, so that it needs no ratio.
 FiveTensors mean_cross_entropy_with_gradient(const at::Tensor& logits, const at::Tensor& targets,
                                              const Given& class_weight, int64_t ignore_index,
                                              double label_smoothing) {
-  return mean_of(logits, targets, class_weight, ignore_index, label_smoothing, true);
+  Result r =
+      run(logits, targets, std::nullopt, class_weight, ignore_index, label_smoothing, true, true);
+  return {number(mean_of(r, logits.size(0))), std::move(r.score), std::move(r.gradient),
+          number(r.sums.count), at::empty({0}, at::TensorOptions().dtype(at::kDouble))};
 }
 
 }  // namespace

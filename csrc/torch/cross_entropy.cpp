@@ -52,14 +52,16 @@ at::Tensor refused_twice(const at::Tensor& gradient) {
   return (*refuse)({once.requires_grad_()})[0];
 }
 
-// The gradient that the forward pass left for logits of `dtype`; with a ratio, times that.
+// The gradient that the forward pass left for logits of `dtype`; with a number as ratio, times
+// that.
 at::Tensor gradient_of(AutogradContext* context, const at::Tensor& upstream) {
   const variable_list saved = context->get_saved_variables();
   const auto dtype = static_cast<at::ScalarType>(context->saved_data["dtype"].toInt());
   at::Tensor result;
   {
     const at::NoGradGuard unrecorded;
-    result = product(saved[0], saved.size() > 1 ? upstream.mul(saved[1]) : upstream, dtype);
+    const bool has_ratio = saved.size() > 1 && saved[1].dim() == 0;
+    result = product(saved[0], has_ratio ? upstream.mul(saved[1]) : upstream, dtype);
   }
   return refused_twice(result);
 }

@@ -31,8 +31,9 @@ TORCH_LIBRARY(isample, m) {
       "Tensor? weight=None, int ignore_index=-100, float label_smoothing=0.0) "
       "-> (Tensor loss, Tensor score, Tensor gradient)");
 
-  // Of cross-entropy as torch's own mean has it, over what the labels count; and that count. The
-  // gradient is that of the mean over rows: `ratio` makes the one of the other.
+  // Of cross-entropy as torch's own mean has it, over what the labels count; and that count. On
+  // CUDA the gradient is that of the mean over rows, which becomes the other's by `ratio`; on the
+  // CPU it is that already, and `ratio` is empty.
   m.def(
       "_mean_cross_entropy(Tensor logits, Tensor targets, *, Tensor? weight=None, int "
       "ignore_index=-100, float label_smoothing=0.0) -> (Tensor loss, Tensor score, Tensor count)");

@@ -156,4 +156,5 @@ def _fake_mean_cross_entropy_with_gradient(
     loss, score, count = _fake_mean_cross_entropy(logits, targets)
     arithmetic = torch.float64 if logits.dtype == torch.float64 else torch.float32
     gradient = logits.new_empty(logits.shape, dtype=arithmetic)
-    return loss, score, gradient, count, torch.empty_like(count)
+    ratio = count.new_empty(0 if logits.device.type == "cpu" else ())
+    return loss, score, gradient, count, ratio
