@@ -161,8 +161,11 @@ class Batch:
 
     @property
     def overhead(self) -> float:
-        """Seconds of drawing and remembering."""
-        return sum(read() for read in self.overheads)
+        """Seconds of drawing and remembering, which are read once."""
+        seconds = math.fsum(read() for read in self.overheads)
+        if self.overheads:
+            self.overheads = (lambda: seconds,)
+        return seconds
 
     def again(self) -> None:
         """Forgets the forward pass: a closure makes another one."""

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from isample import _C
+from isample.support.devices import ops_run_on
 from tests.launches import launches_of
 
 CUDA = torch.device("cuda", 0)
@@ -242,6 +243,7 @@ def on_stream(stream: Any) -> Iterator[None]:
 def queueing(monkeypatch: Any) -> Iterator[Device]:
     """Within it there is such a device."""
     DEVICE.__init__()
+    ops_run_on.cache_clear()
     built = {**_C.build_info(), "cuda_architectures": "9.0"}
     monkeypatch.setattr(_C, "build_info", lambda: built)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
@@ -253,5 +255,8 @@ def queueing(monkeypatch: Any) -> Iterator[Device]:
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device=None: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", check_rng_state)
     monkeypatch.setattr(Queued, "record_stream", lambda self, stream: None, raising=False)
-    with Placing():
-        yield DEVICE
+    try:
+        with Placing():
+            yield DEVICE
+    finally:
+        ops_run_on.cache_clear()

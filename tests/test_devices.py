@@ -10,8 +10,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import isample
 from isample import _C
-from isample.ops.devices import check_device
-from tests.queueing_device import make_queued, queueing
+from isample.control.rates import make_rates
+from isample.engine.steps import Steps
+from isample.support.clocks import DeviceClock, StepClock
+from isample.support.devices import check_device
+from isample.support.processes import Processes
+from tests.queueing_device import DEVICE, Queued, make_queued, queueing
 
 CPU_ONLY = not _C.build_info()["cuda_architectures"]
 COMPOSED = ("_check_table", "_check_prefix_sums")
@@ -76,6 +80,22 @@ def test_which_gpus_have_code(architectures, runs, not_on):
 
 
 @pytest.mark.parametrize(
+    ("architectures", "device", "overlaps"),
+    [
+        ("8.0;9.0;10.0+PTX", (9, 0), True),
+        ("8.0;9.0;10.0+PTX", (12, 0), True),
+        ("8.0;9.0;10.0+PTX", (8, 6), False),
+        ("8.0+PTX", (9, 0), False),  # its wait was compiled away
+        ("8.0+PTX;10.0", (9, 0), False),
+        ("Hopper", (9, 0), False),
+    ],
+)
+def test_launches_overlap_where_their_wait_was_compiled(architectures, device, overlaps):
+    assert _C.has_code(architectures, *device)
+    assert _C.has_code(architectures, *device, least=9) == overlaps
+
+
+@pytest.mark.parametrize(
     ("architectures", "capability", "remedy"),
     [
         ("", (9, 0), "install the CUDA toolkit and build isample again with ISAMPLE_CUDA=1"),
@@ -96,7 +116,30 @@ def test_an_engine_says_so_before_its_first_step(monkeypatch, architectures, cap
                 make(optimizer)
             assert "optimizer's parameters" in str(caught.value)
             assert "cuda:0" in str(caught.value)
-        isample.Engine(optimizer, control="never")  # which calls no op
+        trained_without_ops(model, optimizer)
+
+
+def trained_without_ops(model, optimizer):
+    """A control that never scores leaves a step to torch where no op would run."""
+    trainer = isample.Trainer(model, optimizer, control="never", batch_size=4)
+    inputs = Queued(torch.randn(16, 3))
+    loader = DataLoader(TensorDataset(inputs, Queued(torch.arange(16) % 2)), 4, shuffle=True)
+    DEVICE.launches.clear()
+    losses = [report.loss for report in trainer.iterate(loader, epochs=2)]
+    assert len(losses) == 8 and all(0 < loss < 5 for loss in losses)
+    assert not [name for name in DEVICE.launches if name.startswith("isample::")]
+
+
+@pytest.mark.parametrize(("count", "clock"), [(1, DeviceClock), (2, StepClock)])
+def test_several_processes_go_by_the_host_s_clock(monkeypatch, count, clock):
+    """Whose controllers must hear alike. No event is recorded that nobody would read."""
+    processes = Processes()
+    processes.count = count
+    with queueing(monkeypatch):
+        optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+        device = torch.device("cuda", 0)
+        steps = Steps(optimizer, make_rates(None, optimizer), processes, device)
+        assert type(steps.clock) is clock
 
 
 def test_a_device_that_has_code_is_taken(monkeypatch):

@@ -19,7 +19,7 @@ CSRC = {"core": {"core"}, "cpu": {"core", "cpu"}, "cuda": {"core", "cuda"}}
 # A room, and the rooms that it may import; every room may import itself but values.
 BELOW = {
     "values": set(),
-    "support": {"support"},
+    "support": {"support", "_C"},
     "ops": {"ops", "support", "values", "_C"},
     "control": {"control", "support", "values"},
     "scoring": {"scoring", "ops", "support", "values"},

@@ -6,7 +6,7 @@
 
 namespace isample {
 
-// ---- Experience: how remembered scores compare with fresh ones, by octaves of the remembered one
+// ---- Experience: how remembered scores compare with fresh ones, by octaves of the remembered ----
 
 constexpr int kOctaves = 256;  // a float32 has as many exponents
 // Of an octave: the squares of fresh and of remembered scores, and how many there were.

@@ -133,11 +133,13 @@ ISAMPLE_HD ScoreLoss finish_hard_target_in_float(const SoftmaxTriple<float>& oth
                                                  float weight) {
   const float x = others.max - target, back = x - others.max;
   const float rest = (others.max - (x - back)) - (target + back);  // x + rest = max - target
-  constexpr float kNothing = 104.f;                                // beyond it e^-x is 0
+  constexpr float kNothing = 170.f;                                // beyond it e^-x is 0
   const bool is_above = x > 0.f;
-  float small = std::fabs(x) > kNothing ? 0.f : std::exp(-std::fabs(x));  // in [0, 1]
-  if (small > 0.f) small = std::fma(small, is_above ? -rest : rest, small);
-  const float theirs = is_above ? others.sum : others.sum * small, own = is_above ? small : 1.f;
+  // e^(-|x| / 2), twice a factor: a sum of many may still be held where e^-|x| cannot be
+  float half = std::fabs(x) > kNothing ? 0.f : std::exp(-0.5f * std::fabs(x));
+  if (half > 0.f) half = std::fma(half, (is_above ? -0.5f : 0.5f) * rest, half);
+  const float theirs = is_above ? others.sum : others.sum * half * half;
+  const float small = half * half, own = is_above ? small : 1.f;
   const float spread = std::sqrt(1.f + others.sum_sq / (others.sum * others.sum));
   // Both parts are at least 0, and the loss of a target below the max is at least ln 2.
   const float beyond = is_above ? (others.sum - 1.f) + small : theirs;

@@ -167,6 +167,13 @@ __device__ __forceinline__ void wait_for_launch_before() {
 #endif
 }
 
+// From here on the launch after this one may begin, if it overlaps.
+__device__ __forceinline__ void let_next_launch_begin() {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
 // The counters of this file's launches. atomicInc wraps to 0 at the last block, so they need no
 // host to reset them.
 static __device__ uint32_t arrivals[kSlots];

@@ -24,15 +24,24 @@ __device__ __forceinline__ double row_weight(const CrossEntropyTask& task, int64
   return task.weights == nullptr ? 1.0 : static_cast<double>(task.weights[row]);
 }
 
-// w_i / B times what it is given.
-template <class T> struct ScaledGradient {
+// Writes w_i / B times what it is given to a row of the gradient.
+template <class T> struct GradientRow {
+  ValueOf<T>* row;  // or null
+  ValueOf<T> share;
+
+  __device__ __forceinline__ void store(int64_t column, ValueOf<T> value) const {
+    if (row != nullptr) __stcs(row + column, share * value);
+  }
+};
+
+template <class T> struct Gradient {
   const CrossEntropyTask& task;
 
-  __device__ __forceinline__ void store(int64_t row, int64_t column, ValueOf<T> value) const {
-    if (task.gradient == nullptr) return;
+  __device__ __forceinline__ GradientRow<T> operator()(int64_t row) const {
+    if (task.gradient == nullptr) return {nullptr, 0};
     const double share = row_weight(task, row) / static_cast<double>(task.rows.rows);
-    auto* const rows = static_cast<ValueOf<T>*>(task.gradient);
-    __stcs(rows + row * task.rows.classes + column, static_cast<ValueOf<T>>(share) * value);
+    return {static_cast<ValueOf<T>*>(task.gradient) + row * task.rows.classes,
+            static_cast<ValueOf<T>>(share)};
   }
 };
 
@@ -77,10 +86,20 @@ __device__ __forceinline__ void store_hard_gradient(const CrossEntropyTask& task
   const bool ignored = label == task.rows.ignore_index;
   const T* const logits = static_cast<const T*>(task.rows.logits) + row * task.rows.row_stride;
   V* const gradient = static_cast<V*>(task.gradient) + row * classes;
-#pragma unroll 4
-  for (int64_t k = static_cast<int>(threadIdx.x) & (lanes - 1); k < classes; k += lanes) {
-    const V others = ignored ? V{0} : MathOf<T>::exp(widen(logits[k]) - hard.max) * hard.scale;
-    __stcs(gradient + k, k == label ? hard.of_target : others);
+  constexpr int kLoads = sizeof(T) == 2 ? 8 : 4;  // in flight: no load passes a store
+  const int lane = static_cast<int>(threadIdx.x) & (lanes - 1);
+  for (int64_t first = lane; first < classes; first += kLoads * lanes) {
+    T loaded[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i)
+      if (const int64_t k = first + i * lanes; k < classes) loaded[i] = logits[k];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int64_t k = first + i * lanes;
+      if (k >= classes) break;
+      const V others = ignored ? V{0} : MathOf<T>::exp(widen(loaded[i]) - hard.max) * hard.scale;
+      __stcs(gradient + k, k == label ? hard.of_target : others);
+    }
   }
 }
 
@@ -138,7 +157,7 @@ __global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
 template <class T>
 __global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
     dense_cross_entropy_kernel(CrossEntropyTask task, RowShape shape, int slot) {
-  const ScoreLoss ended = dense_score_rows<T>(task.rows, shape, ScaledGradient<T>{task});
+  const ScoreLoss ended = dense_score_rows<T>(task.rows, shape, Gradient<T>{task});
   const int64_t row =
       static_cast<int64_t>(blockIdx.x) * shape.rows_per_block() + (threadIdx.x >> shape.lane_bits);
   const bool ends_row = (static_cast<int>(threadIdx.x) & (shape.lanes() - 1)) == 0;

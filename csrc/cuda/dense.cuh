@@ -67,11 +67,12 @@ __device__ __forceinline__ MassedTriple<T> dense_triple(const T* logits, int64_t
 
 // Of a score whose gradient nobody wants.
 struct NoGradient {
-  template <class V> __device__ __forceinline__ void store(int64_t, int64_t, V) const {}
+  __device__ __forceinline__ NoGradient operator()(int64_t) const { return {}; }
+  template <class V> __device__ __forceinline__ void store(int64_t, V) const {}
 };
 
-// What a row came to, in its first lane; zeros in the others. `gradient` is given every element of
-// it: 0 where a row is ignored, NaN where its label is out of range.
+// What a row came to, in its first lane; zeros in the others. `gradient` gives a row to write
+// every element to: 0 where a row is ignored, NaN where its label is out of range.
 template <class T, class Gradient>
 __device__ __forceinline__ ScoreLoss dense_score_rows(const ScoreTask& task, const RowShape& shape,
                                                       const Gradient& gradient) {
@@ -99,12 +100,22 @@ __device__ __forceinline__ ScoreLoss dense_score_rows(const ScoreTask& task, con
                  });
   DenseSums<V> sums = {V{0}, V{0}};
   const V scale = whole.mass / whole.triple.sum;
-  for (int64_t column = lane; column < classes; column += lanes)
-    gradient.store(row, column,
-                   add_dense<Math>(sums, static_cast<V>(widen(logits[column])),
-                                   targets.mass(column), whole.triple.max, scale));
+  const auto gradient_row = gradient(exists ? row : 0);
+  constexpr int kChunk = 4;  // loads in flight: none passes a store
+  for (int64_t first = lane; first < classes; first += kChunk * lanes) {
+    V of_logit[kChunk];
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i)
+      if (const int64_t column = first + i * lanes; column < classes)
+        of_logit[i] = add_dense<Math>(sums, static_cast<V>(widen(logits[column])),
+                                      targets.mass(column), whole.triple.max, scale);
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i)
+      if (const int64_t column = first + i * lanes; column < classes)
+        gradient_row.store(column, of_logit[i]);
+  }
   for (int64_t column = lane; exists && classes == 0 && column < task.classes; column += lanes)
-    gradient.store(row, column, ignored ? V{0} : static_cast<V>(NAN));
+    gradient_row.store(column, ignored ? V{0} : static_cast<V>(NAN));
   sums = row_reduce(sums, lanes, [](const DenseSums<V>& a, const DenseSums<V>& b) {
     return DenseSums<V>{a.gradient_sq + b.gradient_sq, a.loss + b.loss};
   });

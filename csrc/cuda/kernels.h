@@ -21,7 +21,7 @@ struct Launcher {
   // Of the counter by which a launch knows its last block; one launch at a time may use it.
   int slot;
   cudaStream_t stream;
-  bool can_overlap;  // launches, which needs compute capability 9.0
+  bool can_overlap;  // launches: the code that runs was compiled for 9.0 or later
 };
 
 // Slots are zero when the module is loaded and after every launch.

@@ -110,6 +110,7 @@ __device__ __forceinline__ int64_t own_row(const ScoreTask& task, const RowShape
 template <class T>
 __device__ __forceinline__ void score_rows(const ScoreTask& task, const RowShape& shape) {
   const TripleOf<T> triple = row_triple<T>(task, shape);
+  let_next_launch_begin();  // not sooner: a block that waits keeps a multiprocessor from reading
   const int64_t row = own_row(task, shape);
   if (row == task.rows) return;
   if (shape.parts == 1) finish_row<T>(task, row, triple);

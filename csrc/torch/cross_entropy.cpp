@@ -31,11 +31,12 @@ template <class Signature> c10::TypedOperatorHandle<Signature> find_op(const cha
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-// In one pass also where the result is narrower; but torch.vmap, of the upstream gradient, has no
-// out variants.
+// In one pass also where the result is narrower; but a batch of upstream gradients (torch.vmap,
+// is_grads_batched) has no out variants.
 at::Tensor product(const at::Tensor& gradient, const at::Tensor& factor, at::ScalarType dtype) {
   if (dtype == gradient.scalar_type()) return gradient.mul(factor);
-  if (factor.key_set().has(c10::DispatchKey::FuncTorchBatched))
+  const c10::DispatchKeySet keys = factor.key_set();
+  if (keys.has(c10::DispatchKey::FuncTorchBatched) || keys.has(c10::DispatchKey::Batched))
     return gradient.mul(factor).to(dtype);
   at::Tensor result = at::empty_like(gradient, dtype);
   return at::mul_out(result, gradient, factor);

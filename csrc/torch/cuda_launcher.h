@@ -44,14 +44,18 @@ inline Launcher launcher() {
               "isample's CUDA kernels need a GPU of compute capability 8.0 or higher, ",
               device->name, " has ", device->major, ".", device->minor,
               ": move the tensors to the CPU or to a newer GPU");
-  static thread_local const cudaDeviceProp* has_run = nullptr;  // there is code for it
-  if (device != has_run) {
-    TORCH_CHECK(has_code(ISAMPLE_CUDA_ARCHITECTURES, device->major, device->minor),
-                no_code_for(*device));
-    has_run = device;
+  static thread_local const cudaDeviceProp* known = nullptr;  // there is code for it
+  static thread_local bool can_overlap = false;
+  if (device != known) {
+    const auto has = [&](int least) {
+      return has_code(ISAMPLE_CUDA_ARCHITECTURES, device->major, device->minor, least);
+    };
+    TORCH_CHECK(has(0), no_code_for(*device));
+    can_overlap = has(9);  // else the kernels were compiled without their wait
+    known = device;
   }
   Launcher result = {device->multiProcessorCount, device->sharedMemPerBlockOptin, 0,
-                     at::cuda::getCurrentCUDAStream().stream(), device->major >= 9};
+                     at::cuda::getCurrentCUDAStream().stream(), can_overlap};
   check_launch(take_slot(at::cuda::current_device(), result.stream, &result.slot));
   return result;
 }

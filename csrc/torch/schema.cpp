@@ -171,5 +171,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         "What was built: compiler, torch version, the CPU instruction set in use, CUDA "
         "architectures or why none.");
   m.def("has_code", &isample::has_code, py::arg("architectures"), py::arg("major"),
-        py::arg("minor"), "Whether code for such architectures runs on such a GPU.");
+        py::arg("minor"), py::arg("least") = 0,
+        "Whether code for such architectures, of that major version at least, runs on such a GPU.");
 }

@@ -20,13 +20,9 @@ class Laps:
         self._steps: deque[tuple[Lap, list[int], int, float]] = deque()
 
     @classmethod
-    def where_needed(cls, clock: StepClock, processes: int) -> Laps | None:
-        """None where the controller goes by the host's clock.
-
-        Several ``processes`` do, for their controllers must hear alike: the host waits for the
-        numbers of each of their steps, so its clock is a forward pass off at most.
-        """
-        return cls(clock) if processes == 1 and isinstance(clock, DeviceClock) else None
+    def where_needed(cls, clock: StepClock) -> Laps | None:
+        """None where the controller goes by the host's clock."""
+        return cls(clock) if isinstance(clock, DeviceClock) else None
 
     def add(self, plain: list[int], others: int, overhead: float) -> None:
         """A lap ends: of plain steps of these sizes, and of ``others``, of ``overhead`` each."""

@@ -10,9 +10,9 @@ from isample.engine.arguments import Arguments
 from isample.engine.dealer import Dealer
 from isample.engine.parts import Parts, Wishes, make_parts
 from isample.engine.steps import Steps
-from isample.ops.devices import check_device
 from isample.scoring.rows import Rows
 from isample.sources.loader import Loader
+from isample.support.devices import check_device
 from isample.support.errors import StateError
 from isample.support.states import VERSION, check_keys, check_like, check_version, differing
 

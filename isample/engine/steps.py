@@ -45,7 +45,7 @@ class Steps:
         self.rates: Rates = rates
         self.processes: Processes = processes
         self.device: torch.device = device
-        self.clock: StepClock = clock_of(device)
+        self.clock: StepClock = clock_of(device) if processes.count == 1 else StepClock()
         self.history: History = History()
         self.count: int = 0
         self.elapsed: float = 0.0
@@ -61,7 +61,7 @@ class Steps:
         self._carried = 0.0  # seconds that no settled batch has taken yet
         self._overhead = 0.0
         self._timed: list[tuple[float, float]] = []  # of which other processes have not heard
-        self._laps: Laps | None = Laps.where_needed(self.clock, processes.count)
+        self._laps: Laps | None = Laps.where_needed(self.clock)
 
     def control(
         self, controller: Controller[Any], batch_size: int, informed: Callable[[], bool]

@@ -26,15 +26,15 @@ def is_ratio(loss: Callable[..., Any], targets: Any) -> bool:
 
 def counts_of(loss: Callable[..., Any], targets: Tensor) -> Tensor | None:
     """What each sample adds to the divisor, [B]: its labels that are not ignored, by their class
-    weights. None where the mean is one over rows.
-
-    Call it behind the loss, which checks the labels.
+    weights. None where the mean is one over rows. What a label out of range counts has no meaning:
+    the loss shows it.
     """
     if not is_ratio(loss, targets):
         return None
     counted = targets != loss.ignore_index
     if loss.weight is not None:
-        counted = loss.weight[targets.where(counted, 0)] * counted
+        labels = targets.where(counted, 0).clamp(0, len(loss.weight) - 1)
+        counted = loss.weight[labels] * counted
     return counted.flatten(1).sum(1) if counted.dim() > 1 else counted
 
 

@@ -20,9 +20,7 @@ from isample.scoring.scores import (
     leaving_no_trace,
     make_score,
 )
-from isample.support.devices import is_read_freely
-
-FUSED = ("cpu", "cuda")  # devices on which one op gives loss, scores and gradient
+from isample.support.devices import is_read_freely, ops_run_on
 
 
 class Objective:
@@ -52,7 +50,7 @@ class Objective:
         them it estimates that of the data, see :mod:`isample.scoring.counts`; ``notes`` says
         whether a batch without weights adds to the mean count that this needs.
         """
-        is_fused = self._is_torchs and logits.device.type in FUSED and self.fuses(logits)
+        is_fused = self._is_torchs and self.fuses(logits) and ops_run_on(logits.device)
         if self._may_be_ratio and not targets.is_floating_point():
             if weights is None:
                 return self._ratio(logits, targets, is_fused, notes)
@@ -88,7 +86,7 @@ class Objective:
         return mean if is_one else mean / count, score
 
     def _mean_count(self, targets: Tensor, weights: Tensor) -> Tensor | float:
-        """By what a drawn batch's mean divides; call it behind the loss."""
+        """By what a drawn batch's mean divides."""
         if self.mean_count.samples == 0:  # a memory's, whose data set was dealt by another engine
             self.note(targets, weights)
         return self.mean_count.value

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from isample.support.devices import ops_run_on
+
 
 def as_numbers(value: torch.Tensor) -> list[float]:
     """A vector, or a 0-dim tensor, as numbers; a GPU is waited for."""
@@ -20,7 +22,11 @@ def read_late(values: list[torch.Tensor], device: torch.device) -> Callable[[], 
     if device.type != "cuda":
         return lambda: [number for value in values for number in as_numbers(value)]
     placed = [value.to(device, non_blocking=True) for value in values]
-    read = copy_late(torch.ops.isample._pack(placed))
+    if ops_run_on(device):
+        joined = torch.ops.isample._pack(placed)
+    else:
+        joined = torch.cat([value.double().reshape(-1) for value in placed])
+    read = copy_late(joined)
     return lambda: read().tolist()
 
 

@@ -106,9 +106,41 @@ void test_ends_of_the_range() {
         near(score(0.f, 1.f, -INFINITY).score, std::sqrt(2.0L)));
 }
 
+// The end in floats, for what a GPU ends in them: no digit is lost where max - target is no float,
+// and none where e^-|x| is too small for one and the result is not.
+void test_the_end_in_floats() {
+  for (int step = -1700; step <= 2000; ++step)
+    for (const float sum : {1.f, 1.7f, 25.f, 999.f, 386260.f, 3e6f}) {
+      const float max = 0.1f * static_cast<float>(step % 37), target = max - 0.1003f * step;
+      const float sum_sq = 0.5f * (1.f + sum);
+      const long double x = static_cast<long double>(max) - target;
+      const long double theirs = sum * std::exp(x);  // over e^target
+      const long double spread = std::sqrt(1.L + static_cast<long double>(sum_sq) / sum / sum);
+      const long double score = theirs / (1 + theirs) * spread, loss = std::log1p(theirs);
+      for (const float weight : {1.f, -3.f}) {
+        const ScoreLoss got = finish_hard_target_in_float({max, sum, sum_sq}, target, weight);
+        const auto near = [](float value, long double wanted) {
+          return std::fabs(value - wanted) <= 1e-6L * std::fabs(wanted) + 1e-44L;
+        };
+        CHECK(near(got.score, std::fabs(weight) * score));
+        CHECK(near(got.loss, weight * loss));
+      }
+    }
+  const float none = Lowest<float>::value;
+  const auto end = [](float max, float sum, float target) {
+    return finish_hard_target_in_float({max, sum, sum}, target, 1.f);
+  };
+  CHECK(end(none, 0.f, 1.f).score == 0.f && end(none, 0.f, 1.f).loss == 0.f);  // one class
+  CHECK(std::isnan(end(none, 0.f, -INFINITY).score));                          // no class at all
+  CHECK(std::isnan(end(0.f, 1.f, NAN).score) && std::isnan(end(0.f, NAN, 1.f).loss));
+  CHECK(std::isnan(end(0.f, 1.f, INFINITY).loss) && std::isnan(end(INFINITY, NAN, 0.f).score));
+  CHECK(end(0.f, 1.f, -INFINITY).loss == INFINITY);
+}
+
 }  // namespace
 
 int main() {
+  test_the_end_in_floats();
   test_triples_merge_in_any_split();
   test_loops_of_every_instruction_set();
   test_ends_of_the_range();

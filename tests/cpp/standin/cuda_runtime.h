@@ -28,6 +28,7 @@ struct dim3 {
 
 inline void __syncthreads() { standin::barrier(); }
 inline void __threadfence() { standin::fence(); }
+inline void cudaTriggerProgrammaticLaunchCompletion() {}
 inline void cudaGridDependencySynchronize() { standin::await_launch_before(); }
 inline uint32_t __shfl_sync(unsigned mask, uint32_t value, int lane) {
   return standin::shuffle(mask, value, lane & 31);
