@@ -260,3 +260,12 @@ def test_an_ignored_row_says_nothing_whatever_it_holds():
 def test_bad_arguments(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_batch_of_upstream_gradients(dtype):
+    leaf, goals = numbers(B, 10).to(dtype).requires_grad_(), labels(10)
+    loss, upstream = cross_entropy(leaf, goals)[0], torch.tensor([1.0, 2.0])
+    (batch,) = torch.autograd.grad(loss, leaf, upstream, is_grads_batched=True)
+    (one,) = torch.autograd.grad(cross_entropy(leaf, goals)[0], leaf)
+    assert batch.dtype == dtype and torch.equal(batch[0], one) and torch.equal(batch[1], 2 * one)
