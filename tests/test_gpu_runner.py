@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -153,9 +154,15 @@ def test_a_runner_that_is_stopped_leaves_nothing_behind(number, tmp_path):
         while not (tmp_path / "pid").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(number)
-        assert process.wait(60) != 0
-    assert dies((tmp_path / "pid").read_text().strip())
+        child = int((tmp_path / "pid").read_text())
+        try:
+            process.send_signal(number)
+            assert process.wait(60) != 0
+            assert dies(child)
+        finally:
+            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
     assert not (tmp_path / "started").exists()  # nor does a stage go on
 
 
