@@ -131,6 +131,49 @@ def test_an_op_that_is_left_out_is_a_fault(monkeypatch, capsys):
     assert "not called: ['_check_prefix_sums'" in capsys.readouterr().out
 
 
+class Clock:
+    """Stands for the time module; only what a test does takes time."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    perf_counter = monotonic
+
+
+@pytest.mark.parametrize("cost", [0.5, 7.0, 40.0, 200.0])
+def test_the_last_look_of_every_method_is_within_the_limit(cost, cifar, tmp_path, monkeypatch):
+    """Looks that cost next to nothing, and up to most of the time."""
+    clock, ends = Clock(), []
+
+    def steps(model, optimizer, data, seed):
+        while True:
+            clock.now += 0.01
+            yield None
+
+    def look(model, train, test):
+        clock.now += cost
+        ends.append(clock.now)
+        return {"train_loss": 0.0, "train_error": 0.0, "test_loss": 0.0, "test_error": 0.0}
+
+    monkeypatch.setattr(task, "CACHE", tmp_path / "cache.npz")
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(training, "look", look)
+    monkeypatch.setattr(training, "METHODS", dict.fromkeys(("uniform", "paper", "default"), steps))
+    out = tmp_path / "training.jsonl"
+    limit = 220.0 if cost < 40 else 6 * cost
+    words = ["training", *SMALL, "--out", str(out), "--data", str(cifar), "--limit", str(limit)]
+    monkeypatch.setattr("sys.argv", words)
+    training.main()
+    last = {row["how"]: row for row in lines(out)}
+    assert list(last) == ["uniform", "paper", "default"]
+    assert ends[-1] <= limit
+    times = [row["seconds"] for row in last.values()]
+    assert max(times) - min(times) < 0.2  # as many seconds each
+    assert times[0] == pytest.approx(60, abs=0.2) if cost < 1 else times[0] < 60
+
+
 @pytest.fixture
 def on_the_host(monkeypatch):
     """Timing without a device: every call is made once."""
@@ -170,6 +213,51 @@ def test_an_alternative_that_takes_too_long_loses_its_row(on_the_host, tmp_path)
     ops.measure(rows, "softmax_score", alternatives, lambda: [(torch.ones(2),)], KNOWN, 0.5)
     late, measured = lines(tmp_path / "ops.jsonl")
     assert "s of this shape were up" in late["error"] and measured["how"] == "isample"
+
+
+def test_inputs_that_do_not_fit_are_a_row(on_the_host, tmp_path):
+    def inputs():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    rows = Rows(tmp_path / "ops.jsonl")
+    ops.measure(rows, "softmax_score", [Alternative("isample", torch.sum)], inputs, KNOWN, 60.0)
+    (row,) = lines(tmp_path / "ops.jsonl")
+    assert "Tried to allocate" in row["error"] and row["how"].startswith("isample")
+    assert rows.errors == [row]
+
+
+class Lost:
+    """Stands for torch after an illegal access: every call fails."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_a_device_that_is_lost_loses_no_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(ops, "torch", Lost())
+    monkeypatch.setattr(ops, "foreign", lambda: [Alternative("Liger", None)])
+    ops.measure_all(Rows(tmp_path / "ops.jsonl"), 1.0)
+    rows = lines(tmp_path / "ops.jsonl")
+    assert all("illegal memory access" in row["error"] for row in rows)
+    told = [(row["op"], row["shape"]) for row in rows if row["op"] != "empty_cache"]
+    shapes = [*ops.WITH_TARGET, *ops.OTHERS]
+    assert len(told) == 2 + len(shapes) + len(ops.LOSSES) + 1 + len(shapes)
+    assert told[0][0] == "read ceiling" and ("memory", "()") in told
+
+
+def test_other_packages_come_after_all_of_isample_s_and_torch_s(tmp_path, monkeypatch):
+    """An illegal access of theirs would fail whatever came after."""
+    measured = []
+    monkeypatch.setattr(ops, "measure", lambda rows, op, given, *_: measured.append(given))
+    monkeypatch.setattr(ops, "logits_of", lambda shape, learn: (None, {"megabytes": 1.0}))
+    monkeypatch.setattr(ops, "foreign", lambda: [Alternative("Liger", None)])
+    ops.measure_all(Rows(tmp_path / "ops.jsonl"), 1.0)
+    names = [[each.how for each in given] for given in measured]
+    first = names.index(["Liger"])
+    count = len(ops.WITH_TARGET + ops.OTHERS)
+    assert names[first:] == [["Liger"]] * count
+    assert first >= 2 * count + len(ops.LOSSES)
+    assert all(each[0].startswith("isample") and "Liger" not in each for each in names[:first])
 
 
 def test_who_writes_to_its_inputs_has_its_own(on_the_host, tmp_path):

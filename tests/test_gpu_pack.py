@@ -107,6 +107,13 @@ def test_without_nvcc_what_must_be_built_says_so(tmp_path, monkeypatch):
     assert not ok and "nvcc is not on the PATH" in said
 
 
+def test_a_manifest_needs_no_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    pack.write_manifest(tmp_path, {"bench": "0"})
+    known = json.loads((tmp_path / packed.MANIFEST).read_text())
+    assert known["commit"] == "unknown" and known["parts"] == {"bench": "0"}
+
+
 def test_a_pack_that_is_too_large_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 2000)
     pack.check_size(tmp_path, 2000)

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,10 @@ from bench.gpu import machine, summary
 from bench.gpu.programs import NotBuilt
 from bench.gpu.stages import CALLS, LOAD, STAGES, Outcome, Stage
 from bench.gpu.targets import compared, targets
+from tests.test_gpu_processes import dies
 
 ROOT = Path(__file__).parent.parent
+LOAN, START = 900, 90  # seconds that a machine may be had for, and that each call waits for it
 
 
 # ---- A call -------------------------------------------------------------------------------------
@@ -22,21 +27,23 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.parametrize("call", CALLS)
 def test_without_a_device_every_stage_leaves_a_file_that_says_why(call, tmp_path):
-    environment = {**os.environ, "OUT": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    out, nothing = tmp_path / "out", tmp_path / "nothing"  # neither git nor a compiler
+    environment = {**os.environ, "OUT": str(out), "CUDA_VISIBLE_DEVICES": "", "PATH": str(nothing)}
     command = [sys.executable, "-m", "bench.gpu", call]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stdout + done.stderr
     names = {STAGES[stage].file for stage in CALLS[call]} | {"summary.md"}
-    assert {path.name for path in tmp_path.iterdir()} == names
-    known = json.loads((tmp_path / "machine.json").read_text())
+    assert {path.name for path in out.iterdir()} == names
+    known = json.loads((out / "machine.json").read_text())
     table = [line.split("|")[1:5] for line in done.stdout.splitlines() if line.startswith("| ")]
     said = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in table}
     for stage in CALLS[call]:
         assert said[stage][0] == "FAIL" and said[stage][2] == known["problem"]
-        assert known["problem"] in (tmp_path / STAGES[stage].file).read_text()
-    assert known["problem"] in (tmp_path / "summary.md").read_text()
+        assert known["problem"] in (out / STAGES[stage].file).read_text()
+    _, *ends = (out / "summary.md").read_text().split("## The end of ")
+    assert len(ends) == 1 and ends[0].count(known["problem"]) == 1
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -46,7 +53,8 @@ def test_a_call_with_a_pack_ends_within_six_minutes_and_writes_few_files(call):
         stage = STAGES[name]
         limit = LOAD if name == "extension" else stage.limit
         longest[stage.group or name] = max(limit, longest.get(stage.group or name, 0))
-    assert sum(longest.values()) <= 360 < runner.SECONDS
+    assert sum(longest.values()) <= runner.SECONDS
+    assert len(CALLS) * (runner.SECONDS + START) <= LOAN
     files = [STAGES[name].file for name in CALLS[call]]
     assert len(set(files)) == len(files) < runner.MOST_FILES
     assert all(name.replace("_", "").replace(".", "").isalnum() for name in files)
@@ -102,6 +110,60 @@ def test_what_needs_the_extension_does_not_run_without_it(monkeypatch, tmp_path)
     )
     assert not runner.carry_out("x", ["extension", "tests"], tmp_path, 60)
     assert not ran and "no extension" in (tmp_path / "b.txt").read_text()
+
+
+def test_out_is_absolute_since_the_commands_run_elsewhere(monkeypatch, tmp_path):
+    folders = []
+    monkeypatch.setattr(runner, "carry_out", lambda *given: folders.append(given[2]) or True)
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OUT", "here")
+    assert runner.main(["first"]) == 0 and folders == [tmp_path / "here"]
+
+
+# a runner in the background of a shell would ignore Ctrl-C
+HEARS = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+LEFT = """
+import sys
+from pathlib import Path
+from bench.gpu import __main__ as runner
+from bench.gpu.processes import run
+from bench.gpu.stages import Stage
+
+folder = Path(sys.argv[1])
+
+def stage(call, file, until):
+    try:
+        script = f"cd {folder}; echo $$ > part; mv part pid; sleep 600"
+        run(["sh", "-c", script], file, 600)
+    finally:
+        run(["touch", folder / "started"], file, 600)
+
+runner.STAGES["kernels"] = Stage("kernels.jsonl", 600, stage)
+runner.STAGES["machine"] = Stage("machine.json", 9, lambda *_: (True, ""))
+runner.main(["kernels"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_runner_that_is_stopped_leaves_nothing_behind(number, tmp_path):
+    """Its commands have sessions of their own, so no signal to its group reaches them."""
+    command = [sys.executable, "-c", f"import signal\n{HEARS}{LEFT}", str(tmp_path)]
+    environment = {**os.environ, "OUT": str(tmp_path / "out")}
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        while not (tmp_path / "pid").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        child = int((tmp_path / "pid").read_text())
+        try:
+            process.send_signal(number)
+            assert process.wait(60) != 0
+            assert dies(child)
+        finally:
+            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+    assert not (tmp_path / "started").exists()  # nor does a stage go on
 
 
 def test_what_cannot_be_done_is_refused(monkeypatch):

@@ -16,13 +16,15 @@ machine's GPU.
 Without an argument, both calls, one after the other. A call ends within --seconds. Its files go to
 the folder $OUT as they come, where that is set, else to bench/results/gpu: one of each stage, and
 summary.md. It ends with 1 if a stage failed. It needs a CUDA build of torch, numpy, mpmath, pytest
-with pytest-xdist and pytest-timeout; nvcc too where nothing is packed. It installs nothing.
+with pytest-xdist; nvcc too where nothing is packed. With pytest-timeout, a test that hangs loses no
+other. It installs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,12 +32,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
-from .processes import ROOT, Deadline, kill_all
+from .processes import ROOT, WORK, Deadline, kill_all
 from .programs import NotBuilt, Programs
-from .stages import CALLS, STAGES, WORK, Call, Outcome, Stage, tell_failure
+from .stages import CALLS, STAGES, Call, Outcome, Stage, tell_failure
 from .summary import failures, summary
 
-SECONDS = 420  # of a call
+SECONDS = 360  # of a call
 LEAST = 2.0  # seconds that a stage must have left to be begun
 MOST_FILES = 8
 RESULTS = ROOT / "bench/results/gpu"
@@ -86,7 +88,11 @@ def carry_out(name: str, chosen: Sequence[str], folder: Path, seconds: float) ->
     text = ""
     for names in groups(chosen):
         with ThreadPoolExecutor(len(names)) as pool:
-            done = dict(zip(names, pool.map(one, names)))
+            try:
+                done = dict(zip(names, pool.map(one, names)))
+            except BaseException:  # the pool waits for its stages, and they for their commands
+                kill_all()
+                raise
         outcomes.update(done)
         text = summary(outcomes, facts, folder, f"python -m bench.gpu {name}")
         (folder / "summary.md").write_text(text + failures(outcomes, folder))
@@ -106,6 +112,11 @@ def calls_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {"-".join(ordered[1:] or ordered): ordered}
 
 
+def leave(number: int, _frame) -> None:
+    """By an exception, as Ctrl-C does: commands in sessions of their own would live on."""
+    raise SystemExit(128 + number)
+
+
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gpu",
@@ -122,13 +133,13 @@ def main(words: Sequence[str]) -> int:
         raise SystemExit(f"a call writes at most {MOST_FILES} files: take fewer stages")
     if out and len(calls) > 1:
         raise SystemExit("OUT takes the files of one call: name first or second")
-    try:
-        passed = [
-            carry_out(name, chosen, Path(out) if out else RESULTS / name, given.seconds)
-            for name, chosen in calls.items()
-        ]
-    finally:
-        kill_all()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+    passed = [
+        # the commands run in the root
+        carry_out(name, chosen, Path(out).absolute() if out else RESULTS / name, given.seconds)
+        for name, chosen in calls.items()
+    ]
     return int(not all(passed))
 
 

@@ -3,14 +3,13 @@
 Each alternative is captured in a graph of many calls, whose inputs rotate past five times the L2
 cache ("cold"); where the inputs cannot fill it, they are one and the same ("warm"). A time is the
 median over replays, divided by the calls in the graph. `eager_us` is that of a call from Python,
-launches included. Shapes with a target come first. What fails or finds no time loses its own line,
-which says why.
+launches included. Shapes with a target come first, other packages' kernels last. What fails or
+finds no time loses its own line, which says why.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 import isample  # noqa: F401  (registers torch.ops.isample)
-from isample.ops.reference import plain_importance_sample, plain_softmax_score
 
+from .alternatives import foreign, losses, scorers, torch_score
 from .rows import Rows
-from .timing import Alternative, eager, in_turns, repeated
+from .timing import Alternative, Timing, eager, in_turns, repeated
 
 ops = torch.ops.isample
 
@@ -45,78 +43,7 @@ LOSSES = WITH_TARGET[:4]
 MOST_COPIES = 64  # of inputs, that rotate
 LARGE = 2**30  # bytes of logits of which torch's float32 copies would only measure patience
 ITEMS, DRAWS = 1_281_167, 256  # ImageNet's
-
-
-def scorers(large: bool) -> dict[str, list[Alternative]]:
-    """op -> its alternatives, isample first; each is called with (logits, labels, tau_ema)."""
-    score = [
-        Alternative("isample", lambda z, y, ema: ops.softmax_score(z, y)),
-        Alternative(
-            "torch cross_entropy alone", lambda z, y, ema: F.cross_entropy(z, y, reduction="none")
-        ),
-    ]
-    sample = [Alternative("isample", lambda z, y, ema: ops.importance_sample(z, y, kept(z), ema))]
-    if not large:
-        torch._dynamo.reset()  # after eight shapes of one function it would give up, and not say so
-        compiled = torch.compile(torch_score, dynamic=False)
-        score += [
-            Alternative("torch", lambda z, y, ema: torch_score(z, y)),
-            Alternative("torch.compile", lambda z, y, ema: compiled(z, y)),
-        ]
-        sample.append(
-            Alternative(
-                "torch", lambda z, y, ema: plain_importance_sample(z.float(), y, kept(z), ema)
-            )
-        )
-    if importlib.util.find_spec("liger_kernel"):
-        score.append(Alternative("Liger cross_entropy alone", liger(), False, own_inputs=True))
-    if importlib.util.find_spec("quack"):
-        score.append(Alternative("QuACK cross_entropy alone", quack()))
-    return {"importance_sample": sample, "softmax_score": score}
-
-
-def torch_score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """In float32, as isample's."""
-    return plain_softmax_score(logits.float(), labels)
-
-
-def kept(logits: torch.Tensor) -> int:
-    return max(1, min(len(logits), 4096) // 5)
-
-
-def liger() -> Callable:
-    """It writes the gradient over its logits, and reads the number of labels back. Imported by the
-    call, so that what keeps it from loading costs its own line alone."""
-
-    def call(z, y, ema):
-        from liger_kernel.ops.cross_entropy import LigerCrossEntropyFunction
-
-        return LigerCrossEntropyFunction.apply(z, y, None)
-
-    return call
-
-
-def quack() -> Callable:
-    def call(z, y, ema):
-        from quack.cross_entropy import cross_entropy_fwd
-
-        return cross_entropy_fwd(z, y)
-
-    return call
-
-
-def losses() -> list[Alternative]:
-    """A loss and its gradient at the logits; isample's is that of an active step, with weights and
-    scores."""
-
-    def ours(z, y, weights):
-        loss, score = ops.cross_entropy(z, y, weights)
-        return torch.autograd.grad(loss, z)[0], score
-
-    def torchs(z, y, weights):
-        return torch.autograd.grad(F.cross_entropy(z, y), z)[0]
-
-    return [Alternative("isample", ours), Alternative("torch", torchs)]
+FOREIGN = 0.15  # of the time, kept for other packages' kernels
 
 
 @contextmanager
@@ -135,6 +62,15 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@contextmanager
+def told(rows: Rows, **who) -> Iterator[None]:
+    """What fails here is a row, and costs no other."""
+    try:
+        yield
+    except Exception as error:
+        rows.write(**who, error=first_line(error))
+
+
 def measure(
     rows: Rows,
     op: str,
@@ -146,33 +82,31 @@ def measure(
     """A line for each alternative. ``inputs()`` makes what they are called with; ``known`` is what
     all lines say; ``share`` is how many seconds all may take together."""
     end = time.monotonic() + share
+    who = {"op": op, "shape": known["shape"]}
     ready: dict[str, tuple] = {}
-    common = inputs()
+    common = None
+    with told(rows, how=", ".join(each.how for each in alternatives), **who):
+        common = inputs()
+    if common is None:
+        return
     for each in alternatives:
-        try:
-            with at_most(end - time.monotonic()):
-                given = inputs() if each.own_inputs else common
-                ready[each.how] = repeated(each, given), len(given)
-                took = eager(each.call, given[0], share / 50)
-                known = {**known, f"eager {each.how}": took}
         # whatever a baseline fails by, the others are measured
-        except Exception as error:
-            ready.pop(each.how, None)
-            rows.write(op=op, how=each.how, shape=known["shape"], error=first_line(error))
-    if not ready:
-        return
-    try:
-        with at_most(max(5.0, end - time.monotonic())):
+        with told(rows, how=each.how, **who), at_most(end - time.monotonic()):
+            given = inputs() if each.own_inputs else common
+            repeat = repeated(each, given), len(given)
+            took = eager(each.call, given[0], share / 50)
+            known = {**known, f"eager {each.how}": took}
+            ready[each.how] = repeat
+    timings: dict[str, Timing] = {}
+    if ready:
+        late = at_most(max(5.0, end - time.monotonic()))
+        with told(rows, how=", ".join(ready), **who), late:
             timings = in_turns(ready, min(0.3 * len(ready), share / 4))
-    except Exception as error:
-        rows.write(op=op, how=", ".join(ready), shape=known["shape"], error=first_line(error))
-        return
     captured = {each.how: each.captured for each in alternatives}
     for how, timing in timings.items():
         rows.write(
-            op=op,
+            **who,
             how=how,
-            shape=known["shape"],
             cache=known["cache"],
             us=timing.median,
             p20=timing.p20,
@@ -220,12 +154,9 @@ def read_ceiling() -> float:
 
 def start_compiler(rows: Rows, seconds: float) -> None:
     """The compiler's own start takes longer than a shape may."""
-    logits, labels = torch.randn(2, 3, device="cuda"), torch.zeros(2, dtype=torch.long).cuda()
-    try:
-        with at_most(seconds):
-            torch.compile(torch_score, dynamic=False)(logits, labels)
-    except Exception as error:
-        rows.write(op="softmax_score", how="torch.compile", shape="", error=first_line(error))
+    with told(rows, op="softmax_score", how="torch.compile", shape=""), at_most(seconds):
+        logits, labels = torch.randn(2, 3, device="cuda"), torch.zeros(2, dtype=torch.long).cuda()
+        torch.compile(torch_score, dynamic=False)(logits, labels)
 
 
 def memory(rows: Rows, share: float) -> None:
@@ -247,31 +178,47 @@ def memory(rows: Rows, share: float) -> None:
         measure(rows, op, alternatives, lambda: [()] * 10, known, share / len(cases))
 
 
+def scored(rows: Rows, shape: tuple, share: float) -> None:
+    inputs, known = logits_of(shape, learn=False)
+    over = time.monotonic() + share
+    cases = scorers(known["megabytes"] * 1e6 > LARGE)
+    for done, (op, alternatives) in enumerate(cases.items()):
+        left = max(0.0, over - time.monotonic()) / (len(cases) - done)
+        measure(rows, op, alternatives, inputs, known, left)
+
+
+def learnt(rows: Rows, shape: tuple, share: float) -> None:
+    inputs, known = logits_of(shape, learn=True)
+    measure(rows, "cross_entropy and its gradient", losses(), inputs, known, share)
+
+
+def beside(rows: Rows, shape: tuple, share: float) -> None:
+    inputs, known = logits_of(shape, learn=False)
+    measure(rows, "softmax_score", foreign(), inputs, known, share)
+
+
+def take_turns(rows: Rows, who: str, turns: list[tuple[Callable, tuple]], end: float) -> None:
+    """Each gets an equal share of what is left until ``end`` when it begins. What fails outside of
+    the measurements is told as ``who``'s."""
+    for done, (turn, given) in enumerate(turns):
+        with told(rows, op=turn.__name__, how=who, shape=str(given)):
+            turn(rows, *given, max(0.0, end - time.monotonic()) / (len(turns) - done))
+        with told(rows, op="empty_cache", how=who, shape=str(given)):
+            torch.cuda.empty_cache()
+
+
 def measure_all(rows: Rows, limit: float) -> None:
-    """Every shape gets an equal share of what is left of ``limit`` seconds when its turn comes."""
     end = time.monotonic() + limit
-    torch.manual_seed(0)
-    rows.write(op="read ceiling", how="torch.sum", gb_per_s=read_ceiling())
+    with told(rows, op="read ceiling", how="torch.sum", shape=""):
+        torch.manual_seed(0)
+        rows.write(op="read ceiling", how="torch.sum", gb_per_s=read_ceiling())
     start_compiler(rows, limit / 5)
-
-    def scored(shape: tuple, share: float) -> None:
-        inputs, known = logits_of(shape, learn=False)
-        over = time.monotonic() + share
-        cases = scorers(known["megabytes"] * 1e6 > LARGE)
-        for done, (op, alternatives) in enumerate(cases.items()):
-            left = max(0.0, over - time.monotonic()) / (len(cases) - done)
-            measure(rows, op, alternatives, inputs, known, left)
-
-    def learnt(shape: tuple, share: float) -> None:
-        inputs, known = logits_of(shape, learn=True)
-        measure(rows, "cross_entropy and its gradient", losses(), inputs, known, share)
-
-    turns = [(scored, shape) for shape in WITH_TARGET] + [(learnt, shape) for shape in LOSSES]
-    turns += [(lambda _, share: memory(rows, share), None)]
-    turns += [(scored, shape) for shape in OTHERS]
-    for done, (turn, shape) in enumerate(turns):
-        turn(shape, max(0.0, end - time.monotonic()) / (len(turns) - done))
-        torch.cuda.empty_cache()
+    turns = [(scored, (shape,)) for shape in WITH_TARGET]
+    turns += [(learnt, (shape,)) for shape in LOSSES]
+    turns += [(memory, ()), *((scored, (shape,)) for shape in OTHERS)]
+    others = [(beside, (shape,)) for shape in WITH_TARGET + OTHERS] if foreign() else []
+    take_turns(rows, "isample", turns, end - FOREIGN * limit * bool(others))
+    take_turns(rows, "another package", others, end)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,10 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "build/gpu"
+# the compilers' own places for them are in the home folder, which may be read-only, or missing
+CACHES = {
+    "TRITON_CACHE_DIR": str(WORK / "triton"),
+    "TORCHINDUCTOR_CACHE_DIR": str(WORK / "inductor"),
+}
 GRACE = 5.0  # seconds in which an interrupted command may still say what it has found
 MOST_BYTES = 15 * 2**20  # of an output: what is in the middle of a longer one is cut out
 
 _running: set[subprocess.Popen] = set()
+_starting = threading.Lock()
+_left = threading.Event()
 
 
 class Deadline:
@@ -62,22 +71,26 @@ def run(
     """Runs ``command`` in the root for at most ``limit`` seconds.
 
     What it prints goes to ``output`` while it runs, its errors too unless ``errors`` is given. A
-    command whose time is up is interrupted as by Ctrl-C, so that pytest still names the failures;
-    then its whole process group is killed, as is what any command leaves behind.
+    command whose time is up is interrupted as by Ctrl-C, so that it may still say what it found;
+    then its whole process group is killed, as is what any command leaves behind. Raises
+    RuntimeError after kill_all().
     """
     begin = time.monotonic()
     grace = min(GRACE, limit / 4)
     with open(output, "wb") as out, open(errors or os.devnull, "wb") as err:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err if errors else subprocess.STDOUT,
-            start_new_session=True,
-        )
-        _running.add(process)
+        with _starting:
+            if _left.is_set():
+                raise RuntimeError(f"the runner is being left: {command[0]} was not started")
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                cwd=ROOT,
+                env={**CACHES, **os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err if errors else subprocess.STDOUT,
+                start_new_session=True,
+            )
+            _running.add(process)
         try:
             code = _wait(process, limit - grace)
             if code is None:
@@ -106,8 +119,11 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def kill_all() -> None:
-    """What still runs when the runner is left early."""
-    for process in list(_running):
+    """For a runner that is left early: ends what runs, and lets nothing start any more."""
+    with _starting:
+        _left.set()
+        running = list(_running)
+    for process in running:
         _kill(process)
 
 

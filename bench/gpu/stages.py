@@ -8,22 +8,21 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import packed
-from .processes import ROOT, Deadline, Ended, last_line, run
+from .processes import ROOT, WORK, Deadline, Ended, last_line, run
 from .programs import Programs
 
 PYTHON = sys.executable
-WORK = ROOT / "build/gpu"
 EXTENSION = ROOT / "isample"
 LOAD, BUILD = 30, 170  # seconds to try the extension, and to build it where it does not load
 
 # module -> the package that has it
-NEEDED = {"pytest": "pytest", "xdist": "pytest-xdist", "pytest_timeout": "pytest-timeout"}
+NEEDED = {"pytest": "pytest", "xdist": "pytest-xdist"}
 
 TRY = """
 import torch, isample
@@ -125,6 +124,16 @@ def device_test_files() -> list[str]:
     return [f"tests/{path.name}" for path in found if path.name != "test_cuda_standin.py"]
 
 
+def pytest_command(files: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+    """No signal gets a test out of a call into C, such as a wait for the device. So each failure is
+    told at once, a test that hangs shows its stack, and pytest-timeout ends its worker."""
+    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-p", "bench.gpu.told"]
+    command += ["-q", "-rfE", "--tb=short", "-n", "8", "-o", "faulthandler_timeout=50"]
+    if importlib.util.find_spec("pytest_timeout"):
+        command += ["--timeout", "60", "--timeout-method", "thread"]
+    return [*command, *files]
+
+
 def tests(call: Call, file: Path, until: Deadline) -> Told:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -132,8 +141,7 @@ def tests(call: Call, file: Path, until: Deadline) -> Told:
             False,
             f"the tests need {', '.join(missing)}: pip install {' '.join(NEEDED.values())}",
         )
-    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rfE", "--tb=short"]
-    command += ["-n", "8", "--timeout", "60", *device_test_files()]
+    command = pytest_command(device_test_files())
     # eight workers share the cores, and sanitizers run beside them
     ended = run(command, file, until.left, environment={"OMP_NUM_THREADS": "2"})
     ok, said = told(ended, file)
@@ -237,7 +245,11 @@ STAGES = {**FIRST, **SECOND}
 CALLS = {"first": tuple(FIRST), "second": tuple(SECOND)}
 
 
+def failure(file: Path, said: str) -> str:
+    """What the file of a stage holds that wrote nothing: why."""
+    return (json.dumps({"error": said}) if file.suffix == ".jsonl" else said) + "\n"
+
+
 def tell_failure(file: Path, said: str) -> None:
-    """A stage that wrote nothing says in its file why."""
     if not file.exists() or file.stat().st_size == 0:
-        file.write_text((json.dumps({"error": said}) if file.suffix == ".jsonl" else said) + "\n")
+        file.write_text(failure(file, said))

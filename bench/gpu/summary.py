@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .stages import Outcome
+from .stages import Outcome, failure
 from .targets import compared, targets
 
 PROMISE = 1.03  # what a step without importance sampling may take, beside a plain loop's
@@ -28,12 +28,13 @@ def summary(outcomes: dict[str, Outcome], facts: dict, folder: Path, title: str)
 
 
 def failures(outcomes: dict[str, Outcome], folder: Path) -> str:
-    """The ends of the files of what failed."""
+    """The ends of the files of what failed, unless they only repeat the table."""
     parts = []
     for name, outcome in outcomes.items():
         path = folder / outcome.file
-        if not outcome.ok and path.is_file():
-            end = path.read_text(errors="replace").rstrip().split("\n")[-TAIL:]
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        if not outcome.ok and text not in ("", failure(path, outcome.said)):
+            end = text.rstrip().split("\n")[-TAIL:]
             parts.append(
                 "\n".join([f"\n## The end of {path.name} ({name})", "", "```", *end, "```"])
             )

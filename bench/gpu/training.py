@@ -4,7 +4,8 @@ WRN-28-2 with batch normalisation on CIFAR-10, in bfloat16, channels last, data 
 the device: uniform sampling, the paper's Algorithm 1 and isample's default, one after the other,
 from the same parameters and for as many seconds each. The learning rate falls linearly in time from
 0.1 to 0. Ten times each, with the clock stopped, a line tells the loss on training images without
-augmentation and the share of wrong classes on the test images.
+augmentation and the share of wrong classes on the test images. Where --limit leaves no room for all
+of that, each method races for less.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ RATE, LOOKS = 0.1, 10
 EVERY = 10  # steps between two looks at the clock, each of which waits for the device
 TAU_THRESHOLD = 1.5
 SEEN = 10_000  # training images that a look measures
-RESERVE = 15.0  # seconds that looks and the network's first steps take
+RESERVE = 5.0  # seconds of a method beside its steps and looks: its network, and its last steps
 
 Steps = Iterator[Any]
 
@@ -92,9 +93,16 @@ def look(model: nn.Module, train: Images, test: Images) -> dict[str, float]:
 
 
 def race(
-    how: str, given, seconds: float, train: Images, test: Images, tell: Callable[..., None]
+    how: str,
+    given,
+    seconds: float,
+    over: float,
+    train: Images,
+    test: Images,
+    tell: Callable[..., None],
 ) -> None:
-    """One method from the first step to the last of its ``seconds``."""
+    """One method from the first step to the last of its ``seconds``, or to its last look once the
+    monotonic clock says ``over``."""
     device = train.labels.device
     model = network(given.depth, given.width, device, given.seed)
     optimizer = optimizer_of(model, RATE)
@@ -109,7 +117,7 @@ def race(
         wait_for(device)
         spent += time.perf_counter() - begin
         updates += EVERY
-        done = min(1.0, spent / seconds)
+        done = 1.0 if time.monotonic() >= over else min(1.0, spent / seconds)
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1.0 - done)
         if LOOKS * done >= looks + 1:
@@ -118,8 +126,8 @@ def race(
             tell(how=how, seconds=spent, updates=updates, active=active / updates, **seen)
 
 
-def warm_up(given, train: Images) -> None:
-    """Loads the kernels, which would be counted to the first method."""
+def warm_up(given, train: Images, test: Images) -> float:
+    """Loads the kernels, which would be counted to the first method. How long a look takes."""
     device = train.labels.device
     model = network(given.depth, given.width, device, given.seed)
     steps = plain_steps(model, optimizer_of(model, RATE), train, device)
@@ -127,8 +135,10 @@ def warm_up(given, train: Images) -> None:
         next(steps)
     with torch.no_grad(), cast(device):
         model(train.pixels[:PRESAMPLE])
-    look(model, train, Images(train.pixels[:SEEN], train.labels[:SEEN]))
-    wait_for(device)
+    look(model, train, test)
+    begin = time.monotonic()
+    look(model, train, test)
+    return time.monotonic() - begin
 
 
 def main() -> None:
@@ -142,10 +152,13 @@ def main() -> None:
         train, test = (part.to(given.device) for part in cifar10(given.data, given.rows))
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    warm_up(given, train)
-    for done, how in enumerate(METHODS):
-        left = (end - time.monotonic() - RESERVE) / (len(METHODS) - done)
-        race(how, given, min(given.seconds, max(1.0, left)), train, test, rows.write)
+    looking = warm_up(given, train, test)
+    share = (end - time.monotonic()) / len(METHODS)
+    seconds = min(given.seconds, max(1.0, share - LOOKS * looking - RESERVE))
+    for left, how in zip(range(len(METHODS), 0, -1), METHODS):
+        begin = time.monotonic()
+        over = begin + (end - begin) / left - 2 * looking  # one may just have begun
+        race(how, given, seconds, over, train, test, rows.write)
 
 
 if __name__ == "__main__":
