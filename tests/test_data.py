@@ -33,7 +33,7 @@ def write_idx(folder, compress=False, separator="-"):
         for array, kind in ((pixels, "images{}idx3-ubyte"), (labels, "labels{}idx1-ubyte")):
             name, content = f"{stem}-{kind.format(separator)}", idx_bytes(array)
             (folder / (name + ".gz" * compress)).write_bytes(
-                gzip.compress(content) if compress else content
+                gzip.compress(content, mtime=0) if compress else content
             )
     return train, test
 
@@ -63,7 +63,7 @@ def test_idx(tmp_path, compress, place, separator):
         (idx_bytes(np.zeros((3, 4), np.uint8))[:-1], "asks for 24 bytes, it has 23"),
         (idx_bytes(np.zeros((3, 4), np.uint8)) + b"x", "asks for 24 bytes, it has 25"),
         (struct.pack(">HBBI", 0, 8, 3, 7), "is damaged"),  # the header itself ends early
-        (gzip.compress(idx_bytes(np.zeros((30, 40), np.uint8)))[:-9], "cannot be read"),
+        (gzip.compress(idx_bytes(np.zeros((30, 40), np.uint8)), mtime=0)[:-9], "cannot be read"),
     ],
 )
 def test_idx_damaged(tmp_path, content, message):
