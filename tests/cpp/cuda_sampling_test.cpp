@@ -234,15 +234,16 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
 }  // namespace
 
 void test_sampling() {
-  for (int kind = 0; kind < kKinds; ++kind) {
+  for (int kind = 0; kind < kKinds; ++kind)
     for (const int64_t n : {1, 2, 3, 128, 333}) check_everything(kind, n, small_chip(227));
-    check_everything(kind, 33, small_chip(1));  // in stages, one block
-  }
-  for (const int kind : {kLognormal, kEqual, kSparse, kLast, kNan}) {
-    check_everything(kind, 5003, small_chip(20));  // in stages, several blocks
-  }
   check_everything(kSparse, 1500, small_chip(227));  // 1024 threads
   check_everything(kLognormal, 4096, small_chip(99));
+}
+
+void test_stages() {
+  for (int kind = 0; kind < kKinds; ++kind) check_everything(kind, 33, small_chip(1));  // one block
+  for (const int kind : {kLognormal, kEqual, kSparse, kLast, kNan})
+    check_everything(kind, 5003, small_chip(20));       // several blocks
   check_everything(kOneHeavy, 40011, small_chip(99));   // more than one tile a block
   check_everything(kLognormal, 70001, small_chip(20));  // draws of fewer bits than tau has
 }

@@ -103,6 +103,7 @@ inline isample::cuda::Launcher small_chip(size_t shared_kilobytes) {
 void test_scores();
 void test_cross_entropy();
 void test_sampling();
+void test_stages();
 void test_importance_sample();
 void test_rows();
 void test_memory();

@@ -26,25 +26,24 @@ import mutants_page
 from equivalents import EQUIVALENT
 from mutants import ROOT, all_mutants
 
-# The suites that run a source's kernels, the quick ones first.
+# Of each kernel: the suite that is asked first, and all that run it. Kernels in the order in which
+# they are asked about a header of several.
 SUITES = {
     "pack": ["pack"],
     "rows": ["rows"],
     "memory": ["memory"],
-    "prefix_sum": ["memory", "sampling"],
     "score": ["scores", "importance"],
     "cross_entropy": ["cross-entropy"],
+    "draws": ["sampling", "importance", "stages"],
     "importance_sample": ["importance"],
-    "distribution": ["memory", "importance", "sampling"],
-    "draws": ["importance", "sampling"],
-    "alias": ["sampling"],
+    "prefix_sum": ["sampling", "stages"],
+    "distribution": ["sampling", "importance", "stages"],
+    "alias": ["sampling", "stages"],
 }
-BY_COST = ["pack", "rows", "memory", "scores", "cross-entropy", "importance", "sampling"]
-SEEDS = range(1, 4)  # a survivor's
+BY_COST = ["pack", "rows", "memory", "scores", "cross-entropy", "importance", "sampling", "stages"]
 
 
 def suites_of(kernels):
-    """Those of the kernels' own, then all others: a kernel may be launched by another's tests."""
     own = {suite for kernel in kernels for suite in SUITES[kernel]}
     return sorted(own, key=BY_COST.index)
 
@@ -59,7 +58,11 @@ def included(path):
 
 
 def kernels_with(path):
-    return [name for name in build.KERNELS if path in included(ROOT / f"csrc/cuda/{name}.cu")]
+    return [name for name in SUITES if path in included(ROOT / f"csrc/cuda/{name}.cu")]
+
+
+def cost(mutant):
+    return max(map(BY_COST.index, suites_of(kernels_with(ROOT / mutant.path))), default=0)
 
 
 def limited(cpu_seconds):
@@ -91,6 +94,7 @@ class Bench:
     def __init__(self, folder):
         self.folder = folder
         self.tests = build.compile_tests(folder)
+        build.FLAGS[build.FLAGS.index("-O2")] = "-O1"  # of kernels, which are compiled often
         build.compile_kernels(folder)
         whole = build.link(self.objects({}), folder / "cuda_tests")
         self.limits = {}
@@ -103,41 +107,60 @@ class Bench:
             self.limits[suite] = round(4 + 3 * (after.ru_utime - before.ru_utime))
 
     def objects(self, instead):
-        kernels = [instead.get(name, self.folder / f"{name}.cu.o") for name in build.KERNELS]
-        return [*kernels, *self.tests]
+        """What is linked, the changed kernels first: of inline functions the first one counts."""
+        kept = [self.folder / f"{name}.cu.o" for name in build.KERNELS if name not in instead]
+        return [*instead.values(), *kept, *self.tests]
 
-    def compiled(self, mutant, root):
-        """The mutant's tests, in a copy of csrc that links to what it does not change."""
-        for part in ("csrc", "tests"):
-            for source in (ROOT / part).rglob("*"):
-                if source.suffix in (".h", ".cuh", ".cu") and source.is_file():
-                    place = root / source.relative_to(ROOT)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.symlink_to(source)
-        broken = root / mutant.path
-        broken.unlink()
-        broken.write_text(mutant.text)
-        kernels = kernels_with(ROOT / mutant.path)
-        instead = {
-            name: build.compile_object(root / f"csrc/cuda/{name}.cu", root / f"{name}.o", root)
-            for name in kernels
-        }
-        return kernels, build.link(self.objects(instead), root / "cuda_tests")
+    def broken(self, mutant, root):
+        """A copy of csrc with the mutant, of links to all else."""
+        for source in (ROOT / "csrc").rglob("*"):
+            if source.suffix in (".h", ".cuh", ".cu"):
+                place = root / source.relative_to(ROOT)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(source)
+        (root / "tests").symlink_to(ROOT / "tests")
+        (root / mutant.path).unlink()
+        (root / mutant.path).write_text(mutant.text)
 
-    def verdict(self, mutant):
+    def first_seed(self, kernels, root):
+        """(suite, what it said): as kernels are compiled, and of all suites in the end."""
+        objects, asked = {}, set()
+        for name in kernels:
+            source, target = root / f"csrc/cuda/{name}.cu", root / f"{name}.o"
+            objects[name] = build.compile_object(source, target, root)
+            suite = SUITES[name][0]
+            if suite in asked:
+                continue
+            asked.add(suite)
+            tests = build.link(self.objects(objects), root / "cuda_tests")
+            said = self.first_of(tests, 1, [suite])
+            if said:
+                return said
+        tests = build.link(self.objects(objects), root / "cuda_tests")
+        first = asked if len(kernels) == 1 else set()
+        return self.first_of(tests, 1, [s for s in suites_of(kernels) if s not in first])
+
+    def first_of(self, tests, seed, suites):
+        for suite in suites:
+            said = first_failure(tests, seed, suite, self.limits[suite])
+            if said:
+                return suite, f"seed {seed}: {said}"
+        return None
+
+    def verdict(self, mutant, seeds):
         """(suite, what it said), or a suite that is "compiler", or (None, "survived")."""
+        kernels = kernels_with(ROOT / mutant.path)
         with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder).resolve()
+            self.broken(mutant, root)
             try:
-                kernels, tests = self.compiled(mutant, Path(folder).resolve())
+                said = self.first_seed(kernels, root)
             except RuntimeError as error:
                 return "compiler", next(line for line in str(error).split("\n") if "error" in line)
-            suites = suites_of(kernels)
-            for seed in SEEDS[:1] if mutant.key in EQUIVALENT else SEEDS:
-                for suite in suites:
-                    said = first_failure(tests, seed, suite, self.limits[suite])
-                    if said:
-                        return suite, f"seed {seed}: {said}"
-        return None, "survived"
+            later = [] if mutant.key in EQUIVALENT else range(2, 1 + seeds)
+            for seed in later:
+                said = said or self.first_of(root / "cuda_tests", seed, suites_of(kernels))
+        return said or (None, "survived")
 
 
 def outcome(mutant, suite):
@@ -156,16 +179,19 @@ def main():
     )
     parser.add_argument("--only", default="", help="only mutants whose line holds this word")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3, help="schedules that a survivor survives")
     parser.add_argument("--page", action="store_true", help="write the results' page")
     arguments = parser.parse_args()
-    build.FLAGS[build.FLAGS.index("-O2")] = "-O1"
     build.FLAGS[build.FLAGS.index("-Werror")] = "-w"
     build.FLAGS.remove("-g")
     chosen = [mutant for mutant in all_mutants() if arguments.only in str(mutant)]
+    quick_first = sorted(chosen, key=cost)
     results, wrong, start = {}, 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         bench = Bench(Path(folder))
-        tasks = {pool.submit(bench.verdict, mutant): mutant for mutant in chosen}
+        tasks = {
+            pool.submit(bench.verdict, mutant, arguments.seeds): mutant for mutant in quick_first
+        }
         for task in as_completed(tasks):
             mutant = tasks[task]
             suite, said = task.result()
