@@ -84,7 +84,7 @@ void test_importance_sample() {
       check({300, 12, 100, method, floor, 1, 299}, small_chip(99));      // not valid
       check({300, 12, 100, method, floor, 2, -1, 0.1}, small_chip(99));  // two kernels: smoothing
       check({4100, 9, 700, method, floor, 2}, small_chip(227));          // and many rows
-      check({2500, 6, 1200, method, floor, 0}, small_chip(20));          // in stages
+      check({2500, 6, 1200, method, floor, kAnyNumber}, small_chip(20));  // in stages
     }
   check({4096, 5, 4096, DrawMethod::alias, 0.0, 1}, small_chip(99));
   check({11, 500000, 5, DrawMethod::alias, 0.0, 2}, small_chip(99));  // more than 20 MB

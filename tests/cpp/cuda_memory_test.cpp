@@ -135,7 +135,9 @@ void batches(size_t n, size_t items) {
   expect_runs(1, launch_remember, task, small_chip(99));
   expect_bits("the memory", batch.memory, memory);
   isample::cpu::meet(met.data(), before.data(), task.fresh, task.count);
-  expect_runs(1, launch_meet, {batch.met.data(), batch.before.data(), task.fresh, task.count},
+  Fenced<float> remembered(n, 3.f), fresh(n, 5.f);  // beside them are scores like theirs
+  for (size_t i = 0; i < n; ++i) remembered[i] = before[i], fresh[i] = task.fresh[i];
+  expect_runs(1, launch_meet, {batch.met.data(), remembered.data(), fresh.data(), task.count},
               small_chip(99));
   expect_bits("met", batch.met, met);
   isample::cpu::draw_weights(batch.sums.data(), scored.items, task.places, task.count,
@@ -182,7 +184,7 @@ void foretelling(int64_t n, float above) {
   std::snprintf(context, sizeof context, "what %ld scores foretell, bound at %g",
                 static_cast<long>(n), above);
   const size_t size = static_cast<size_t>(n);
-  Fenced<float> score(size, NAN, 1), expected(size, kUnwritten, 3), bounded(1, kUnwritten);
+  Fenced<float> score(size, 7.f, 1), expected(size, kUnwritten, 3), bounded(1, kUnwritten);
   Fenced<float> experience(isample::kOctaves * isample::kOctaveSums, NAN);
   std::vector<float> pairs(2000), fresh(2000);
   for (size_t i = 0; i < pairs.size(); ++i) {

@@ -69,7 +69,7 @@ template <class T> class Fenced {
 
 // Calls `launch` with the arguments that tests know by their host addresses, on the device's copies
 // of them, and waits. `launches`: how many kernels it must start, kAnyNumber for any.
-inline constexpr long kAnyNumber = 0;
+inline constexpr long kAnyNumber = -1;
 
 template <class... Parameters>
 void expect_runs([[maybe_unused]] long launches, cudaError_t (*launch)(Parameters...),

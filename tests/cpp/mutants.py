@@ -30,7 +30,7 @@ RULES = {
     "product": [(r" \* ", " / "), (" / ", " * "), (" % ", " / ")],
     "sum": [
         (r"[\w.]+\.add\([^;{}]*\);", ";"),
-        (r"(?<=[ (])[\w.>\[\]*-]+ [+*]= [^;{}()]*(\([^;{}]*\)[^;{}()]*)*;", ";"),
+        (r"(?<=[ (])[\w.>\[\]*-]+ [+*]= [^;{}()]*(\([^;{}()]*\)[^;{}()]*)*;", ";"),
     ],
     "larger": [
         (r"\bfmaxf\(a, b\)", "fminf(a, b)"),
@@ -43,7 +43,7 @@ RULES = {
 }
 # What no run on the stand-in can tell apart: a launch that fails, and a value that all threads
 # write alike.
-UNSEEN = r"if \((error [!=]= cudaSuccess|(threadIdx\.x|lane_index\(\)) == 0)\)"
+UNSEEN = r"if \((error [!=]= cudaSuccess|(threadIdx\.x|thread|lane_index\(\)) [!=]= 0)\)"
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ def changed_lines(text, begin, end, replacement):
 
 
 def is_tried(mutant):
+    if mutant.operator == "boundary" and mutant.path.endswith(".cu"):
+        return True  # the loops of the kernels themselves
     return (
         zlib.crc32(" | ".join(map(str, mutant.key)).encode()) % ONE_IN.get(mutant.operator, 1) == 0
     )

@@ -58,7 +58,9 @@ def included(path):
 
 
 def kernels_with(path):
-    return [name for name in SUITES if path in included(ROOT / f"csrc/cuda/{name}.cu")]
+    """Those that a source is part of, the one of its own name first."""
+    names = [name for name in SUITES if path in included(ROOT / f"csrc/cuda/{name}.cu")]
+    return sorted(names, key=lambda name: name != path.stem)
 
 
 def cost(mutant):
