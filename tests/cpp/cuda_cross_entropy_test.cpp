@@ -274,8 +274,8 @@ void test_cross_entropy() {
         for (const bool soft : {false, true}) {
           const int bits = turn++;
           const bool alone = classes == 1 && !soft;
-          check({format, rows, classes, soft, (bits + bits / 4) % 2 == 0,
-                 !alone && bits % 3 == 0, (bits / 2 + bits / 4) % 2 == 1, smoothing, bits % 4,
+          check({format, rows, classes, soft, (bits + bits / 4) % 2 == 0, !alone && bits % 3 == 0,
+                 (bits / 2 + bits / 4) % 2 == 1, smoothing, bits % 4,
                  static_cast<size_t>(bits % 3)});
         }
     for (const double smoothing : {0.0, 0.2})  // one of the classes says that a row is ignored

@@ -80,10 +80,10 @@ void test_importance_sample() {
       check({128, 10, 25, method, floor, 1}, small_chip(99));
       check({640, 100, 128, method, floor, 1}, small_chip(99));
       check({64, 1000, 64, method, floor, 1}, small_chip(227));
-      check({3, 20001, 2, method, floor, 1}, small_chip(227));           // rows split over blocks
-      check({300, 12, 100, method, floor, 1, 299}, small_chip(99));      // not valid
-      check({300, 12, 100, method, floor, 2, -1, 0.1}, small_chip(99));  // two kernels: smoothing
-      check({4100, 9, 700, method, floor, 2}, small_chip(227));          // and many rows
+      check({3, 20001, 2, method, floor, 1}, small_chip(227));            // rows split over blocks
+      check({300, 12, 100, method, floor, 1, 299}, small_chip(99));       // not valid
+      check({300, 12, 100, method, floor, 2, -1, 0.1}, small_chip(99));   // two kernels: smoothing
+      check({4100, 9, 700, method, floor, 2}, small_chip(227));           // and many rows
       check({2500, 6, 1200, method, floor, kAnyNumber}, small_chip(20));  // in stages
     }
   check({4096, 5, 4096, DrawMethod::alias, 0.0, 1}, small_chip(99));

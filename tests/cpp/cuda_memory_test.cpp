@@ -197,6 +197,7 @@ void foretelling(int64_t n, float above) {
     score[i] = static_cast<float>(i % 7 == 3    ? -1
                                   : i % 50 == 1 ? 1.4
                                   : i % 50 == 2 ? 0
+                                  : i == 54     ? 1  // at the bound, not above it
                                                 : 0.9 * std::pow(uniform(), 5));
   Fenced<uint64_t> workspace((expected_workspace_bytes() + 7) / 8, ~uint64_t{0});
   const ExpectedTask task = {score.data(), n,    experience.data(), 2.0,
@@ -217,6 +218,24 @@ void foretelling(int64_t n, float above) {
       expect(same_bits(expected[i], wanted[i]), "score %zu differs", i);
     expect_near("an expected score", expected[i], wanted[i], 2e-7);
   }
+}
+
+// An infinite score finds the curve's last line, and foretells what the CPU says.
+void foretelling_of_infinity() {
+  std::snprintf(context, sizeof context, "what an infinite score foretells");
+  Fenced<float> score(2, 7.f), expected(2, kUnwritten), bounded(1, kUnwritten);
+  Fenced<float> experience(isample::kOctaves * isample::kOctaveSums, NAN);
+  std::fill(experience.data(), experience.data() + experience.size(), 0.f);
+  score[0] = 0.5f;
+  score[1] = INFINITY;
+  Fenced<double> workspace(expected_workspace_bytes() / 8, 1.0);
+  float wanted[2];
+  const ExpectedTask task = {score.data(), 2,    experience.data(), 2.0,
+                             INFINITY,     0.25, expected.data(),   bounded.data()};
+  expect_runs(2, launch_expected_scores, task, workspace.data(), small_chip(99));
+  isample::cpu::expected_scores({score.data(), 2, experience.data(), 2.0, INFINITY, 0.25, wanted});
+  for (size_t i = 0; i < 2; ++i)
+    expect(same_bits(expected[i], wanted[i]), "%g, expected %g", expected[i], wanted[i]);
 }
 
 void check_permuted(int64_t count, int64_t size) {
@@ -246,6 +265,7 @@ void test_memory() {
   faults();
   for (const float above : {INFINITY, 1.f, 5.f})
     for (const int64_t n : {0, 1, 70, 1500, 30000}) foretelling(n, above);
+  foretelling_of_infinity();
 }
 
 }  // namespace testing

@@ -49,22 +49,25 @@ def text(results, minutes):
         if suite is None
     ]
     numbers = ["mutants", "caught", "equivalent"]
+    total = f"{len(results)} mutants: {caught.total()} caught, {len(equivalents)} equivalent"
     return f"""# Mutants of the CUDA kernels
 
 `python tests/cpp/mutate.py --page` breaks the kernels' sources, and the headers of `csrc/core` that
 they run, one place at a time. The stand-in's tests then run on the CPU, and must fail.
 
-**{len(results)} mutants: {caught.total()} caught, {len(equivalents)} equivalent, none alive.** The run took {minutes:.0f} minutes on two cores.
+**{total}, none alive.** The run took {minutes:.0f} minutes on two cores.
 
 - A mutant of a header is in the kernels alone. What they are compared with keeps the header.
 - Caught means that a suite fails, or needs three times its usual processor time.
 - A mutant that no suite catches under three seeds must be in `tests/cpp/equivalents.py`, with its
   reason. The run fails if one of these is caught or no longer there.
-- Some operators give many mutants and coarse ones. Of these one in so many is tried, chosen by its text.
+- Some operators give many mutants and coarse ones. Of these one in so many is tried, chosen by its
+  text.
 
-Not broken are the shapes of launches, since no result depends on them; and checks of a launch's
-error, since no launch fails on the stand-in. Reads past the L1 cache and what only nvcc compiles are not
-seen here either.
+Three things are not broken. No result depends on the shapes of launches. No launch fails on the
+stand-in, so the checks of its error have nothing to show. Where one thread writes for all, all have
+the same value. And two things are not seen here: reads past the L1 cache, and what only nvcc
+compiles.
 
 ## By file
 

@@ -21,10 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "standin"))
 
-import build
 import mutants_page
 from equivalents import EQUIVALENT
 from mutants import ROOT, all_mutants
+
+import build
 
 # Of each kernel: the suite that is asked first, and all that run it. Kernels in the order in which
 # they are asked about a header of several.
