@@ -13,12 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests/cpp"), str(ROOT / "tests/cpp/standin")]
 
+import build  # noqa: E402
 import equivalents  # noqa: E402
 import mutants  # noqa: E402
 import mutants_page  # noqa: E402
 import mutate  # noqa: E402
-
-import build  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -128,11 +128,24 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
               draw, launcher);
   drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
 
-  // A stored table may be anyone's.
-  for (size_t i = 0; i < score.size(); ++i) threshold[i] = 0, alias[i] = INT32_MAX;
-  expect_runs(1, launch_draw_table, {table.threshold, table.alias, table.mass, table.total, n},
-              draw, launcher);
-  drawn.expect_nothing();
+  // A stored table may be anyone's: aliases outside, an item of no mass or less, no total.
+  struct Fault {
+    int64_t alias;
+    int32_t mass;
+    int64_t total;
+  };
+  for (const Fault& fault : {Fault{INT32_MAX, 1, 9}, Fault{-1, 1, 9}, Fault{n, 1, 9},
+                             Fault{0, 0, 9}, Fault{0, -3, 9}, Fault{0, 1, 0}, Fault{0, 1, -9}}) {
+    for (size_t i = 0; i < score.size(); ++i) {
+      threshold[i] = 0;
+      alias[i] = static_cast<int32_t>(fault.alias);
+      mass[i] = fault.mass;
+    }
+    total[0] = fault.total;
+    expect_runs(1, launch_draw_table, {table.threshold, table.alias, table.mass, table.total, n},
+                draw, launcher);
+    drawn.expect_nothing();
+  }
 }
 
 void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher,

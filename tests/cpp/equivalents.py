@@ -1,4 +1,149 @@
 """Mutants that no test can notice, and why."""
 
 # {(file below csrc, line before, line after, number among those that read the same): why}
-EQUIVALENT = {}
+EQUIVALENT = {
+    (
+        "cuda/pack.cu",
+        "return static_cast<double>(NAN);",
+        "return static_cast<double>(0.f);",
+        1,
+    ): "No number type is left for this line; the compiler asks for it.",
+    (
+        "cuda/memory.cu",
+        "if (!(factor < 1.f)) return;",
+        "if (false) return;",
+        1,
+    ): "Without it scores are multiplied by 1.",
+    (
+        "cuda/memory.cu",
+        "if (!(factor < 1.f)) return;",
+        "if (!(factor <= 1.f)) return;",
+        1,
+    ): "Without it scores are multiplied by 1.",
+    (
+        "cuda/memory.cu",
+        "if (shape.grid.x == 0) shape.grid.x = 1; // which says that nothing was bounded",
+        "if (true) shape.grid.x = 1; // which says that nothing was bounded",
+        1,
+    ): "A launch's shape: all by one block gives the same.",
+    (
+        "cuda/memory.cuh",
+        "for (int k = warp_index(); k < fractions.count; k += warps_in_block()) {",
+        "for (int k = warp_index(); k < fractions.count; k += 1) {",
+        1,
+    ): "Every warp then does all fractions after its first: the same numbers, more often.",
+    (
+        "cuda/memory.cuh",
+        "for (int64_t first = 0; first < task.count; first += blockDim.x) {",
+        "for (int64_t first = 0; first <= task.count; first += blockDim.x) {",
+        1,
+    ): "A round more, in which no thread has an item.",
+    (
+        "cuda/cross_entropy.cu",
+        (
+            "if (label < 0 || label >= rows.classes) return {V{0}, static_cast<V>(NAN), "
+            "static_cast<V>(NAN)};"
+        ),
+        (
+            "if (label < 0 || label >= rows.classes) return {V{0}, static_cast<V>(NAN), "
+            "static_cast<V>(0.f)};"
+        ),
+        1,
+    ): "No column is the label where the label is out of range, so `of_target` is not read.",
+    (
+        "core/score.h",
+        "const V small = Math::exp(delta > zero ? -delta : delta); // in (0, 1]",
+        "const V small = Math::exp(delta >= zero ? -delta : delta); // in (0, 1]",
+        1,
+    ): "At 0 both sides are e^0.",
+    (
+        "core/score.h",
+        "const V whole_loss = others.sum == zero ? zero : softplus + poison;",
+        "const V whole_loss = others.sum == zero ? zero : softplus - poison;",
+        1,
+    ): "`poison` is 0 or NaN, whichever its sign.",
+    (
+        "core/score.h",
+        "const bool is_above = x > 0.f;",
+        "const bool is_above = x >= 0.f;",
+        1,
+    ): "At 0 both sides say the same, but for a rounding.",
+    (
+        "cuda/dense.cuh",
+        "const int slice = lanes < kWarp ? lanes : kWarp;",
+        "const int slice = lanes <= kWarp ? lanes : kWarp;",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "cuda/row.cuh",
+        "if (!counted) return result;",
+        "if (false) return result;",
+        1,
+    ): "Only time: a row that does not count is read to its end for nothing.",
+    (
+        "cuda/row.cuh",
+        "if (step < vectors) add_vectors<2>(result, step + lane, lanes);",
+        "if (true) add_vectors<2>(result, step + lane, lanes);",
+        1,
+    ): "Vectors past the end count as minus infinity, and add nothing.",
+    (
+        "cuda/row.cuh",
+        "if (step < vectors) add_vectors<2>(result, step + lane, lanes);",
+        "if (step <= vectors) add_vectors<2>(result, step + lane, lanes);",
+        1,
+    ): "Vectors past the end count as minus infinity, and add nothing.",
+    (
+        "cuda/row.cuh",
+        "if (head > 0 || head + int64_t{vectors} * kWidth<T> < size) add_ends(result, lane);",
+        "if (true) add_ends(result, lane);",
+        1,
+    ): "Where there are no ends, two times minus infinity is added: nothing.",
+    (
+        "cuda/score.cuh",
+        "for (int apart = (lanes < kWarp ? lanes : kWarp) / 2; apart > 0; apart /= 2)",
+        "for (int apart = (lanes <= kWarp ? lanes : kWarp) / 2; apart > 0; apart /= 2)",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "cuda/score.cuh",
+        "task.classes - begin < shape.part_size ? task.classes - begin : shape.part_size;",
+        "task.classes - begin <= shape.part_size ? task.classes - begin : shape.part_size;",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "cuda/score.cuh",
+        "const bool counted = label != task.ignore_index && label >= 0 && label < task.classes;",
+        "const bool counted = label != task.ignore_index || label >= 0 && label < task.classes;",
+        1,
+    ): "Only time: a row that does not count is read to its end for nothing.",
+    (
+        "cuda/score.cuh",
+        "const bool counted = label != task.ignore_index && label >= 0 && label < task.classes;",
+        "const bool counted = label != task.ignore_index && label >= 0 || label < task.classes;",
+        1,
+    ): "Only time: a row that does not count is read to its end for nothing.",
+    (
+        "cuda/score.cuh",
+        "if (thread % slice == 0) triples[thread / slice] = triple;",
+        "if (true) triples[thread / slice] = triple;",
+        1,
+    ): "After the merge all lanes of a slice have the same triple.",
+    (
+        "cuda/score.cuh",
+        "if (thread < shape.rows_per_block()) {",
+        "if (true) {",
+        1,
+    ): "No such thread ends a row. That it reads past shared memory shows on a device alone.",
+    (
+        "cuda/score.cuh",
+        "if (thread < shape.rows_per_block()) {",
+        "if (thread <= shape.rows_per_block()) {",
+        1,
+    ): "No such thread ends a row. That it reads past shared memory shows on a device alone.",
+    (
+        "cuda/score.cuh",
+        "return static_cast<int>(threadIdx.x) < shape.rows_per_block() && row < task.rows ? row",
+        "return static_cast<int>(threadIdx.x) < shape.rows_per_block() && row <= task.rows ? row",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+}

@@ -21,11 +21,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "standin"))
 
+import build
 import mutants_page
 from equivalents import EQUIVALENT
 from mutants import ROOT, all_mutants
-
-import build
 
 # Of each kernel: the suite that is asked first, and all that run it. Kernels in the order in which
 # they are asked about a header of several.
@@ -97,7 +96,9 @@ class Bench:
     def __init__(self, folder):
         self.folder = folder
         self.tests = build.compile_tests(folder)
-        build.FLAGS[build.FLAGS.index("-O2")] = "-O1"  # of kernels, which are compiled often
+        # Kernels are compiled often. What would go past an array ends the run.
+        build.FLAGS[build.FLAGS.index("-O2")] = "-O1"
+        build.FLAGS.extend(["-fsanitize=bounds,object-size", "-fsanitize-undefined-trap-on-error"])
         build.compile_kernels(folder)
         whole = build.link(self.objects({}), folder / "cuda_tests")
         self.limits = {}
