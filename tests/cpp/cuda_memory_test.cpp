@@ -167,6 +167,15 @@ void faults() {
   batch.memory.expect_fences("the memory");
   for (const size_t i : {11, 12, 13})
     expect(same_bits(batch.memory[i], memory[i]), "score %zu was remembered", i);
+  for (const float fault : {NAN, -1.f}) {
+    Batch spoilt(40, 100);
+    spoilt.score[11] = fault;
+    ScoredBatch scored = spoilt.scored(true, false);
+    scored.places = nullptr;
+    expect_runs(1, launch_draw_moments, scored, spoilt.fractions, spoilt.numbers.data(),
+                small_chip(99));
+    expect_numbers(spoilt, scored);
+  }
   Batch bad(5, 10);
   bad.places[2] = 10;
   expect_runs(1, launch_draw_weights, bad.sums.data(), 10, bad.places.data(), 5, bad.weights.data(),

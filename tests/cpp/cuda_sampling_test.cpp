@@ -274,6 +274,11 @@ void test_large() {
   check_distribution(score, 0.0, small_chip(227), serial);
   check_prefix_sum(score, 0.0, small_chip(227), serial);
   check_draws(score, 0.0, DrawMethod::systematic, 999, small_chip(227), serial);
+
+  Fenced<float> most(static_cast<size_t>(isample::kMaxTableItems), NAN);
+  fill(most, kLognormal);
+  check_draws(most, 0.0, DrawMethod::pps, 999, small_chip(227),
+              SerialDistribution(most.data(), isample::kMaxTableItems, 0.0));
 }
 
 }  // namespace testing

@@ -59,8 +59,8 @@ they run, one place at a time. The stand-in's tests then run on the CPU, and mus
 
 - A mutant of a header is in the kernels alone. What they are compared with keeps the header.
 - Caught means that a suite fails, or needs three times its usual processor time.
-- A mutant that no suite catches under three seeds must be in `tests/cpp/equivalents.py`, with its
-  reason. The run fails if one of these is caught or no longer there.
+- A mutant that no suite catches must be in `tests/cpp/equivalents.py`, with its reason. One that is
+  not there is asked under three schedules. The run fails if one of the list is caught or gone.
 - Some operators give many mutants and coarse ones. Of these one in so many is tried, chosen by its
   text.
 
