@@ -176,6 +176,13 @@ void faults() {
                 small_chip(99));
     expect_numbers(spoilt, scored);
   }
+  Batch few(64, 100);  // as many are certain as an eighth keeps, and a rest that no sum shows
+  for (size_t i = 0; i < 64; ++i) few.score[i] = i % 8 == 3 ? 1.f : 1e-30f;
+  ScoredBatch unweighted = few.scored(false, false);
+  unweighted.places = nullptr;
+  expect_runs(1, launch_draw_moments, unweighted, few.fractions, few.numbers.data(),
+              small_chip(99));
+  expect_numbers(few, unweighted);
   Batch bad(5, 10);
   bad.places[2] = 10;
   expect_runs(1, launch_draw_weights, bad.sums.data(), 10, bad.places.data(), 5, bad.weights.data(),
@@ -202,6 +209,10 @@ void foretelling(int64_t n, float above) {
   }
   std::fill(experience.data(), experience.data() + experience.size(), 0.f);
   isample::cpu::meet(experience.data(), pairs.data(), fresh.data(), 2000);
+  for (size_t octave = 1; octave < isample::kOctaves; ++octave)  // means that left their octave
+    experience[octave * isample::kOctaveSums + isample::kRemembered] *= octave % 5 == 1   ? 100.f
+                                                                        : octave % 5 == 2 ? 0.01f
+                                                                                          : 1.f;
   for (size_t i = 0; i < size; ++i)
     score[i] = static_cast<float>(i % 7 == 3    ? -1
                                   : i % 50 == 1 ? 1.4
