@@ -70,9 +70,38 @@ void check(const Case& c, const Launcher& launcher) {
   workspace.expect_fences("the workspace");
 }
 
+// A launch begins early only after one that it follows, on a chip that can.
+void check_overlap() {
+  std::snprintf(context, sizeof context, "overlapping launches");
+  for (const bool follows : {false, true})
+    for (const bool can : {false, true}) {
+      const Launcher launcher = {2, 99 * 1024, 5, nullptr, can};
+      Fenced<float> score(10, NAN);
+      for (size_t i = 0; i < 10; ++i) score[i] = static_cast<float>(i);
+      DrawnInto drawn(5);
+      const DistributionTask task = {score.data(), 10, 0.0, nullptr, nullptr, nullptr, 0};
+      const DrawTask draw = {DrawMethod::alias,
+                             5,
+                             {3, 4, nullptr, nullptr, 0},
+                             drawn.indices.data(),
+                             drawn.weights.data()};
+#if !defined(__CUDACC__)
+      const long before = standin::overlapping;
+#endif
+      expect_runs(1, launch_draw, task, draw, nullptr, launcher, follows);
+#if !defined(__CUDACC__)
+      expect(standin::overlapping - before == (follows && can), "follows %d, can overlap %d",
+             follows, can);
+#endif
+      drawn.expect_equal(
+          SerialDraws(SerialDistribution(score.data(), 10, 0.0), DrawMethod::alias, 5, {3, 4}));
+    }
+}
+
 }  // namespace
 
 void test_importance_sample() {
+  check_overlap();
   for (const DrawMethod method : {DrawMethod::alias, DrawMethod::systematic, DrawMethod::pps})
     for (const double floor : {0.0, 0.1}) {
       check({1, 1, 1, method, floor, 1}, small_chip(99));

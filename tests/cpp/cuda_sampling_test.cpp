@@ -24,14 +24,15 @@ enum Kind {
   kNegativeZeros,
   kHugeFirst,
   kLast,
+  kMixed,
   kNan,
   kInfinite,
   kNegative,
   kKinds
 };
 constexpr const char* kNames[kKinds] = {
-    "uniform",        "lognormal",  "equal",         "one heavy", "zeros",    "sparse",  "tiny",
-    "negative zeros", "huge first", "only the last", "nan",       "infinite", "negative"};
+    "uniform",        "lognormal",  "equal",         "one heavy", "zeros", "sparse",   "tiny",
+    "negative zeros", "huge first", "only the last", "mixed",     "nan",   "infinite", "negative"};
 
 void fill(Fenced<float>& score, int kind) {
   for (size_t i = 0; i < score.size(); ++i) {
@@ -48,6 +49,10 @@ void fill(Fenced<float>& score, int kind) {
       case kTiny: score[i] = static_cast<float>(u) * 1e-40f; break;
       case kNegativeZeros: score[i] = u < 0.5 ? -0.f : static_cast<float>(u); break;
       case kHugeFirst: score[i] = i < 3 ? 3e38f : 1e30f; break;
+      // What a small score comes to depends on how many bits a mass has.
+      case kMixed:
+        score[i] = i == score.size() / 2 ? 1.f : static_cast<float>(u < 0.5 ? 1e-12 : 1e-5 * u);
+        break;
       case kLast: score[i] = i + 1 == score.size() ? 1.f : 0.f; break;
       default: score[i] = static_cast<float>(u);
     }
@@ -200,17 +205,25 @@ void check_draws(const Fenced<float>& score, double floor, DrawMethod method, in
   const RandomSource random =
       captured ? RandomSource{1, 1, seed.data(), offset.data(), 12}
                : RandomSource{static_cast<uint64_t>(seed[0]), 1005, nullptr, nullptr, 99};
-  Fenced<float> tau(1, kUnwritten);
+  Fenced<float> tau(1, kUnwritten), tau_ema(1, 1.5f);
+  const bool averages = method == DrawMethod::pps;  // or gives tau itself
   DrawnInto drawn(count);
   Stages stages(n, count, launcher);
-  const DistributionTask task = {score.data(), n, floor, nullptr, tau.data(), nullptr, 0};
+  const DistributionTask task = {score.data(),
+                                 n,
+                                 floor,
+                                 nullptr,
+                                 averages ? nullptr : tau.data(),
+                                 averages ? tau_ema.data() : nullptr,
+                                 kMomentum};
   const DrawTask draw = {method, count, random, drawn.indices.data(), drawn.weights.data()};
   expect_runs(stages.data() == nullptr ? 1 : kAnyNumber, launch_draw, task, draw, stages.data(),
               launcher, count % 2 == 0);
   const SerialDistribution drawn_from(score.data(), n, floor, isample::draw_bits(method, n));
   drawn.expect_equal(
       SerialDraws(drawn_from, method, count, {static_cast<uint64_t>(seed[0]), 1005}));
-  expect_tau(tau[0], serial);
+  if (averages) expect_tau_ema(tau_ema[0], 1.5f, kMomentum, serial);
+  else expect_tau(tau[0], serial);
   stages.expect_fences();
 }
 
@@ -258,9 +271,9 @@ void test_sampling() {
 void test_stages() {
   for (int kind = 0; kind < kKinds; ++kind) check_everything(kind, 33, small_chip(1));  // one block
   for (const int kind : {kLognormal, kEqual, kSparse, kLast, kNan})
-    check_everything(kind, 5003, small_chip(20));       // several blocks
-  check_everything(kOneHeavy, 40011, small_chip(99));   // more than one tile a block
-  check_everything(kLognormal, 70001, small_chip(20));  // draws of fewer bits than tau has
+    check_everything(kind, 5003, small_chip(20));      // several blocks
+  check_everything(kOneHeavy, 40011, small_chip(99));  // more than one tile a block
+  check_everything(kMixed, 70001, small_chip(20));     // draws of fewer bits than tau has
 }
 
 // More items than float32 and alias tables can number: minutes on the stand-in.

@@ -224,4 +224,88 @@ EQUIVALENT = {
         ),
         1,
     ): "The two lines meet in the point, but for a rounding.",
+    (
+        "cuda/rows.cu",
+        "const int64_t end = begin + part_size < task.size ? begin + part_size : task.size;",
+        "const int64_t end = begin + part_size <= task.size ? begin + part_size : task.size;",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "core/memory.h",
+        "if (count == 0) return 1.f;",
+        "if (false) return 1.f;",
+        1,
+    ): "Nothing over nothing is NaN, which is no factor below 1 either.",
+    (
+        "core/memory.h",
+        "return factor < 1.0 ? static_cast<float>(factor) : 1.f;",
+        "return factor <= 1.0 ? static_cast<float>(factor) : 1.f;",
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "cuda/alias.cu",
+        "if (first == 0) *table.total = items.total;",
+        "if (true) *table.total = items.total;",
+        1,
+    ): "All threads write the same total.",
+    (
+        "cuda/block.cuh",
+        "const T warps_before = shuffle_from(warps, warp_index() > 0 ? warp_index() - 1 : 0);",
+        "const T warps_before = shuffle_from(warps, warp_index() >= 0 ? warp_index() - 1 : 0);",
+        1,
+    ): "The first warp does not use it.",
+    (
+        "cuda/distribution.cu",
+        "for (int64_t i = threadIdx.x; i < task.n; i += blockDim.x)",
+        "for (int64_t i = threadIdx.x; i < task.n; i += gridDim.x)",
+        1,
+    ): "The one block then does its items more often, and writes the same.",
+    (
+        "cuda/distribution.cu",
+        (
+            "if (grid_reduce(key, Larger(), w.partials, slot, max) && threadIdx.x == 0) "
+            "w.state->max = max;"
+        ),
+        (
+            "if (grid_reduce(key, Larger(), w.partials, slot, max) && threadIdx.x != 0) "
+            "w.state->max = max;"
+        ),
+        1,
+    ): "All threads of the last block have the same maximum.",
+    (
+        "cuda/distribution.cuh",
+        (
+            "__device__ ScoreKey operator()(ScoreKey a, ScoreKey b) const { return a.bits > "
+            "b.bits ? a : b; }"
+        ),
+        (
+            "__device__ ScoreKey operator()(ScoreKey a, ScoreKey b) const { return a.bits >= "
+            "b.bits ? a : b; }"
+        ),
+        1,
+    ): "Where both are equal it does not matter which is taken.",
+    (
+        "cuda/draws.cu",
+        "if (bits != kSumBits && (task.tau != nullptr || task.tau_ema != nullptr)) {",
+        "if (true) {",
+        1,
+    ): "Masses of all bits are then made twice, and tau once.",
+    (
+        "cuda/draws.cu",
+        "if (bits != kSumBits && (task.tau != nullptr || task.tau_ema != nullptr)) {",
+        "if (bits != kSumBits || (task.tau != nullptr || task.tau_ema != nullptr)) {",
+        1,
+    ): "Masses of all bits are then made twice, and tau once.",
+    (
+        "cuda/draws.cuh",
+        "const int64_t thread = threadIdx.x, threads = blockDim.x;",
+        "const int64_t thread = threadIdx.x, threads = gridDim.x;",
+        1,
+    ): "The one block then does its draws more often, and writes the same.",
+    (
+        "cuda/draws.cuh",
+        "if (plan.rounds > 0) scan_span(PositiveTerm{items.mass, memory.items}, 0, n, {});",
+        "if (true) scan_span(PositiveTerm{items.mass, memory.items}, 0, n, {});",
+        1,
+    ): "The list of items with mass is then made, and not read.",
 }
