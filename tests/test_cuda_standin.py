@@ -3,8 +3,8 @@
 tests/cpp/standin is a stand-in for CUDA's execution model: g++ compiles csrc/cuda/*.cu against it,
 and tests/cpp/cuda_* compare what the kernels write with long double arithmetic (scores) and with
 serial loops, bit for bit (all the rest). Schedules of blocks and threads are shuffled, so that a
-missing barrier shows. tests/cpp/mutate.py takes out every barrier, merge and bounds check in turn
-and demands that these tests notice; its list says which were tried.
+missing barrier shows. tests/cpp/mutate.py breaks the kernels one place at a time and demands that
+these tests notice.
 """
 
 import subprocess

@@ -20,8 +20,6 @@ int64_t below(int64_t n) {
   return static_cast<int64_t>(random_engine() % static_cast<uint64_t>(n));
 }
 
-constexpr int64_t kIgnored = -100;
-
 struct Case {
   Format format;
   int64_t rows, classes;
@@ -29,6 +27,7 @@ struct Case {
   double smoothing;
   int64_t gap = 1;
   size_t offset = 1;
+  int64_t ignored = -100;
 
   bool one_class() const { return !soft && smoothing == 0; }
 };
@@ -81,7 +80,7 @@ template <class V> struct Batch {
             which.soft ? nullptr : labels.data(),
             which.soft ? soft.data() : nullptr,
             which.class_weighted ? class_weight.data() : nullptr,
-            kIgnored,
+            which.ignored,
             which.smoothing,
             score.data(),
             loss.data(),
@@ -111,7 +110,7 @@ template <class V> struct Batch {
   double weight(int64_t row) const {
     return which.weighted ? static_cast<double>(weights[size(row)]) : 1.0;
   }
-  bool counts(int64_t row) const { return which.soft || labels[size(row)] != kIgnored; }
+  bool counts(int64_t row) const { return which.soft || labels[size(row)] != which.ignored; }
   Real mass(int64_t row, int64_t k) const {
     const Real q =
         which.soft ? Real(soft[size(row * which.classes + k)]) : Real(k == labels[size(row)]);
@@ -201,7 +200,7 @@ void describe(const char* what, const Case& c) {
 template <class V> void check_case(const Case& c) {
   describe("cross-entropy", c);
   Batch<V> batch(c);
-  if (c.rows > 2) batch.labels[1] = kIgnored;
+  if (c.rows > 2) batch.labels[1] = c.ignored;
   batch.run();
   for (int64_t row = 0; row < c.rows; ++row) batch.expect_gradient_row(row);
   batch.expect_means();
@@ -223,21 +222,23 @@ template <class V> void odd_rows(const Case& c) {
   describe("odd rows", c);
   Batch<V> batch(c);
   for (int64_t k = 0; k < c.classes; ++k) batch.logits.set(0, k, NAN);
-  batch.labels[0] = kIgnored;  // says nothing, whatever it holds
+  batch.labels[0] = c.ignored;  // says nothing, whatever it holds
   batch.labels[1] = c.classes;
   batch.labels[2] = -1;
   batch.logits.set(3, 0, NAN);
   batch.logits.set(4, c.classes - 1, INFINITY);
   batch.logits.set(5, batch.labels[5], -INFINITY);
+  batch.logits.set(7, batch.labels[7], INFINITY);
   batch.run();
   for (int64_t k = 0; k < c.classes; ++k) {
     const auto at = [&](int64_t row) { return batch.gradient[batch.size(row * c.classes + k)]; };
     expect(at(0) == 0, "an ignored row has no gradient");
-    for (const int64_t row : {1, 2, 3, 4})
+    for (const int64_t row : {1, 2, 3, 4, 7})
       expect(std::isnan(at(row)), "row %ld must be NaN, got %g", static_cast<long>(row),
              static_cast<double>(at(row)));
   }
   expect(std::isnan(batch.mean[0]), "the mean must show it");
+  expect(batch.count[0] == 6, "%g rows count, not 6", batch.count[0]);
   batch.expect_gradient_row(6);
   if (!c.one_class()) return;
   batch.expect_gradient_row(5);
@@ -256,7 +257,7 @@ void nothing_counts() {
   const Case c = {kFormats[0], 3, 10, false, false, false, true, 0.0};
   describe("nothing counts", c);
   Batch<float> batch(c);
-  for (size_t row = 0; row < 3; ++row) batch.labels[row] = kIgnored;
+  for (size_t row = 0; row < 3; ++row) batch.labels[row] = c.ignored;
   batch.run();
   expect(batch.mean[0] == 0 && batch.count[0] == 0, "the mean of nothing is 0");
 }
@@ -273,12 +274,16 @@ void test_cross_entropy() {
         for (const bool soft : {false, true}) {
           const int bits = turn++;
           const bool alone = classes == 1 && !soft;
-          check({format, rows, classes, soft, bits % 2 == 0, !alone && bits % 3 == 0, bits % 2 == 1,
-                 smoothing, bits % 4, static_cast<size_t>(bits % 3)});
+          check({format, rows, classes, soft, (bits + bits / 4) % 2 == 0, !alone && bits % 3 == 0,
+                 (bits / 2 + bits / 4) % 2 == 1, smoothing, bits % 4,
+                 static_cast<size_t>(bits % 3)});
         }
+    for (const double smoothing : {0.0, 0.2})  // one of the classes says that a row is ignored
+      check({format, 37, 6, false, true, true, true, smoothing, 1, 1, 3});
     check({format, 2, 40000, false, true, false, false, 0.0});  // softmax_score would split them
     for (const double smoothing : {0.0, 0.1}) {
-      const Case odd = {format, 8, 40, false, false, false, false, smoothing};
+      // No gap: a label out of range would find the next row's logit, or the one before's.
+      const Case odd = {format, 9, 40, false, false, false, true, smoothing, 0};
       if (format.type == LogitType::float64) odd_rows<double>(odd);
       else odd_rows<float>(odd);
     }

@@ -70,9 +70,38 @@ void check(const Case& c, const Launcher& launcher) {
   workspace.expect_fences("the workspace");
 }
 
+// A launch begins early only after one that it follows, on a chip that can.
+void check_overlap() {
+  std::snprintf(context, sizeof context, "overlapping launches");
+  for (const bool follows : {false, true})
+    for (const bool can : {false, true}) {
+      const Launcher launcher = {2, 99 * 1024, 5, nullptr, can};
+      Fenced<float> score(10, NAN);
+      for (size_t i = 0; i < 10; ++i) score[i] = static_cast<float>(i);
+      DrawnInto drawn(5);
+      const DistributionTask task = {score.data(), 10, 0.0, nullptr, nullptr, nullptr, 0};
+      const DrawTask draw = {DrawMethod::alias,
+                             5,
+                             {3, 4, nullptr, nullptr, 0},
+                             drawn.indices.data(),
+                             drawn.weights.data()};
+#if !defined(__CUDACC__)
+      const long before = standin::overlapping;
+#endif
+      expect_runs(1, launch_draw, task, draw, nullptr, launcher, follows);
+#if !defined(__CUDACC__)
+      expect(standin::overlapping - before == (follows && can), "follows %d, can overlap %d",
+             follows, can);
+#endif
+      drawn.expect_equal(
+          SerialDraws(SerialDistribution(score.data(), 10, 0.0), DrawMethod::alias, 5, {3, 4}));
+    }
+}
+
 }  // namespace
 
 void test_importance_sample() {
+  check_overlap();
   for (const DrawMethod method : {DrawMethod::alias, DrawMethod::systematic, DrawMethod::pps})
     for (const double floor : {0.0, 0.1}) {
       check({1, 1, 1, method, floor, 1}, small_chip(99));
@@ -80,11 +109,11 @@ void test_importance_sample() {
       check({128, 10, 25, method, floor, 1}, small_chip(99));
       check({640, 100, 128, method, floor, 1}, small_chip(99));
       check({64, 1000, 64, method, floor, 1}, small_chip(227));
-      check({3, 20001, 2, method, floor, 1}, small_chip(227));           // rows split over blocks
-      check({300, 12, 100, method, floor, 1, 299}, small_chip(99));      // not valid
-      check({300, 12, 100, method, floor, 2, -1, 0.1}, small_chip(99));  // two kernels: smoothing
-      check({4100, 9, 700, method, floor, 2}, small_chip(227));          // and many rows
-      check({2500, 6, 1200, method, floor, 0}, small_chip(20));          // in stages
+      check({3, 20001, 2, method, floor, 1}, small_chip(227));            // rows split over blocks
+      check({300, 12, 100, method, floor, 1, 299}, small_chip(99));       // not valid
+      check({300, 12, 100, method, floor, 2, -1, 0.1}, small_chip(99));   // two kernels: smoothing
+      check({4100, 9, 700, method, floor, 2}, small_chip(227));           // and many rows
+      check({2500, 6, 1200, method, floor, kAnyNumber}, small_chip(20));  // in stages
     }
   check({4096, 5, 4096, DrawMethod::alias, 0.0, 1}, small_chip(99));
   check({11, 500000, 5, DrawMethod::alias, 0.0, 2}, small_chip(99));  // more than 20 MB

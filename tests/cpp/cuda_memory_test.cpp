@@ -135,14 +135,19 @@ void batches(size_t n, size_t items) {
   expect_runs(1, launch_remember, task, small_chip(99));
   expect_bits("the memory", batch.memory, memory);
   isample::cpu::meet(met.data(), before.data(), task.fresh, task.count);
-  expect_runs(1, launch_meet, {batch.met.data(), batch.before.data(), task.fresh, task.count},
+  Fenced<float> remembered(n, 3.f), fresh(n, 5.f);  // beside them are scores like theirs
+  for (size_t i = 0; i < n; ++i) remembered[i] = before[i], fresh[i] = task.fresh[i];
+  expect_runs(1, launch_meet, {batch.met.data(), remembered.data(), fresh.data(), task.count},
               small_chip(99));
   expect_bits("met", batch.met, met);
   isample::cpu::draw_weights(batch.sums.data(), scored.items, task.places, task.count,
                              weights.data());
+  Fenced<float> drawn(n, kUnwritten);
   expect_runs(1, launch_draw_weights, batch.sums.data(), scored.items, task.places, task.count,
-              batch.weights.data(), small_chip(99));
-  expect_bits("weights", batch.weights, weights);
+              drawn.data(), small_chip(99));
+  expect_bits("weights", drawn, weights);
+  expect_runs(0, launch_draw_weights, batch.sums.data(), scored.items, task.places, 0, drawn.data(),
+              small_chip(99));
 }
 
 // What is out of range is passed over and shows as NaN, what is not a score is not remembered.
@@ -165,6 +170,22 @@ void faults() {
   batch.memory.expect_fences("the memory");
   for (const size_t i : {11, 12, 13})
     expect(same_bits(batch.memory[i], memory[i]), "score %zu was remembered", i);
+  for (const float fault : {NAN, -1.f}) {
+    Batch spoilt(40, 100);
+    spoilt.score[11] = fault;
+    ScoredBatch scored = spoilt.scored(true, false);
+    scored.places = nullptr;
+    expect_runs(1, launch_draw_moments, scored, spoilt.fractions, spoilt.numbers.data(),
+                small_chip(99));
+    expect_numbers(spoilt, scored);
+  }
+  Batch few(64, 100);  // as many are certain as an eighth keeps, and a rest that no sum shows
+  for (size_t i = 0; i < 64; ++i) few.score[i] = i % 8 == 3 ? 1.f : 1e-30f;
+  ScoredBatch unweighted = few.scored(false, false);
+  unweighted.places = nullptr;
+  expect_runs(1, launch_draw_moments, unweighted, few.fractions, few.numbers.data(),
+              small_chip(99));
+  expect_numbers(few, unweighted);
   Batch bad(5, 10);
   bad.places[2] = 10;
   expect_runs(1, launch_draw_weights, bad.sums.data(), 10, bad.places.data(), 5, bad.weights.data(),
@@ -182,7 +203,7 @@ void foretelling(int64_t n, float above, double gain_cap) {
   std::snprintf(context, sizeof context, "what %ld scores foretell, bound at %g, flattened to %g",
                 static_cast<long>(n), above, gain_cap);
   const size_t size = static_cast<size_t>(n);
-  Fenced<float> score(size, NAN, 1), expected(size, kUnwritten, 3), bounded(1, kUnwritten);
+  Fenced<float> score(size, 7.f, 1), expected(size, kUnwritten, 3), bounded(1, kUnwritten);
   Fenced<float> experience(isample::kOctaves * isample::kOctaveSums, NAN);
   std::vector<float> pairs(2000), fresh(2000);
   for (size_t i = 0; i < pairs.size(); ++i) {
@@ -191,10 +212,15 @@ void foretelling(int64_t n, float above, double gain_cap) {
   }
   std::fill(experience.data(), experience.data() + experience.size(), 0.f);
   isample::cpu::meet(experience.data(), pairs.data(), fresh.data(), 2000);
+  for (size_t octave = 1; octave < isample::kOctaves; ++octave)  // means that left their octave
+    experience[octave * isample::kOctaveSums + isample::kRemembered] *= octave % 5 == 1   ? 100.f
+                                                                        : octave % 5 == 2 ? 0.01f
+                                                                                          : 1.f;
   for (size_t i = 0; i < size; ++i)
     score[i] = static_cast<float>(i % 7 == 3    ? -1
                                   : i % 50 == 1 ? 1.4
                                   : i % 50 == 2 ? 0
+                                  : i == 54     ? 1  // at the bound, not above it
                                                 : 0.9 * std::pow(uniform(), 5));
   Fenced<uint64_t> workspace((expected_workspace_bytes() + 7) / 8, ~uint64_t{0});
   const ExpectedTask task = {score.data(), n,   experience.data(), 2.0,           above, 0.25,
@@ -217,11 +243,31 @@ void foretelling(int64_t n, float above, double gain_cap) {
   }
 }
 
+// An infinite score finds the curve's last line, and foretells what the CPU says.
+void foretelling_of_infinity() {
+  std::snprintf(context, sizeof context, "what an infinite score foretells");
+  Fenced<float> score(2, 7.f), expected(2, kUnwritten), bounded(1, kUnwritten);
+  Fenced<float> experience(isample::kOctaves * isample::kOctaveSums, NAN);
+  std::fill(experience.data(), experience.data() + experience.size(), 0.f);
+  score[0] = 0.5f;
+  score[1] = INFINITY;
+  Fenced<double> workspace(expected_workspace_bytes() / 8, 1.0);
+  float wanted[2];
+  const ExpectedTask task = {score.data(), 2,   experience.data(), 2.0,           INFINITY, 0.25,
+                             INFINITY,     0.0, expected.data(),   bounded.data()};
+  expect_runs(2, launch_expected_scores, task, workspace.data(), small_chip(99));
+  isample::cpu::expected_scores(
+      {score.data(), 2, experience.data(), 2.0, INFINITY, 0.25, INFINITY, 0.0, wanted});
+  for (size_t i = 0; i < 2; ++i)
+    expect(same_bits(expected[i], wanted[i]), "%g, expected %g", expected[i], wanted[i]);
+}
+
 void check_permuted(int64_t count, int64_t size) {
   Fenced<int64_t> places(static_cast<size_t>(count), 0), items(static_cast<size_t>(count), -77);
   for (int64_t i = 0; i < count; ++i)
     places[static_cast<size_t>(i)] = i % 7 ? below(size) : i % 2 ? -1 : size;
-  expect_runs(1, launch_permuted, {places.data(), count, size, 5, items.data()}, small_chip(99));
+  expect_runs(count > 0 ? 1 : 0, launch_permuted, {places.data(), count, size, 5, items.data()},
+              small_chip(99));
   items.expect_fences("items");
   for (size_t i = 0; i < items.size(); ++i) {
     int64_t wanted = -1;
@@ -237,7 +283,7 @@ void check_permuted(int64_t count, int64_t size) {
 
 void test_memory() {
   for (const int64_t size : {int64_t{1}, int64_t{3}, int64_t{70001}, isample::kMaxItems})
-    for (const int64_t count : {1, 1000, 30000}) check_permuted(count, size);
+    for (const int64_t count : {0, 1, 1000, 30000}) check_permuted(count, size);
   for (const auto& [n, items] : std::vector<std::pair<size_t, size_t>>{
            {1, 1}, {2, 1}, {5, 100}, {64, 40}, {64, 5000}, {300, 200}, {1000, 60}, {4096, 50000}})
     batches(n, items);
@@ -245,6 +291,7 @@ void test_memory() {
   for (const float above : {INFINITY, 1.f, 5.f})
     for (const double gain_cap : {double{INFINITY}, 1.0, 1.2, 3.0})
       for (const int64_t n : {0, 1, 70, 1500, 30000}) foretelling(n, above, gain_cap);
+  foretelling_of_infinity();
 }
 
 }  // namespace testing

@@ -24,14 +24,15 @@ enum Kind {
   kNegativeZeros,
   kHugeFirst,
   kLast,
+  kMixed,
   kNan,
   kInfinite,
   kNegative,
   kKinds
 };
 constexpr const char* kNames[kKinds] = {
-    "uniform",        "lognormal",  "equal",         "one heavy", "zeros",    "sparse",  "tiny",
-    "negative zeros", "huge first", "only the last", "nan",       "infinite", "negative"};
+    "uniform",        "lognormal",  "equal",         "one heavy", "zeros", "sparse",   "tiny",
+    "negative zeros", "huge first", "only the last", "mixed",     "nan",   "infinite", "negative"};
 
 void fill(Fenced<float>& score, int kind) {
   for (size_t i = 0; i < score.size(); ++i) {
@@ -48,6 +49,10 @@ void fill(Fenced<float>& score, int kind) {
       case kTiny: score[i] = static_cast<float>(u) * 1e-40f; break;
       case kNegativeZeros: score[i] = u < 0.5 ? -0.f : static_cast<float>(u); break;
       case kHugeFirst: score[i] = i < 3 ? 3e38f : 1e30f; break;
+      // What a small score comes to depends on how many bits a mass has.
+      case kMixed:
+        score[i] = i == score.size() / 2 ? 1.f : static_cast<float>(u < 0.5 ? 1e-12 : 1e-5 * u);
+        break;
       case kLast: score[i] = i + 1 == score.size() ? 1.f : 0.f; break;
       default: score[i] = static_cast<float>(u);
     }
@@ -128,11 +133,24 @@ void check_table(const Fenced<float>& score, double floor, const Launcher& launc
               draw, launcher);
   drawn.expect_equal(SerialDraws(serial, DrawMethod::alias, count, {5, 9}));
 
-  // A stored table may be anyone's.
-  for (size_t i = 0; i < score.size(); ++i) threshold[i] = 0, alias[i] = INT32_MAX;
-  expect_runs(1, launch_draw_table, {table.threshold, table.alias, table.mass, table.total, n},
-              draw, launcher);
-  drawn.expect_nothing();
+  // A stored table may be anyone's: aliases outside, an item of no mass or less, no total.
+  struct Fault {
+    int64_t alias;
+    int32_t mass;
+    int64_t total;
+  };
+  for (const Fault& fault : {Fault{INT32_MAX, 1, 9}, Fault{-1, 1, 9}, Fault{n, 1, 9},
+                             Fault{0, 0, 9}, Fault{0, -3, 9}, Fault{0, 1, 0}, Fault{0, 1, -9}}) {
+    for (size_t i = 0; i < score.size(); ++i) {
+      threshold[i] = 0;
+      alias[i] = static_cast<int32_t>(fault.alias);
+      mass[i] = fault.mass;
+    }
+    total[0] = fault.total;
+    expect_runs(1, launch_draw_table, {table.threshold, table.alias, table.mass, table.total, n},
+                draw, launcher);
+    drawn.expect_nothing();
+  }
 }
 
 void check_prefix_sum(const Fenced<float>& score, double floor, const Launcher& launcher,
@@ -187,17 +205,25 @@ void check_draws(const Fenced<float>& score, double floor, DrawMethod method, in
   const RandomSource random =
       captured ? RandomSource{1, 1, seed.data(), offset.data(), 12}
                : RandomSource{static_cast<uint64_t>(seed[0]), 1005, nullptr, nullptr, 99};
-  Fenced<float> tau(1, kUnwritten);
+  Fenced<float> tau(1, kUnwritten), tau_ema(1, 1.5f);
+  const bool averages = method == DrawMethod::pps;  // or gives tau itself
   DrawnInto drawn(count);
   Stages stages(n, count, launcher);
-  const DistributionTask task = {score.data(), n, floor, nullptr, tau.data(), nullptr, 0};
+  const DistributionTask task = {score.data(),
+                                 n,
+                                 floor,
+                                 nullptr,
+                                 averages ? nullptr : tau.data(),
+                                 averages ? tau_ema.data() : nullptr,
+                                 kMomentum};
   const DrawTask draw = {method, count, random, drawn.indices.data(), drawn.weights.data()};
   expect_runs(stages.data() == nullptr ? 1 : kAnyNumber, launch_draw, task, draw, stages.data(),
               launcher, count % 2 == 0);
   const SerialDistribution drawn_from(score.data(), n, floor, isample::draw_bits(method, n));
   drawn.expect_equal(
       SerialDraws(drawn_from, method, count, {static_cast<uint64_t>(seed[0]), 1005}));
-  expect_tau(tau[0], serial);
+  if (averages) expect_tau_ema(tau_ema[0], 1.5f, kMomentum, serial);
+  else expect_tau(tau[0], serial);
   stages.expect_fences();
 }
 
@@ -206,6 +232,7 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
   fill(score, kind);
   for (const double floor : {0.0, 0.25}) {
     if (floor > 0 && kind > kSparse && kind != kNan) continue;
+    if (floor > 0 && n > 50000) continue;  // it takes its time
     const SerialDistribution serial(score.data(), n, floor);
     std::snprintf(context, sizeof context,
                   "%s, n = %ld, floor %g, %zu KB of shared memory, distribution", kNames[kind],
@@ -222,6 +249,7 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
       for (const int64_t count : {int64_t{1}, (n + 4) / 5, n - n / 8, 2 * n + 1}) {
         if (method == DrawMethod::pps && count > n) continue;
         if (n > 200 && count == 1) continue;
+        if (n > 10000 && method != DrawMethod::pps && count > 20000) continue;
         std::snprintf(context, sizeof context,
                       "%s, n = %ld, floor %g, %zu KB of shared memory, method %d, %ld draws",
                       kNames[kind], static_cast<long>(n), floor, launcher.shared_bytes / 1024,
@@ -234,17 +262,18 @@ void check_everything(int kind, int64_t n, const Launcher& launcher) {
 }  // namespace
 
 void test_sampling() {
-  for (int kind = 0; kind < kKinds; ++kind) {
+  for (int kind = 0; kind < kKinds; ++kind)
     for (const int64_t n : {1, 2, 3, 128, 333}) check_everything(kind, n, small_chip(227));
-    check_everything(kind, 33, small_chip(1));  // in stages, one block
-  }
-  for (const int kind : {kLognormal, kEqual, kSparse, kLast, kNan}) {
-    check_everything(kind, 5003, small_chip(20));  // in stages, several blocks
-  }
   check_everything(kSparse, 1500, small_chip(227));  // 1024 threads
   check_everything(kLognormal, 4096, small_chip(99));
-  check_everything(kOneHeavy, 40011, small_chip(99));   // more than one tile a block
-  check_everything(kLognormal, 70001, small_chip(20));  // draws of fewer bits than tau has
+}
+
+void test_stages() {
+  for (int kind = 0; kind < kKinds; ++kind) check_everything(kind, 33, small_chip(1));  // one block
+  for (const int kind : {kLognormal, kEqual, kSparse, kLast, kNan})
+    check_everything(kind, 5003, small_chip(20));      // several blocks
+  check_everything(kOneHeavy, 40011, small_chip(99));  // more than one tile a block
+  check_everything(kMixed, 70001, small_chip(20));     // draws of fewer bits than tau has
 }
 
 // More items than float32 and alias tables can number: minutes on the stand-in.
@@ -258,6 +287,11 @@ void test_large() {
   check_distribution(score, 0.0, small_chip(227), serial);
   check_prefix_sum(score, 0.0, small_chip(227), serial);
   check_draws(score, 0.0, DrawMethod::systematic, 999, small_chip(227), serial);
+
+  Fenced<float> most(static_cast<size_t>(isample::kMaxTableItems), NAN);
+  fill(most, kLognormal);
+  check_draws(most, 0.0, DrawMethod::pps, 999, small_chip(227),
+              SerialDistribution(most.data(), isample::kMaxTableItems, 0.0));
 }
 
 }  // namespace testing

@@ -69,7 +69,7 @@ template <class T> class Fenced {
 
 // Calls `launch` with the arguments that tests know by their host addresses, on the device's copies
 // of them, and waits. `launches`: how many kernels it must start, kAnyNumber for any.
-inline constexpr long kAnyNumber = 0;
+inline constexpr long kAnyNumber = -1;
 
 template <class... Parameters>
 void expect_runs([[maybe_unused]] long launches, cudaError_t (*launch)(Parameters...),
@@ -103,6 +103,7 @@ inline isample::cuda::Launcher small_chip(size_t shared_kilobytes) {
 void test_scores();
 void test_cross_entropy();
 void test_sampling();
+void test_stages();
 void test_importance_sample();
 void test_rows();
 void test_memory();

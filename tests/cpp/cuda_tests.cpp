@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
       {"cross-entropy", testing::test_cross_entropy},
       {"importance", testing::test_importance_sample},
       {"sampling", testing::test_sampling},
+      {"stages", testing::test_stages},
       {"rows", testing::test_rows},
       {"memory", testing::test_memory},
       {"pack", testing::test_pack},
@@ -23,8 +24,8 @@ int main(int argc, char** argv) {
   for (const auto& [name, test] : suites) known = known || suite == name;
   if (!known) {
     std::fprintf(stderr,
-                 "the suite must be scores, cross-entropy, importance, sampling, rows, memory, "
-                 "large or all, got %s\n",
+                 "the suite must be scores, cross-entropy, importance, sampling, stages, rows, "
+                 "memory, pack, large or all, got %s\n",
                  suite.c_str());
     return 2;
   }

@@ -72,16 +72,18 @@ EDITS = [
         "for (int i = 1; i < shape.parts; ++i)",
         "for (int i = 1; i + 1 < shape.parts; ++i)",
     ),
-    ("score.cuh", "if (row < task.rows) {", "{"),
     (
         "score.cuh",
-        "thread < shape.rows_per_block() && own_row < task.rows",
-        "thread < shape.rows_per_block()",
+        "static_cast<int>(threadIdx.x) < shape.rows_per_block() && row < task.rows",
+        "static_cast<int>(threadIdx.x) < shape.rows_per_block()",
     ),
-    ("score.cuh", "thread < shape.rows_per_block() && own_row < task.rows", "own_row < task.rows"),
+    (
+        "score.cuh",
+        "static_cast<int>(threadIdx.x) < shape.rows_per_block() && row < task.rows",
+        "row < task.rows",
+    ),
     ("score.cuh", "if (label < 0 || label >= task.classes) {", "if (label < 0) {"),
     ("score.cuh", "if (label < 0 || label >= task.classes) {", "if (label >= task.classes) {"),
-    ("score.cuh", "if (label != task.ignore_index) {", "{"),
     (
         "score.cuh",
         "task.classes - begin < shape.part_size ? task.classes - begin : shape.part_size",
@@ -89,7 +91,6 @@ EDITS = [
     ),
     ("score.cuh", "row < task.rows; row += blockDim.x", "row < blockDim.x; row += blockDim.x"),
     ("importance_sample.cu", "finish_split_rows<T>(score, shape);", ""),
-    ("importance_sample.cu", "if (!is_last_block(slot)) return;", ""),
     # Dense targets
     ("dense.cuh", "for (int apart = slice / 2;", "for (int apart = slice / 4;"),
     ("dense.cuh", "for (int i = 1; i < slices; ++i)", "for (int i = 2; i < slices; ++i)"),
@@ -99,7 +100,7 @@ EDITS = [
         "widen(logits[column])",
     ),
     ("dense.cuh", "column < classes ? targets.mass(column) : V{0}", "targets.mass(column)"),
-    ("dense.cuh", "if (lane != 0 || !exists) return;", "if (lane != 0) return;"),
+    ("dense.cuh", "if (lane != 0 || !exists) return result;", "if (lane != 0) return result;"),
     ("dense.cuh", "!ignored && (label < 0 || label >= task.classes)", "!ignored && label < 0"),
     (
         "dense.cuh",
@@ -112,7 +113,6 @@ EDITS = [
         "begin + part_size < task.size ? begin + part_size : task.size",
         "begin + part_size",
     ),
-    ("rows.cu", "if (!is_last_block(slot)) return;", ""),
     ("rows.cu", "part < parts; ++part)", "part < 1; ++part)"),
     ("rows.cu", "task.squares[row] += static_cast", "task.squares[row] = static_cast"),
     ("rows.cu", "task.squares[i] += static_cast", "task.squares[i] = static_cast"),
@@ -132,17 +132,11 @@ EDITS = [
     ("memory.cuh", "octave(remembered) == static_cast<int>(threadIdx.x) && ", ""),
     ("memory.cu", "block_meet({met, remember.before", "block_meet({met, remember.fresh"),
     ("memory.cu", "score >= 0 ? score : mean", "score"),
-    ("memory.cu", "if (!(factor < 1.f)) return;", ""),
     ("memory.cu", "if (shape.grid.x == 0) shape.grid.x = 1;", ""),
     ("memory.cu", "if (thread <= kOctaves) state", "if (thread < kOctaves) state"),
     # Masses
-    ("distribution.cuh", "if (!is_score(g)) return {kInvalidKey};", ""),
     ("distribution.cuh", "g > 0.f ? __float_as_uint(g) : 0u", "__float_as_uint(g)"),
-    ("distribution.cuh", "if (max.bits != kInvalidKey) {", "{"),
     ("distribution.cuh", "if (task.tau_ema != nullptr && valid)", "if (task.tau_ema != nullptr)"),
-    ("distribution.cu", "if (max.bits != kInvalidKey)\n    sum", "sum"),
-    ("distribution.cu", "if (task.floor == 0.0) store_tau", "store_tau"),
-    ("distribution.cu", "if (total != 0) sum", "sum"),
     # Spans of blocks, sums over them
     ("stages.cuh", "begin + size < n ? begin + size : n", "begin + size"),
     (
@@ -160,13 +154,10 @@ EDITS = [
         "threadIdx.x < gridDim.x ? load_fresh(partials + threadIdx.x) : AliasScan{}",
         "load_fresh(partials + threadIdx.x)",
     ),
-    ("stages.cuh", "if (!is_last_block(slot)) return false;", ""),
-    ("stages.cuh", "if (!is_last_block(slot)) return;", ""),
     ("stages.cuh", "scan_span(PrefixTerm<Value>{partials}, 0, gridDim.x, {});", ""),
     ("stages.cuh", "static_cast<typename Term::Value*>(w.partials)[blockIdx.x]", "{}"),
     # Lines and draws
     ("terms.cuh", "if (i == 0) line[heavies] = 0;", ""),
-    ("terms.cuh", "if (own.value > 0) items", "items"),
     ("draws.cuh", "/ 4}", "}"),
     (
         "draws.cuh",
@@ -178,12 +169,27 @@ EDITS = [
     ("draws.cuh", "if (items.total == 0) {", "if (false) {"),
     ("draws.cu", "if (items.total == 0) draw_nothing(task, first, stride);\n  else ", ""),
     ("prefix_sum.cu", "if (totals.sums.total != 0) return scan_span", "return scan_span"),
-    ("prefix_sum.cu", "if (w.state->totals.sums.total != 0) return;", "return;"),
-    ("prefix_sum.cu", "if (total <= 0) return draw_nothing(task, first, stride);", ""),
-    ("prefix_sum.cu", "(item > 0 ? sums[item - 1] : 0)", "0"),
     ("alias.cu", "if (first == 0) *table.total", "if (false) *table.total"),
     ("alias.cu", "items.total == 0 ? 0 : items.mass[i]", "items.mass[i]"),
 ]
 
 # Not tried: row.cuh `if (!counted) return result`. Only time depends on it: a row that does not
 # count is not read to its end.
+
+# Functions of the host that say how a launch is cut into blocks and lanes. What a kernel gives does
+# not depend on it, so there is nothing to notice.
+SHAPES = [
+    "row_shape",
+    "row_grid",
+    "whole_rows",
+    "grid_of",
+    "row_parts",
+    "stage_shape",
+    "draw_shape",
+    "one_block",
+    "one_block_threads",
+    "one_block_draws",
+    "one_launch",
+    "fits_one_block",
+    "launch",
+]

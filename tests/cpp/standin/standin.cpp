@@ -21,7 +21,7 @@ Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace standin {
 
-long launches = 0;
+long launches = 0, overlapping = 0;
 
 void die(const char* message) {
   std::fprintf(stderr, "stand-in: %s (block %u, %u, thread %u)\n", message, blockIdx.x, blockIdx.y,
@@ -196,6 +196,7 @@ void run(Index grid, unsigned threads, size_t bytes, bool overlaps,
   if (bytes > kSharedBytes || threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0)
     die("not a launch shape");
   ++launches;
+  overlapping += overlaps;
   std::vector<Index> pending;
   for (unsigned y = 0; y < grid.y; ++y)
     for (unsigned x = 0; x < grid.x; ++x) pending.push_back({x, y, 0});

@@ -21,7 +21,7 @@ extern Index threadIdx, blockIdx, blockDim, gridDim;  // of the thread that runs
 
 namespace standin {
 
-extern long launches;  // so far
+extern long launches, overlapping;  // so far; of which may begin while the one before ends
 
 void seed(uint64_t value);  // of all schedules from now on
 
