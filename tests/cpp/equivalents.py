@@ -308,4 +308,52 @@ EQUIVALENT = {
         "if (true) scan_span(PositiveTerm{items.mass, memory.items}, 0, n, {});",
         1,
     ): "The list of items with mass is then made, and not read.",
+    (
+        "cuda/draws.cuh",
+        "if (plan.rounds > 0) scan_span(PositiveTerm{items.mass, memory.items}, 0, n, {});",
+        "if (plan.rounds >= 0) scan_span(PositiveTerm{items.mass, memory.items}, 0, n, {});",
+        1,
+    ): "The list of items with mass is then made, and not read.",
+    (
+        "cuda/launch.cuh",
+        "constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }",
+        "constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b) / b; }",
+        1,
+    ): "A launch's shape: a block more, which has nothing to do.",
+    (
+        "cuda/prefix_sum.cu",
+        "for (int64_t i = threadIdx.x; i < task.n; i += blockDim.x) sums[i] = 0;",
+        "for (int64_t i = threadIdx.x; i < task.n; i += gridDim.x) sums[i] = 0;",
+        1,
+    ): "The one block then does its items more often, and writes the same.",
+    (
+        "cuda/stages.cuh",
+        "const int64_t tiles = (n + kStageTile - 1) / kStageTile;",
+        "const int64_t tiles = (n + kStageTile) / kStageTile;",
+        1,
+    ): "A launch's shape: other spans of the blocks.",
+    (
+        "cuda/stages.cuh",
+        "const int64_t size = (tiles + gridDim.x - 1) / gridDim.x * kStageTile;",
+        "const int64_t size = (tiles + blockDim.x - 1) / gridDim.x * kStageTile;",
+        1,
+    ): "A launch's shape: other spans of the blocks.",
+    (
+        "cuda/stages.cuh",
+        "const int64_t size = (tiles + gridDim.x - 1) / gridDim.x * kStageTile;",
+        "const int64_t size = (tiles + gridDim.x) / gridDim.x * kStageTile;",
+        1,
+    ): "A launch's shape: other spans of the blocks.",
+    (
+        "cuda/terms.cuh",
+        "if (i == 0) line[heavies] = 0;",
+        "if (true) line[heavies] = 0;",
+        1,
+    ): "All threads write the same 0, where no other value goes.",
+    (
+        "cuda/stages.cuh",
+        "if (w.state->totals.sums.total == 0) return;",
+        "if (false) return;",
+        1,
+    ): "Where the total is 0, nobody reads the sums that are then made.",
 }

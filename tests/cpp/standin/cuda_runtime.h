@@ -101,9 +101,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Arguments&&... arguments) {
   const auto limit = standin_shared_limits.find(reinterpret_cast<const void*>(kernel));
   const size_t allowed = limit == standin_shared_limits.end() ? 48 * 1024 : limit->second;
-  const bool is_empty = config->gridDim.x == 0 || config->gridDim.y == 0 || config->blockDim.x == 0;
-  if (is_empty || config->blockDim.x > 1024 || config->dynamicSmemBytes > allowed)
-    return cudaErrorInvalidConfiguration;
+  if (config->dynamicSmemBytes > allowed) return cudaErrorInvalidConfiguration;
   standin::run({config->gridDim.x, config->gridDim.y, 1}, config->blockDim.x,
                config->dynamicSmemBytes, config->numAttrs > 0,
                [&] { kernel(static_cast<Parameters>(arguments)...); });
