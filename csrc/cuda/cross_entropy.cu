@@ -91,8 +91,10 @@ __device__ __forceinline__ void store_hard_gradient(const CrossEntropyTask& task
   for (int64_t first = lane; first < classes; first += kLoads * lanes) {
     T loaded[kLoads];
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i)
-      if (const int64_t k = first + i * lanes; k < classes) loaded[i] = logits[k];
+    for (int i = 0; i < kLoads; ++i) {
+      const int64_t k = first + i * lanes;
+      if (k < classes) loaded[i] = logits[k];
+    }
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       const int64_t k = first + i * lanes;

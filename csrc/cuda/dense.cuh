@@ -105,14 +105,17 @@ __device__ __forceinline__ ScoreLoss dense_score_rows(const ScoreTask& task, con
   for (int64_t first = lane; first < classes; first += kChunk * lanes) {
     V of_logit[kChunk];
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i)
-      if (const int64_t column = first + i * lanes; column < classes)
-        of_logit[i] = add_dense<Math>(sums, static_cast<V>(widen(logits[column])),
-                                      targets.mass(column), whole.triple.max, scale);
+    for (int i = 0; i < kChunk; ++i) {
+      const int64_t column = first + i * lanes;
+      if (column >= classes) break;
+      of_logit[i] = add_dense<Math>(sums, static_cast<V>(widen(logits[column])),
+                                    targets.mass(column), whole.triple.max, scale);
+    }
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i)
-      if (const int64_t column = first + i * lanes; column < classes)
-        gradient_row.store(column, of_logit[i]);
+    for (int i = 0; i < kChunk; ++i) {
+      const int64_t column = first + i * lanes;
+      if (column < classes) gradient_row.store(column, of_logit[i]);
+    }
   }
   for (int64_t column = lane; exists && classes == 0 && column < task.classes; column += lanes)
     gradient_row.store(column, ignored ? V{0} : static_cast<V>(NAN));

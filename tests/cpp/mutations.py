@@ -104,9 +104,15 @@ EDITS = [
     ("dense.cuh", "!ignored && (label < 0 || label >= task.classes)", "!ignored && label < 0"),
     (
         "dense.cuh",
-        "column < classes; column += lanes)",
-        "column + lanes < classes; column += lanes)",
+        "first < classes; first += kChunk * lanes) {\n    V of_logit",
+        "first + lanes < classes; first += kChunk * lanes) {\n    V of_logit",
     ),
+    (
+        "cross_entropy.cu",
+        "first < classes; first += kLoads * lanes",
+        "first + lanes < classes; first += kLoads * lanes",
+    ),
+    ("cross_entropy.cu", "k == label ? hard.of_target : others", "others"),
     # Rows of a gradient
     (
         "rows.cu",
@@ -132,6 +138,8 @@ EDITS = [
     ("memory.cuh", "octave(remembered) == static_cast<int>(threadIdx.x) && ", ""),
     ("memory.cu", "block_meet({met, remember.before", "block_meet({met, remember.fresh"),
     ("memory.cu", "score >= 0 ? score : mean", "score"),
+    ("memory.cu", "!ending.lowers() && !ending.flattens", "!ending.lowers()"),
+    ("memory.cu", "!ending.lowers() && !ending.flattens", "!ending.flattens"),
     ("memory.cu", "if (shape.grid.x == 0) shape.grid.x = 1;", ""),
     ("memory.cu", "if (thread <= kOctaves) state", "if (thread < kOctaves) state"),
     # Masses
