@@ -78,7 +78,7 @@ def test_the_packed_programs_are_run_and_watched(sources, tmp_path, monkeypatch)
     script(packed.PACK / "cuda_tests", "echo 0 failures")
     script(packed.PACK / "bench", "echo '{}'; echo 'no device' >&2; exit 2")
     call = Call(tmp_path, FACTS, Programs(FACTS, tmp_path))
-    limit = processes.Deadline(60)
+    limit = processes.Deadline(600)
     assert stages.device_tests(call, tmp_path / "a.txt", limit) == (True, "0 failures")
     ok, said = stages.kernels(call, tmp_path / "b.jsonl", limit)
     assert (ok, said) == (False, "exit status 2 after 1 lines: no device")
@@ -101,9 +101,9 @@ def test_without_nvcc_what_must_be_built_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(packed, "PACK", tmp_path)
     facts = FACTS | {"capability": "8.6"}
     with pytest.raises(NotBuilt, match="nvcc is not on the PATH: install the CUDA toolkit"):
-        Programs(facts, tmp_path).get(packed.KERNELS, processes.Deadline(60))
+        Programs(facts, tmp_path).get(packed.KERNELS, processes.Deadline(600))
     call = Call(tmp_path, facts, Programs(facts, tmp_path))
-    ok, said = extension(call, tmp_path / "extension.txt", processes.Deadline(60))
+    ok, said = extension(call, tmp_path / "extension.txt", processes.Deadline(600))
     assert not ok and "nvcc is not on the PATH" in said
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,30 +28,62 @@ def dies(process):
     return False
 
 
+def time_is_up(monkeypatch, ready, ends=True):
+    """For the next command: once ``ready``, whatever the clock says. Within its grace it ``ends``,
+    or does not."""
+    waits = []
+
+    def wait(process, seconds):
+        waits.append(seconds)
+        if len(waits) == 1:
+            while not ready() and process.poll() is None:
+                time.sleep(0.01)
+            return None
+        return process.wait() if ends else None
+
+    monkeypatch.setattr(processes, "_wait", wait)
+
+
+def holds(output, lines):
+    return lambda: output.exists() and output.read_text().count("\n") >= lines
+
+
 @pytest.mark.parametrize("deaf", [False, True])
-def test_a_time_out_keeps_the_output_and_kills_grandchildren(tmp_path, deaf):
+def test_a_time_out_keeps_the_output_and_kills_grandchildren(tmp_path, monkeypatch, deaf):
     ignore = "trap '' INT; " if deaf else ""
     script = f"{ignore}echo kept; sh -c '{ignore}sleep 600' & echo $!; wait"
-    ended = processes.run(["sh", "-c", script], tmp_path / "out", 4.0)
-    kept, grandchild = (tmp_path / "out").read_text().split()[:2]
+    output = tmp_path / "out"
+    time_is_up(monkeypatch, holds(output, 2), ends=not deaf)
+    ended = processes.run(["sh", "-c", script], output, 4.0)
+    kept, grandchild = output.read_text().split()[:2]
     assert ended.code is None and not ended.ok and "4 s were up" in str(ended)
     assert kept == "kept" and dies(grandchild)
 
 
+def test_a_command_that_ends_in_time_is_not_interrupted(tmp_path):
+    ended = processes.run(["sh", "-c", "echo done"], tmp_path / "out", 600.0)
+    assert ended.ok and (tmp_path / "out").read_text() == "done\n"
+
+
 def test_what_a_command_leaves_behind_is_killed_too(tmp_path):
-    ended = processes.run(["sh", "-c", "sleep 600 & echo $!"], tmp_path / "out", 60)
+    ended = processes.run(["sh", "-c", "sleep 600 & echo $!"], tmp_path / "out", 600)
     assert ended.ok and dies((tmp_path / "out").read_text().strip())
 
 
-def test_an_interrupted_command_may_say_what_it_has_found(tmp_path):
-    script = "import time\ntry: time.sleep(600)\nexcept KeyboardInterrupt: print('3 failed')"
-    ended = processes.run([sys.executable, "-c", script], tmp_path / "out", 8.0)
-    assert ended.code is None and (tmp_path / "out").read_text() == "3 failed\n"
+def test_an_interrupted_command_may_say_what_it_has_found(tmp_path, monkeypatch):
+    script = (
+        "import time\ntry: print('begun'); time.sleep(600)\n"
+        "except KeyboardInterrupt: print('3 failed')"
+    )
+    output = tmp_path / "out"
+    time_is_up(monkeypatch, holds(output, 1))
+    ended = processes.run([sys.executable, "-c", script], output, 8.0)
+    assert ended.code is None and output.read_text() == "begun\n3 failed\n"
 
 
 def test_errors_and_status_are_kept_apart(tmp_path):
     command = ["sh", "-c", "echo one; echo two >&2; exit 3"]
-    ended = processes.run(command, tmp_path / "out", 60, errors=tmp_path / "err")
+    ended = processes.run(command, tmp_path / "out", 600, errors=tmp_path / "err")
     assert (ended.code, str(ended)) == (3, "exit status 3")
     assert (tmp_path / "out").read_text() == "one\n" and processes.last_line(
         tmp_path / "err"
@@ -130,11 +163,11 @@ def test_compilers_keep_their_caches_where_the_runner_writes(tmp_path, monkeypat
     for name in processes.CACHES:
         monkeypatch.delenv(name, raising=False)
     command = ["sh", "-c", "echo $TRITON_CACHE_DIR; echo $TORCHINDUCTOR_CACHE_DIR"]
-    processes.run(command, tmp_path / "out", 60)
+    processes.run(command, tmp_path / "out", 600)
     folders = (tmp_path / "out").read_text().split()
     assert len(folders) == 2 and all(processes.WORK in Path(each).parents for each in folders)
     monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
-    processes.run(command, tmp_path / "out", 60)
+    processes.run(command, tmp_path / "out", 600)
     assert (tmp_path / "out").read_text().startswith("/elsewhere\n")
 
 
@@ -143,3 +176,10 @@ def test_a_long_output_keeps_its_ends(tmp_path):
     processes.shorten(tmp_path / "out", 1000)
     text = (tmp_path / "out").read_text()
     assert len(text) <= 1000 and text.startswith("first") and text.endswith("last")
+
+
+def test_a_wait_ends_whether_or_not_the_process_does():
+    sleeps = subprocess.Popen(["sleep", "600"])
+    assert processes._wait(sleeps, 0.0) is None
+    sleeps.kill()
+    assert processes._wait(sleeps, 600.0) == -signal.SIGKILL
