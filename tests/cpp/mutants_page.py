@@ -55,7 +55,8 @@ def text(results, minutes):
 `python tests/cpp/mutate.py --page` breaks the kernels' sources, and the headers of `csrc/core` that
 they run, one place at a time. The stand-in's tests then run on the CPU, and must fail.
 
-**{total}, none alive.** The run took {minutes:.0f} minutes on two cores.
+**{total}, none alive.** A run takes about {minutes:.0f} minutes on two cores. Mutants of lines that
+changed, and those that survived at first, were tried again by themselves.
 
 - A mutant of a header is in the kernels alone. What they are compared with keeps the header.
 - Caught means that a suite fails, or needs three times its usual processor time.
