@@ -60,7 +60,7 @@ changed, and those that survived at first, were tried again by themselves.
 
 - A mutant of a header is in the kernels alone. What they are compared with keeps the header.
 - Caught means that a suite fails, or needs three times its usual processor time.
-- A mutant that no suite catches must be in `tests/cpp/equivalents.py`, with its reason. One that is
+- A mutant that no suite catches must be in `tests/cpp/equivalents.txt`, with its reason. One that is
   not there is asked under three schedules. The run fails if one of the list is caught or gone.
 - Some operators give many mutants and coarse ones. Of these one in so many is tried, chosen by its
   text.
