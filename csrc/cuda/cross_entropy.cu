@@ -141,7 +141,7 @@ __device__ __forceinline__ void store_mean(const CrossEntropyTask& task, const M
 }
 
 template <class T>
-__global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
+__global__ void __launch_bounds__(kScoreThreads, kGradientBlocks<T>)
     cross_entropy_kernel(CrossEntropyTask task, RowShape shape, int slot) {
   auto* const hard_rows = reinterpret_cast<HardRow<ValueOf<T>>*>(shared_memory() + kScratchBytes);
   const TripleOf<T> triple = row_triple<T>(task.rows, shape);
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
+__global__ void __launch_bounds__(kScoreThreads, kGradientBlocks<T>)
     dense_cross_entropy_kernel(CrossEntropyTask task, RowShape shape, int slot) {
   const ScoreLoss ended = dense_score_rows<T>(task.rows, shape, Gradient<T>{task});
   const int64_t row =

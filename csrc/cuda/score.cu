@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kScoreThreads, kScoreBlocks)
+__global__ void __launch_bounds__(kScoreThreads, kGradientBlocks<T>)
     dense_score_kernel(ScoreTask task, RowShape shape) {
   dense_score_rows<T>(task, shape, NoGradient());
 }

@@ -16,6 +16,8 @@ namespace isample::cuda {
 constexpr int kScoreThreads = 256;
 constexpr int kScoreBlocks =
     3;  // at least so many on a multiprocessor: 80 registers a thread, which none has to spill
+// Of kernels with several doubles in flight: 128 registers.
+template <class T> constexpr int kGradientBlocks = sizeof(T) == 8 ? 2 : kScoreBlocks;
 
 // How rows lie on threads: 2^lane_bits threads a row, or `parts` blocks a row of which each takes
 // `part_size` classes.

@@ -55,13 +55,13 @@ def text(results, minutes):
 `python tests/cpp/mutate.py --page` breaks the kernels' sources, and the headers of `csrc/core` that
 they run, one place at a time. The stand-in's tests then run on the CPU, and must fail.
 
-**{total}, none alive.** A run takes about {minutes:.0f} minutes on two cores. Mutants of lines that
-changed, and those that survived at first, were tried again by themselves.
+**{total}, none alive.** A run takes about {minutes:.0f} minutes on two cores.
+Mutants of lines that changed, and those that survived at first, were tried again by themselves.
 
 - A mutant of a header is in the kernels alone. What they are compared with keeps the header.
 - Caught means that a suite fails, or needs three times its usual processor time.
-- A mutant that no suite catches must be in `tests/cpp/equivalents.txt`, with its reason. One that is
-  not there is asked under three schedules. The run fails if one of the list is caught or gone.
+- A mutant that no suite catches must be in `tests/cpp/equivalents.txt`, with its reason. One that
+  is not there is asked under three schedules. The run fails if one of the list is caught or gone.
 - Some operators give many mutants and coarse ones. Of these one in so many is tried, chosen by its
   text.
 
