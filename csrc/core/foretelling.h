@@ -88,8 +88,7 @@ struct SeenSums {
   }
 };
 
-// ---- How far expected scores are lowered, and flattened
-// ------------------------------------------
+// ---- How far expected scores are lowered, and flattened -----------------------------------------
 
 // Expected scores, and their squares, of samples whose label is contradicted and of the others.
 struct ExpectedSums {
@@ -153,12 +152,6 @@ struct Ending {
   ISAMPLE_HD float operator()(float expected, bool contradicted) const {
     const float own = expected * (contradicted ? factor : 1.f);
     return flattens ? static_cast<float>(static_cast<double>(own) * scale + rest) : own;
-  }
-
- private:
-  static ISAMPLE_HD double at_least_tiny(double value) {
-    constexpr double kTiny = 1e-30;  // in place of 0 as a divisor
-    return value < kTiny ? kTiny : value;
   }
 };
 

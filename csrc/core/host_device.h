@@ -39,6 +39,12 @@ ISAMPLE_HD uint32_t float_bits(float value) {
 #endif
 }
 
+// What a number is divided by: 1e-30 in place of 0 and less. NaN stays.
+ISAMPLE_HD double at_least_tiny(double value) {
+  constexpr double kTiny = 1e-30;
+  return value < kTiny ? kTiny : value;
+}
+
 // Smallest e with 2^e >= n, for n >= 1.
 ISAMPLE_HD int ceil_log2(int64_t n) {
   int e = 0;

@@ -17,8 +17,7 @@ struct MeanSums {
   ISAMPLE_HD double mean(int64_t rows) const { return loss / static_cast<double>(rows); }
   // What makes of a mean over rows one over what counts: of nothing that counts it is 0.
   ISAMPLE_HD double ratio(int64_t rows) const {
-    constexpr double kTiny = 1e-30;  // in place of 0 as a divisor
-    return static_cast<double>(rows) / (count < kTiny ? kTiny : count);
+    return static_cast<double>(rows) / at_least_tiny(count);
   }
 };
 

@@ -28,7 +28,7 @@ from isample.support.alike import unlike, version
 from isample.support.describe import described, told
 from isample.support.errors import ProcessesError, UnevenProcessesError
 from isample.support.random_state import seed_or_drawn
-from isample.support.readback import on_device, read_late
+from isample.support.readback import on_device, packed, read_late
 from isample.support.watch import Run, Watch, watch_of
 
 Step = TypeVar("Step")
@@ -217,12 +217,11 @@ class Processes:
         """
         if self.count == 1:
             return read_late(values, device)
-        told = [value.detach().to(device, torch.float64).reshape(-1) for value in values]
-        length = sum(value.numel() for value in told) + len(numbers)
+        length = sum(value.numel() for value in values) + len(numbers)
         rests = [sign % PRIME for sign in signs]
         beside = [*rests, *(rest * rest for rest in rests)]
         filling = [0.0] * (WIDTH - length - len(beside))
-        joined = torch.cat([*told, on_device([*numbers, *beside, *filling], device)])
+        joined = packed([*values, on_device([*numbers, *beside, *filling], device)], device)
         with self.explained():
             distributed.all_reduce(joined, group=self.group)
         read = read_late([joined], device)

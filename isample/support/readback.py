@@ -21,13 +21,16 @@ def read_late(values: list[torch.Tensor], device: torch.device) -> Callable[[], 
     """
     if device.type != "cuda":
         return lambda: [number for value in values for number in as_numbers(value)]
-    placed = [value.to(device, non_blocking=True) for value in values]
-    if ops_run_on(device):
-        joined = torch.ops.isample._pack(placed)
-    else:
-        joined = torch.cat([value.double().reshape(-1) for value in placed])
-    read = copy_late(joined)
+    read = copy_late(packed(values, device))
     return lambda: read().tolist()
+
+
+def packed(values: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """``values``, 0-dim or vectors, one after the other: float64 [n] on ``device``."""
+    placed = [value.detach().to(device, non_blocking=True) for value in values]
+    if ops_run_on(device):
+        return torch.ops.isample._pack(placed)
+    return torch.cat([value.double().reshape(-1) for value in placed])
 
 
 def copy_late(value: torch.Tensor) -> Callable[[], torch.Tensor]:
