@@ -13,6 +13,8 @@ import pytest
 
 from bench.gpu import processes, stages
 
+pytestmark = pytest.mark.usefixtures("python_s_handler")  # which the runner sets, too
+
 
 def dies(process):
     """Waits for a process that was killed; one that was not would sleep on. It may stay a zombie,

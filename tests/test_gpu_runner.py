@@ -121,15 +121,15 @@ def test_out_is_absolute_since_the_commands_run_elsewhere(monkeypatch, tmp_path)
     assert runner.main(["first"]) == 0 and folders == [tmp_path / "here"]
 
 
-# a runner in the background of a shell would ignore Ctrl-C
-HEARS = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 LEFT = """
+import signal
 import sys
 from pathlib import Path
 from bench.gpu import __main__ as runner
 from bench.gpu.processes import run
 from bench.gpu.stages import Stage
 
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
 folder = Path(sys.argv[1])
 
 def stage(call, file, until):
@@ -148,7 +148,7 @@ runner.main(["kernels"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_runner_that_is_stopped_leaves_nothing_behind(number, tmp_path):
     """Its commands have sessions of their own, so no signal to its group reaches them."""
-    command = [sys.executable, "-c", f"import signal\n{HEARS}{LEFT}", str(tmp_path)]
+    command = [sys.executable, "-c", LEFT, str(tmp_path)]
     environment = {**os.environ, "OUT": str(tmp_path / "out")}
     with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
         while not (tmp_path / "pid").exists():

@@ -135,6 +135,8 @@ def main(words: Sequence[str]) -> int:
         raise SystemExit("OUT takes the files of one call: name first or second")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
+    # in the background it is ignored, and commands would not hear that their time is up
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     passed = [
         # the commands run in the root
         carry_out(name, chosen, Path(out).absolute() if out else RESULTS / name, given.seconds)
